@@ -1,0 +1,144 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyReply } from 'fastify'
+import { isPromise, then } from './awaitable.js'
+import type { SessionCookie } from './cookie.js'
+import { channels } from './diagnostics.js'
+import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
+import type { ResolvedOptions } from './options.js'
+import type { ReportedStore } from './reported.js'
+import type { CookieOrder, CreatePlan, DestroyPlan, Plan, UpdatePlan } from './plan.js'
+import { internals, type Session } from './session.js'
+import type { Tokens } from './token.js'
+import type { Awaitable, UpdateResult } from './types.js'
+
+/** How often an `update` function may run again because another process wrote in between. */
+const ATTEMPTS = 32
+const LONGEST_PAUSE = 50
+
+/** Carries out what a session asks of the store, then sets the cookie: the end of a request. */
+export class Committer {
+  readonly #options: ResolvedOptions
+  readonly #tokens: Tokens
+  readonly #store: ReportedStore
+  readonly #cookie: SessionCookie
+  /** The last retry of each session in this process: those that follow wait for it, instead of beating each other. */
+  readonly #turns = new Map<string, Promise<unknown>>()
+
+  constructor(options: ResolvedOptions, tokens: Tokens, store: ReportedStore, cookie: SessionCookie) {
+    this.#options = options
+    this.#tokens = tokens
+    this.#store = store
+    this.#cookie = cookie
+  }
+
+  /** `failed`: the reply is a 5xx, so that nothing but an `invalidate()` holds. */
+  commit(session: Session, reply: FastifyReply, failed: boolean): Awaitable<void> {
+    if (internals.isCommitted(session)) return
+    const plan = internals.planOf(session, Date.now(), failed)
+    requireHeaders(plan, reply)
+    internals.markCommitted(session)
+    switch (plan?.kind) {
+      case undefined:
+        return
+      case 'create':
+        return this.#create(plan, reply)
+      case 'update':
+        return this.#update(session, plan, reply)
+      case 'destroy':
+        return this.#destroy(plan, reply)
+    }
+  }
+
+  #create(plan: CreatePlan, reply: FastifyReply): Awaitable<void> {
+    const { id, record, cookie } = plan
+    const done = (created: boolean): void => {
+      if (!created) throw new SessionConflictError()
+      if (channels.created.hasSubscribers) channels.created.publish({ id, userId: record.userId })
+      this.#sendCookie(reply, cookie)
+    }
+    const onFailure = (error: unknown): void => {
+      if (!(error instanceof SessionStoreError && this.#options.onStoreError === 'anonymous')) throw error
+    }
+    try {
+      const created = this.#store.create(id, record)
+      return isPromise(created) ? created.then(done).then(undefined, onFailure) : done(created)
+    } catch (error) {
+      onFailure(error)
+    }
+  }
+
+  #update(session: Session, plan: UpdatePlan, reply: FastifyReply): Awaitable<void> {
+    // A write that depends on the version would only beat, or be beaten by, those that are waiting.
+    if (plan.patch.ifVersion !== undefined && this.#turns.has(plan.id))
+      return this.#retry(session, plan.id, reply)
+    return then(this.#store.update(plan.id, plan.patch), (result) =>
+      result === 'conflict' ? this.#retry(session, plan.id, reply) : this.#settle(result, plan, reply)
+    )
+  }
+
+  #settle(result: UpdateResult, { id, patch, cookie, lossy }: UpdatePlan, reply: FastifyReply): void {
+    if (result === 'gone') return reportGone(id, lossy)
+    if (channels.saved.hasSubscribers) channels.saved.publish({ id: patch.renameTo ?? id })
+    if (patch.renameTo !== undefined && channels.rotated.hasSubscribers) {
+      channels.rotated.publish({ id: patch.renameTo, previousId: id })
+    }
+    if (cookie !== undefined) this.#sendCookie(reply, cookie)
+  }
+
+  #destroy({ id, next }: DestroyPlan, reply: FastifyReply): Awaitable<void> {
+    return then(this.#store.destroy(id), (was) => {
+      // Somebody else ended it, and may have given the browser a newer cookie since.
+      if (!was) return reportGone(id, false)
+      if (channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
+      if (next !== undefined) return this.#create(next, reply)
+      if (!reply.raw.headersSent) this.#cookie.clear(reply)
+    })
+  }
+
+  #retry(session: Session, id: string, reply: FastifyReply): Promise<void> {
+    const before = this.#turns.get(id)
+    const work = () => this.#writeUntilUnchanged(session, id, reply)
+    const turn = before === undefined ? work() : before.then(work, work)
+    this.#turns.set(id, turn)
+    return turn.finally(() => {
+      if (this.#turns.get(id) === turn) this.#turns.delete(id)
+    })
+  }
+
+  /** Reads again, puts the changes on what is there now, and writes if nobody wrote since. */
+  async #writeUntilUnchanged(session: Session, id: string, reply: FastifyReply): Promise<void> {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
+      const record = await this.#store.get(id)
+      if (record === undefined) return reportGone(id, true)
+      internals.rebase(session, record)
+      const plan = internals.planOf(session, Date.now(), false)
+      if (plan?.kind !== 'update') return
+      const result = await this.#store.update(id, plan.patch)
+      if (result !== 'conflict') return this.#settle(result, plan, reply)
+      // Only another process can be in the way here; a random pause breaks the step.
+      await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 ** attempt))
+    }
+    throw new SessionConflictError()
+  }
+
+  #sendCookie(reply: FastifyReply, { token, expiresAt }: CookieOrder): void {
+    this.#cookie.write(reply, this.#tokens.sign(token), expiresAt)
+  }
+}
+
+function reportGone(id: string, lossy: boolean): void {
+  if (channels.gone.hasSubscribers) channels.gone.publish({ id })
+  if (lossy) throw new SessionGoneError()
+}
+
+/** Asked before anything is written. An end of a session holds all the same; only its cookie cannot be cleared. */
+function requireHeaders(plan: Plan, reply: FastifyReply): void {
+  const needsCookie = plan?.kind === 'create' || (plan?.kind === 'update' && plan.cookie !== undefined)
+  if (needsCookie && reply.raw.headersSent) {
+    throw new SessionUsageError(
+      'SESSION_HEADERS_SENT',
+      'The session needs a cookie, but the headers are sent: save() first'
+    )
+  }
+}

@@ -1,0 +1,196 @@
+import { parseText, reportInvalid, textNow, toText } from './json.js'
+
+export type Updater = (current: unknown) => unknown
+
+/** What is wrong with a value at a key, or `undefined`. */
+export type ProblemOf = (key: string, value: unknown) => string | undefined
+
+/** What a request wants a key to be: `undefined` is absent. */
+interface Change {
+  readonly text: string | undefined
+  /** The functions to run again on a newer value; absent when the outcome does not depend on the stored one. */
+  readonly again?: readonly Updater[]
+}
+
+/** The difference between a draft and what the store has. */
+export interface Difference {
+  readonly set: Record<string, string>
+  readonly remove: string[]
+  readonly clear: boolean
+  /** True when an `update` function read the stored value, so that the write depends on its version. */
+  readonly versioned: boolean
+}
+
+type Texts = Readonly<Record<string, string>>
+
+/** An object without a prototype, in which `__proto__` is a key like any other. */
+export function emptyTexts(): Record<string, string> {
+  return Object.create(null) as Record<string, string>
+}
+
+const NOTHING: Texts = Object.freeze(emptyTexts())
+
+/**
+ * The data of one request: what the store had, and what the request changed.
+ * Values are parsed when they are read. An object that was handed out is kept, to notice a change in place.
+ */
+export class Draft {
+  #base: Texts
+  #cleared = false
+  #changes: Map<string, Change> | undefined
+  #live: Map<string, object> | undefined
+  readonly #owner: { readonly id: string }
+  readonly #problemOf: ProblemOf
+
+  /** `problemOf` says what is wrong with a stored value; one that is wrong reads as absent. */
+  constructor(owner: { readonly id: string }, problemOf: ProblemOf, base: Texts = NOTHING) {
+    this.#owner = owner
+    this.#problemOf = problemOf
+    this.#base = base
+  }
+
+  value(key: string): unknown {
+    const live = this.#live?.get(key)
+    if (live !== undefined) return live
+    const value = this.#parse(key, this.#text(key))
+    if (typeof value === 'object' && value !== null) this.#keep(key, value)
+    return value
+  }
+
+  has(key: string): boolean {
+    return this.#text(key) !== undefined
+  }
+
+  keys(): string[] {
+    const keys = new Set([
+      ...(this.#cleared ? [] : Object.keys(this.#base)),
+      ...(this.#changes?.keys() ?? [])
+    ])
+    return [...keys].filter((key) => this.has(key))
+  }
+
+  set(key: string, value: unknown): void {
+    this.#put(key, value, toText(key, value))
+  }
+
+  /** Reads, calls `updater`, writes; a later `rebase` calls it again. */
+  update(key: string, updater: Updater): void {
+    this.#noticeInPlace(key)
+    const change = this.#changes?.get(key)
+    const value = updater(this.value(key))
+    const again = this.#cleared || (change && !change.again) ? undefined : [...(change?.again ?? []), updater]
+    this.#put(key, value, toText(key, value), again)
+  }
+
+  remove(key: string): void {
+    this.#live?.delete(key)
+    if (this.has(key)) this.#mark(key, { text: undefined })
+  }
+
+  clear(): void {
+    this.#live = undefined
+    this.#changes = undefined
+    this.#cleared = true
+  }
+
+  /** What to write, or `undefined` when that is nothing. */
+  difference(): Difference | undefined {
+    this.#noticeAllInPlace()
+    if (this.#changes === undefined && !this.#cleared) return undefined
+    const set = emptyTexts()
+    const remove: string[] = []
+    let versioned = false
+    for (const [key, { text, again }] of this.#changes ?? []) {
+      if (text === this.#baseText(key)) continue
+      if (text === undefined) remove.push(key)
+      else set[key] = text
+      versioned ||= again !== undefined
+    }
+    const difference = { set, remove, clear: this.#cleared, versioned }
+    return isNothing(difference) ? undefined : difference
+  }
+
+  /** Puts the same changes on newer data: what was set stays set, what was updated is updated again. */
+  rebase(base: Texts): void {
+    const changes = this.#changes ?? new Map<string, Change>()
+    const before = this.#base
+    this.#base = base
+    this.#live = undefined
+    for (const [key, change] of changes) {
+      if (change.again) changes.set(key, { text: this.#runAgain(key, change.again), again: change.again })
+      else if (change.text === textOf(before, key)) changes.delete(key)
+    }
+  }
+
+  /** Whether an object was changed in place since `difference()` looked; says so once. */
+  strayed(): boolean {
+    const live = [...(this.#live ?? [])]
+    this.#live = undefined
+    return live.some(([key, value]) => JSON.stringify(value) !== this.#text(key))
+  }
+
+  #runAgain(key: string, updaters: readonly Updater[]): string {
+    const value = updaters.reduce(
+      (current, updater) => updater(current),
+      this.#parse(key, textOf(this.#base, key))
+    )
+    return toText(key, value)
+  }
+
+  #put(key: string, value: unknown, text: string, again?: readonly Updater[]): void {
+    this.#live?.delete(key)
+    // What turns itself into something else, such as a Date, reads as that from now on.
+    if (typeof value === 'object' && value !== null && !('toJSON' in value)) this.#keep(key, value)
+    this.#mark(key, again ? { text, again } : { text })
+  }
+
+  #mark(key: string, change: Change): void {
+    this.#changes ??= new Map()
+    this.#changes.set(key, change)
+  }
+
+  #keep(key: string, value: object): void {
+    this.#live ??= new Map()
+    this.#live.set(key, value)
+  }
+
+  #noticeAllInPlace(): void {
+    if (this.#live !== undefined) for (const key of this.#live.keys()) this.#noticeInPlace(key)
+  }
+
+  #noticeInPlace(key: string): void {
+    const live = this.#live?.get(key)
+    if (live !== undefined && textNow(key, live) !== this.#text(key))
+      this.#mark(key, { text: toText(key, live) })
+  }
+
+  #text(key: string): string | undefined {
+    const change = this.#changes?.get(key)
+    return change === undefined ? this.#baseText(key) : change.text
+  }
+
+  #baseText(key: string): string | undefined {
+    return this.#cleared ? undefined : textOf(this.#base, key)
+  }
+
+  #parse(key: string, text: string | undefined): unknown {
+    if (text === undefined) return undefined
+    const value = parseText(this.#owner.id, key, text)
+    if (value === undefined || this.#problemOf(key, value) === undefined) return value
+    reportInvalid(this.#owner.id, key, 'schema')
+    return undefined
+  }
+}
+
+function textOf(texts: Texts, key: string): string | undefined {
+  return Object.hasOwn(texts, key) ? texts[key] : undefined
+}
+
+function isNothing({ set, remove, clear }: Difference): boolean {
+  return !clear && remove.length === 0 && isEmpty(set)
+}
+
+export function isEmpty(texts: Texts): boolean {
+  for (const _ in texts) return false
+  return true
+}

@@ -1,0 +1,226 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { isPromise, then } from './awaitable.js'
+import { Committer } from './commit.js'
+import { createCookie, varyByCookie, type SessionCookie } from './cookie.js'
+import { channels } from './diagnostics.js'
+import { SessionUsageError } from './errors.js'
+import type { ResolvedOptions } from './options.js'
+import { reportFailures, type ReportedStore } from './reported.js'
+import { infoOf, isRecord, type SessionInfo } from './record.js'
+import type { FoundSession } from './plan.js'
+import { internals, Session, type SessionHost } from './session.js'
+import { createTokens, type Tokens, type VerifiedToken } from './token.js'
+import type { Awaitable, SessionRecord } from './types.js'
+
+/** Where the plugin keeps a request's session: a Session, or why there is none. */
+export const kSession = Symbol('fastify-sesame.session')
+/** Whether the application looked at the session. */
+export const kUsed = Symbol('fastify-sesame.used')
+/** The request's reply, for `session.save()`. */
+export const kReply = Symbol('fastify-sesame.reply')
+
+/**
+ * `null`: not loaded yet. `anonymous`: no cookie of ours. `ended`: its cookie was ours, its session is over.
+ * `off`: a `session: false` route. `failed`: the store did not answer.
+ */
+export type SessionState = Session | null | 'anonymous' | 'ended' | 'off' | 'failed'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    [kSession]: SessionState
+    [kUsed]: boolean
+    [kReply]: FastifyReply | null
+  }
+  interface FastifyContextConfig {
+    /** `false`: the route has no session. `'readonly'`: it is loaded and never written. Default: loaded and saved. */
+    session?: false | 'readonly'
+    /** `false` exempts this route from CSRF protection. */
+    csrf?: false
+  }
+}
+
+/** Verifying a cookie costs an HMAC for each secret, and a sibling host can send many. */
+const CANDIDATES = 4
+
+/** Loads, saves and ends sessions: the only part that talks to the store. */
+export class SessionManager implements SessionHost {
+  readonly options: ResolvedOptions
+  readonly tokens: Tokens
+  readonly #store: ReportedStore
+  readonly #cookie: SessionCookie
+  readonly #committer: Committer
+
+  constructor(options: ResolvedOptions) {
+    this.options = options
+    this.tokens = createTokens(options.secrets, options.idLength)
+    this.#store = reportFailures(options.store, options.storeTimeout)
+    this.#cookie = createCookie(options)
+    this.#committer = new Committer(options, this.tokens, this.#store, this.#cookie)
+  }
+
+  /** The request's live session, or `undefined` for a visitor who has none. Loads it where `onRequest` has not. */
+  get(request: FastifyRequest): Awaitable<Session | undefined> {
+    return then(this.load(request), () => {
+      request[kUsed] = true
+      const state = request[kSession]
+      return state instanceof Session && !state.isNew ? state : undefined
+    })
+  }
+
+  /** The request's session; a new, empty one for a visitor who has none. */
+  getOrCreate(request: FastifyRequest): Awaitable<Session> {
+    return then(this.load(request), () => this.open(request))
+  }
+
+  /** Writes what changed and puts the cookie on the reply. A second time nothing happens: a request commits once. */
+  save(session: Session, reply: FastifyReply): Awaitable<void> {
+    return this.#committer.commit(session, reply, false)
+  }
+
+  /** Ends the session and clears its cookie: a logout. */
+  destroy(session: Session, reply: FastifyReply): Awaitable<void> {
+    session.invalidate()
+    return this.save(session, reply)
+  }
+
+  /** Removes expired sessions from the store; how many went, 0 where the store does that by itself. */
+  cleanup(): Awaitable<number> {
+    return then(this.#store.cleanup(), (count) => {
+      if (count > 0 && channels.expired.hasSubscribers) channels.expired.publish({ count })
+      return count
+    })
+  }
+
+  /**
+   * The live sessions of a user, newest activity first.
+   * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, where the store cannot find by user.
+   */
+  list(userId: string | number): Awaitable<SessionInfo[]> {
+    return then(this.#store.listByUser(String(userId)), (found) => {
+      const live = found.filter(({ id, record }) => isRecord(id, record) && !this.#isOver(record))
+      return live.map(({ id, record }) => infoOf(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
+    })
+  }
+
+  /** Ends one session by its id; `false` when there was none. Requests that it is serving can no longer save. */
+  revoke(id: string): Awaitable<boolean> {
+    return then(this.#store.destroy(id), (was) => {
+      if (was && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
+      return was
+    })
+  }
+
+  /** Ends all sessions of a user, but the one whose id is `except`; how many ended. */
+  revokeAll(userId: string | number, { except }: { except?: string } = {}): Awaitable<number> {
+    const user = String(userId)
+    return then(this.#store.destroyByUser(user, except), (count) => {
+      if (count > 0 && channels.destroyed.hasSubscribers) channels.destroyed.publish({ userId: user, count })
+      return count
+    })
+  }
+
+  /** @internal Sets the request's state, once. */
+  load(request: FastifyRequest): Awaitable<void> {
+    if (request[kSession] !== null) return
+    const header = request.headers.cookie
+    if (header === undefined) {
+      request[kSession] = 'anonymous'
+      return
+    }
+    const { session } = request.routeOptions.config
+    if (session === false) request[kSession] = 'off'
+    else return this.#loadCookie(request, header, session === 'readonly')
+  }
+
+  /** @internal The session that `request.session` is. */
+  open(request: FastifyRequest): Session {
+    request[kUsed] = true
+    const state = request[kSession]
+    if (state instanceof Session) return state
+    const { session } = request.routeOptions.config
+    if (session === false) {
+      throw new SessionUsageError(
+        'SESSION_OFF',
+        'This route has config { session: false }: it has no session'
+      )
+    }
+    if (state === null) return new Session(this, request, 'unloaded')
+    const mode = state === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
+    return (request[kSession] = new Session(this, request, mode))
+  }
+
+  /** @internal What `onSend` does: `undefined` when nothing is pending. */
+  finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
+    if (request[kUsed]) varyByCookie(reply)
+    const session = request[kSession]
+    if (!(session instanceof Session)) return
+    if (internals.changedSince(session)) {
+      throw new SessionUsageError(
+        'SESSION_COMMITTED',
+        'An object of the session was changed in place after save()'
+      )
+    }
+    return this.#committer.commit(session, reply, reply.statusCode >= 500)
+  }
+
+  /** @internal */
+  async saveEarly(session: Session, request: FastifyRequest): Promise<void> {
+    await this.#committer.commit(session, request[kReply] as FastifyReply, false)
+  }
+
+  #loadCookie(request: FastifyRequest, header: string, readonly: boolean): Awaitable<void> {
+    const tokens = this.#verified(header)
+    if (tokens.length === 0) {
+      request[kSession] = 'anonymous'
+      return
+    }
+    const onFailure = (error: unknown): void => {
+      request[kSession] = 'failed'
+      if (this.options.onStoreError === 'fail') throw error
+    }
+    try {
+      const found = this.#find(tokens, 0)
+      if (isPromise(found)) return found.then((it) => this.#opened(request, it, readonly), onFailure)
+      this.#opened(request, found, readonly)
+    } catch (error) {
+      onFailure(error)
+    }
+  }
+
+  #opened(request: FastifyRequest, found: FoundSession | undefined, readonly: boolean): void {
+    request[kSession] =
+      found === undefined ? 'ended' : new Session(this, request, readonly ? 'readonly' : 'open', found)
+  }
+
+  #verified(header: string): VerifiedToken[] {
+    const verified: VerifiedToken[] = []
+    for (const value of this.#cookie.read(header).slice(0, CANDIDATES)) {
+      const token = this.tokens.verify(value)
+      if (token !== undefined) verified.push(token)
+      else if (channels.malformedCookie.hasSubscribers)
+        channels.malformedCookie.publish({ reason: 'signature' })
+    }
+    return verified
+  }
+
+  /** The first of the tokens that has a live session. */
+  #find(tokens: readonly VerifiedToken[], index: number): Awaitable<FoundSession | undefined> {
+    const token = tokens[index]
+    if (token === undefined) return undefined
+    return then(this.#store.get(token.id), (record) => {
+      if (record !== undefined && isRecord(token.id, record) && !this.#isOver(record)) {
+        if (channels.loaded.hasSubscribers) channels.loaded.publish({ id: token.id, userId: record.userId })
+        return { ...token, record }
+      }
+      if (channels.expired.hasSubscribers) channels.expired.publish({ id: token.id })
+      return this.#find(tokens, index + 1)
+    })
+  }
+
+  /** Asked of every record, because a store's clock, or a maxAge that was shortened since, may say otherwise. */
+  #isOver({ createdAt, lastAccessed, expiresAt }: SessionRecord): boolean {
+    const { maxAge, idleTimeout } = this.options
+    const now = Date.now()
+    return now >= expiresAt || now >= createdAt + maxAge || now >= lastAccessed + idleTimeout
+  }
+}

@@ -1,0 +1,350 @@
+import { inspect } from 'node:util'
+import Type, { type Static, type TObject, type TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { Errors } from 'typebox/value'
+import type { ProblemOf } from './draft.js'
+import { SessionOptionError } from './errors.js'
+import { cookieValueLength } from './token.js'
+import type { SessionStore } from './types.js'
+
+const SECRET_BYTES = 32
+/** 400 days: RFC 6265bis section 5.5, the most that a browser keeps. */
+const MAX_AGE_LIMIT = 34_560_000
+/** RFC 6265bis section 5.6: a browser drops a cookie whose name and value are longer together. */
+const COOKIE_BYTES = 4096
+
+const seconds = (description: string, options: { default?: number; maximum?: number } = {}) =>
+  Type.Number({ ...options, exclusiveMinimum: 0, description, want: 'a finite number of seconds above 0' })
+const flag = (value: boolean, description: string) =>
+  Type.Boolean({ default: value, description, want: 'true or false' })
+const oneOf = <const T extends readonly (string | boolean)[]>(
+  values: T,
+  value: T[number],
+  description: string
+) =>
+  Type.Unsafe<T[number]>({
+    enum: values,
+    default: value,
+    description,
+    want: `one of ${values.map((v) => inspect(v)).join(', ')}`
+  })
+
+const CookieOptions = Type.Object(
+  {
+    path: Type.String({
+      default: '/',
+      pattern: '^/[\\x20-\\x3a\\x3c-\\x7e]*$',
+      maxLength: 1024,
+      want: 'a path that begins with "/" and has no ";"'
+    }),
+    domain: Type.Optional(
+      Type.String({
+        pattern: '^\\.?[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)*$',
+        maxLength: 253,
+        want: 'a host name, such as "example.com"'
+      })
+    ),
+    secure: oneOf([true, false, 'auto'], true, "send over HTTPS only; 'auto' follows the request's protocol"),
+    httpOnly: flag(true, 'hidden from scripts'),
+    sameSite: oneOf(['strict', 'lax', 'none'], 'lax', 'whether other sites can send it'),
+    partitioned: flag(false, 'one jar for each top-level site (CHIPS)'),
+    persistent: flag(true, 'false sends no Max-Age: the cookie ends with the browser')
+  },
+  {
+    additionalProperties: false,
+    description: 'attributes of the cookie',
+    want: 'an object of cookie attributes'
+  }
+)
+
+const CsrfOptions = Type.Object(
+  {
+    protect: oneOf(
+      ['routes', 'all'],
+      'routes',
+      "'all' guards every route; 'routes' those with fastify.csrfProtection"
+    ),
+    header: Type.String({
+      default: 'x-csrf-token',
+      pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+      want: 'a header name'
+    }),
+    field: Type.String({ default: '_csrf', minLength: 1, want: 'the name of a body field' }),
+    trustedOrigins: Type.Array(Type.String(), {
+      default: [],
+      want: 'a list of origins, such as "https://app.example.com"'
+    }),
+    token: flag(true, 'false: only the origin is checked')
+  },
+  { additionalProperties: false, description: 'see CSRF', want: 'an object of CSRF options' }
+)
+
+/** Every option: its type, its default and what it means. */
+export const OptionsSchema = Type.Object(
+  {
+    secret: Type.Unsafe<string | Uint8Array | readonly (string | Uint8Array)[]>({
+      description:
+        'string or Buffer of at least 32 bytes, or a list: the first signs, all verify; a cookie signed by an older one is re-issued'
+    }),
+    cookieName: Type.String({
+      default: 'session_id',
+      pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+      description: '`__Host-` and `__Secure-` names are checked against the attributes',
+      want: 'a cookie name without spaces, ";" or "="'
+    }),
+    maxAge: seconds('seconds a session lives after creation or `regenerate()`, whatever its activity', {
+      default: 86400,
+      maximum: MAX_AGE_LIMIT
+    }),
+    idleTimeout: Type.Optional(seconds('seconds without a request after which it ends')),
+    cookie: CookieOptions,
+    idLength: Type.Integer({
+      default: 32,
+      minimum: 16,
+      maximum: 64,
+      description: 'random bytes in a token',
+      want: 'a whole number from 16 to 64'
+    }),
+    cleanupInterval: Type.Number({
+      default: 3600,
+      minimum: 0,
+      maximum: 2_147_483,
+      description: 'seconds between sweeps of expired sessions; 0 turns them off',
+      want: 'a number of seconds from 0 to 2147483'
+    }),
+    store: Type.Optional(Type.Unsafe<SessionStore>({ description: 'any `SessionStore`' })),
+    userKey: Type.String({
+      default: 'userId',
+      pattern: '^(?!\\$)',
+      description: 'the data key whose value says whose session it is',
+      want: 'a key that does not begin with "$"'
+    }),
+    csrf: CsrfOptions,
+    onStoreError: oneOf(
+      ['fail', 'anonymous'],
+      'fail',
+      "'fail': 503; 'anonymous': the request goes on with an empty session, nothing is saved, the cookie is left alone"
+    ),
+    storeTimeout: Type.Number({
+      default: 2000,
+      exclusiveMinimum: 0,
+      maximum: 2_147_483_647,
+      description: 'milliseconds a store may take',
+      want: 'a finite number of milliseconds above 0'
+    }),
+    schema: Type.Optional(
+      Type.Unsafe<TObject>({
+        description: 'a TypeBox object: checks values when they are set and when they are loaded'
+      })
+    )
+  },
+  { additionalProperties: false }
+)
+
+type Complete = Static<typeof OptionsSchema>
+type Partially<T> = { [K in keyof T]?: T[K] | undefined }
+
+/** What `register` takes. Only `secret` is required. */
+export type SessionOptions = Partially<Omit<Complete, 'secret' | 'cookie' | 'csrf'>> &
+  Pick<Complete, 'secret'> & {
+    cookie?: Partially<Complete['cookie']> | undefined
+    csrf?: Partially<Complete['csrf']> | undefined
+  }
+
+/** All options, complete and frozen. Durations are in milliseconds. */
+export type ResolvedOptions = Readonly<
+  Omit<
+    Complete,
+    'secret' | 'maxAge' | 'idleTimeout' | 'cleanupInterval' | 'store' | 'cookie' | 'csrf' | 'schema'
+  >
+> & {
+  readonly store: SessionStore
+  readonly secrets: readonly Buffer[]
+  readonly maxAge: number
+  /** `Infinity` when there is no idle timeout. */
+  readonly idleTimeout: number
+  readonly cleanupInterval: number
+  readonly cookie: Readonly<Complete['cookie']>
+  /** What the schema says against a value at a key; `undefined` when that is nothing. */
+  readonly problemOf: ProblemOf
+  readonly csrf: Readonly<Omit<Complete['csrf'], 'trustedOrigins'>> & {
+    readonly trustedOrigins: ReadonlySet<string>
+  }
+}
+
+/** What Fastify itself puts among a plugin's options. */
+const FASTIFY_OWN = new Set(['prefix', 'logLevel', 'logSerializers'])
+
+/**
+ * Checks what `register` was given and completes it; `makeStore` is called only when no store was given.
+ * @throws {SessionOptionError} for the first wrong option, with its name, what it got and what it wants.
+ */
+export function resolveOptions(given: SessionOptions, makeStore: () => SessionStore): ResolvedOptions {
+  const options = withDefaults(given)
+  checkShape(options)
+  checkCookie(options)
+  checkTimes(options)
+  const { secret, maxAge, idleTimeout, cleanupInterval, store, cookie, csrf, schema, ...rest } = options
+  return Object.freeze({
+    ...rest,
+    secrets: resolveSecrets(secret),
+    maxAge: maxAge * 1000,
+    idleTimeout: (idleTimeout ?? Infinity) * 1000,
+    cleanupInterval: cleanupInterval * 1000,
+    cookie: Object.freeze(cookie),
+    csrf: resolveCsrf(csrf),
+    problemOf: resolveSchema(schema),
+    store: resolveStore(store, makeStore)
+  })
+}
+
+/** A fresh object: what the caller holds is never changed. An option that is `undefined` counts as not given. */
+function withDefaults(given: SessionOptions): Complete {
+  const own = Object.entries(given).filter(([key]) => !FASTIFY_OWN.has(key))
+  const options: Record<string, unknown> = { cookie: {}, csrf: {}, ...Object.fromEntries(own) }
+  options['cookie'] = fill(CookieOptions, options['cookie'])
+  options['csrf'] = fill(CsrfOptions, options['csrf'])
+  return fill(OptionsSchema, options) as Complete
+}
+
+function fill(schema: TObject, given: unknown): unknown {
+  if (typeof given !== 'object' || given === null) return given
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
+  const defaults = Object.entries(schema.properties).filter(([, property]) => 'default' in property)
+  return Object.fromEntries([
+    ...defaults.map(([key, property]) => [key, (property as { default: unknown }).default]),
+    ...entries
+  ])
+}
+
+function checkShape(options: Complete): void {
+  const error = Errors(OptionsSchema, options).find(({ instancePath }) => instancePath !== '')
+  if (error === undefined) return
+  let schema: TSchema = OptionsSchema
+  let value: unknown = options
+  const path: string[] = []
+  for (const name of error.instancePath.slice(1).split('/')) {
+    if (!('properties' in schema)) break
+    path.push(name)
+    const { properties } = schema as TObject
+    if (!Object.hasOwn(properties, name)) throw unknown(path, Object.keys(properties))
+    schema = properties[name] as TSchema
+    value = (value as Record<string, unknown>)[name]
+  }
+  throw wrong(path.join('.'), value, (schema as unknown as { want: string }).want)
+}
+
+function unknown(path: readonly string[], known: readonly string[]): SessionOptionError {
+  return new SessionOptionError(path.join('.'), `is unknown; the options here are ${known.join(', ')}`)
+}
+
+const { wrong } = SessionOptionError
+
+/** RFC 6265bis sections 4.1.3 (prefixes), 5.5 (SameSite, Max-Age) and CHIPS (Partitioned). */
+function checkCookie({ cookie, cookieName, idLength }: Complete): void {
+  const insecure = (what: string): void => {
+    if (cookie.secure !== true) throw wrong('cookie.secure', cookie.secure, `true, because ${what} needs it`)
+  }
+  const name = cookieName.toLowerCase()
+  if (name.startsWith('__secure-')) insecure(`the name ${cookieName}`)
+  if (name.startsWith('__host-')) {
+    insecure(`the name ${cookieName}`)
+    if (cookie.domain !== undefined)
+      throw wrong('cookie.domain', cookie.domain, `absent with the name ${cookieName}`)
+    if (cookie.path !== '/') throw wrong('cookie.path', cookie.path, `'/' with the name ${cookieName}`)
+  }
+  if (cookie.sameSite === 'none') insecure("sameSite: 'none'")
+  if (cookie.partitioned) insecure('partitioned')
+  const room = COOKIE_BYTES - cookieValueLength(idLength)
+  if (cookieName.length > room) {
+    throw new SessionOptionError(
+      'cookieName',
+      `is ${cookieName.length} bytes long, but must be at most ${room}`
+    )
+  }
+}
+
+function checkTimes({ maxAge, idleTimeout }: Complete): void {
+  if (idleTimeout !== undefined && idleTimeout > maxAge) {
+    throw wrong('idleTimeout', idleTimeout, `at most maxAge (${maxAge})`)
+  }
+}
+
+/** Each property by itself, so that reading one key checks one value. */
+function resolveSchema(schema: unknown): ProblemOf {
+  if (schema === undefined) return () => undefined
+  if (typeof schema !== 'object' || schema === null || !('properties' in schema)) {
+    throw wrong('schema', schema, 'a TypeBox object: Type.Object({ … })')
+  }
+  const { properties, additionalProperties } = schema as TObject & { additionalProperties?: unknown }
+  const validators = new Map(Object.entries(properties).map(([key, property]) => [key, Compile(property)]))
+  return (key, value) => {
+    const validator = validators.get(key)
+    if (key.startsWith('$')) return undefined
+    if (validator === undefined) return additionalProperties === false ? 'is not in the schema' : undefined
+    if (validator.Check(value)) return undefined
+    const { instancePath, message } = validator.Errors(value)[0] as { instancePath: string; message: string }
+    return `${instancePath === '' ? '' : `at ${instancePath} `}${message}`
+  }
+}
+
+/** Says how long a wrong secret is, never what it is. */
+function resolveSecrets(given: unknown): readonly Buffer[] {
+  const list: unknown[] = Array.isArray(given) ? given : [given]
+  if (list.length === 0)
+    throw new SessionOptionError('secret', `is an empty list, but must hold at least one secret`)
+  return Object.freeze(
+    list.map((secret, index) => {
+      const option = Array.isArray(given) ? `secret[${index}]` : 'secret'
+      if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
+        throw new SessionOptionError(
+          option,
+          `is ${secret === undefined ? 'missing' : `a ${typeof secret}`}, but must be a string or Buffer of at least ${SECRET_BYTES} bytes. \`openssl rand -base64 32\` makes one`
+        )
+      }
+      // A copy, so that a Buffer that the caller wipes or reuses does not change the key.
+      const bytes = Buffer.from(secret as Uint8Array)
+      if (bytes.length < SECRET_BYTES) {
+        throw new SessionOptionError(
+          option,
+          `has ${bytes.length} bytes, but must have at least ${SECRET_BYTES}. \`openssl rand -base64 32\` makes one`
+        )
+      }
+      return bytes
+    })
+  )
+}
+
+function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
+  for (const origin of csrf.trustedOrigins) {
+    if (!isOrigin(origin)) {
+      throw wrong(
+        'csrf.trustedOrigins',
+        origin,
+        'an exact origin: scheme, host and port, without a path or a trailing "/"'
+      )
+    }
+  }
+  return Object.freeze({
+    ...csrf,
+    header: csrf.header.toLowerCase(),
+    trustedOrigins: new Set(csrf.trustedOrigins)
+  })
+}
+
+function isOrigin(text: string): boolean {
+  return URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
+}
+
+function resolveStore(store: unknown, makeStore: () => SessionStore): SessionStore {
+  if (store === undefined) return makeStore()
+  const methods = ['get', 'create', 'update', 'destroy'] as const
+  const missing = methods.filter(
+    (name) => typeof (store as Partial<SessionStore> | null)?.[name] !== 'function'
+  )
+  if (missing.length === 0) return store as SessionStore
+  throw new SessionOptionError(
+    'store',
+    `lacks ${missing.join(', ')}; an express-session store is wrapped with fromExpressStore() first`
+  )
+}

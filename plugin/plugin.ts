@@ -1,0 +1,105 @@
+import fastifyCookie from '@fastify/cookie'
+import type { FastifyInstance, FastifyReply, FastifyRequest, preHandlerHookHandler } from 'fastify'
+import fp from 'fastify-plugin'
+import { isPromise } from './awaitable.js'
+import { createCsrf, type CsrfProtection } from './csrf.js'
+import { kReply, kSession, kUsed, SessionManager } from './manager.js'
+import { resolveOptions, type SessionOptions } from './options.js'
+import type { Session } from './session.js'
+import { MemoryStore } from './stores/memory.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    sessionManager: SessionManager
+    /** A preHandler that lets only requests of this site's own pages pass; GET, HEAD and OPTIONS always do. */
+    csrfProtection: preHandlerHookHandler
+  }
+  interface FastifyRequest {
+    /** The visitor's session; a new, empty one, which is kept only when something is set, where there is none. */
+    readonly session: Session
+  }
+  interface FastifyReply {
+    /** A token for a form's hidden field or a script's header: 86 characters, another one each time. */
+    generateCsrf(this: FastifyReply): string
+  }
+}
+
+type Done = (error?: Error) => void
+
+async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
+  const options = resolveOptions(given, () => new MemoryStore())
+  if (!app.hasDecorator('serializeCookie')) await app.register(fastifyCookie, { hook: false })
+  const manager = new SessionManager(options)
+  const csrf = createCsrf(options)
+  app.decorate('sessionManager', manager)
+  decorate(app, manager, csrf)
+  addHooks(app, manager)
+  protect(app, csrf, options.csrf.protect === 'all')
+  if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
+  app.addHook('onClose', async () => {
+    await options.store.close?.()
+  })
+}
+
+function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProtection): void {
+  app.decorateRequest(kSession, null)
+  app.decorateRequest(kUsed, false)
+  app.decorateRequest(kReply, null)
+  app.decorateRequest('session', {
+    getter(this: FastifyRequest) {
+      return manager.open(this)
+    }
+  })
+  app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
+    return csrf.generate(this.request.session)
+  })
+}
+
+/** Callbacks where the store answers at once: a promise for each hook would cost more than the session does. */
+function addHooks(app: FastifyInstance, manager: SessionManager): void {
+  app.addHook('onRequest', function loadSession(request, reply, done) {
+    request[kReply] = reply
+    const pending = manager.load(request)
+    if (isPromise(pending)) pending.then(() => done(), done)
+    else done()
+  })
+  app.addHook('onSend', function saveSession(request, reply, _payload, done) {
+    const pending = manager.finish(request, reply)
+    if (isPromise(pending)) pending.then(() => done(), done as Done)
+    else done()
+  })
+}
+
+/** Everywhere, the first door opens before the body is read; on single routes both are one preHandler. */
+function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
+  app.decorate('csrfProtection', function csrfProtection(request, _reply, done) {
+    csrf.checkOrigin(request)
+    csrf.checkToken(request)
+    done()
+  })
+  if (!everywhere) return
+  app.addHook('onRequest', function checkOrigin(request, _reply, done) {
+    csrf.checkOrigin(request)
+    done()
+  })
+  app.addHook('preHandler', function checkToken(request, _reply, done) {
+    csrf.checkToken(request)
+    done()
+  })
+}
+
+function sweep(app: FastifyInstance, manager: SessionManager, interval: number): void {
+  const timer = setInterval(() => {
+    Promise.resolve()
+      .then(() => manager.cleanup())
+      .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the sweep of expired sessions failed'))
+  }, interval)
+  timer.unref()
+  app.addHook('onClose', () => clearInterval(timer))
+}
+
+/**
+ * Sessions for Fastify 5: `await app.register(sessions, { secret })`.
+ * @throws {SessionOptionError} from `register`, for a wrong option.
+ */
+export default fp(plugin, { fastify: '5.x', name: 'fastify-sesame' })

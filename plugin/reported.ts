@@ -1,0 +1,53 @@
+import { isPromise, withTimeout } from './awaitable.js'
+import { channels } from './diagnostics.js'
+import { SessionStoreError, SessionUsageError } from './errors.js'
+import type { Awaitable, SessionStore } from './types.js'
+
+/** A store whose every method is there, and whose every failure is one `SessionStoreError`. */
+export type ReportedStore = Required<Omit<SessionStore, 'close' | 'cleanup'>> &
+  Pick<Required<SessionStore>, 'cleanup'>
+
+/**
+ * The same store, made dependable for its caller: a throw, a rejection or an answer later than `timeout` (ms) becomes
+ * a `SessionStoreError` and is published; a method that the store lacks throws `SESSION_STORE_UNSUPPORTED`.
+ */
+export function reportFailures(store: SessionStore, timeout: number): ReportedStore {
+  const call = <T>(operation: string, work: () => Awaitable<T>): Awaitable<T> => {
+    try {
+      const answer = work()
+      if (!isPromise(answer)) return answer
+      return withTimeout(answer, timeout).catch((error: unknown) => fail(operation, error))
+    } catch (error) {
+      return fail(operation, error)
+    }
+  }
+  return {
+    get: (id) => call('get', () => store.get(id)),
+    create: (id, record) => call('create', () => store.create(id, record)),
+    update: (id, patch) => call('update', () => store.update(id, patch)),
+    destroy: (id) => call('destroy', () => store.destroy(id)),
+    listByUser: (userId) => {
+      if (!store.listByUser) throw lacks('listByUser')
+      return call('listByUser', () => store.listByUser?.(userId) ?? [])
+    },
+    destroyByUser: (userId, except) => {
+      if (!store.destroyByUser) throw lacks('destroyByUser')
+      return call('destroyByUser', () => store.destroyByUser?.(userId, except) ?? 0)
+    },
+    // A sweep may take longer than a request may wait.
+    cleanup: () => store.cleanup?.() ?? 0
+  }
+}
+
+function fail(operation: string, error: unknown): never {
+  const channel = channels.storeFailure
+  if (channel.hasSubscribers) channel.publish({ operation, error })
+  throw new SessionStoreError(error)
+}
+
+function lacks(method: string): SessionUsageError {
+  return new SessionUsageError(
+    'SESSION_STORE_UNSUPPORTED',
+    `The session store has no ${method}(): it cannot find sessions by user`
+  )
+}

@@ -1,0 +1,74 @@
+import { createHmac, hash, randomFillSync, timingSafeEqual } from 'node:crypto'
+
+/** A cookie value whose signature is right. */
+export interface VerifiedToken {
+  readonly token: string
+  readonly id: string
+  /** Signed by an older secret: the cookie is to be issued again. */
+  readonly stale: boolean
+}
+
+/** Mints, signs and verifies tokens under one list of secrets. */
+export interface Tokens {
+  /** A new token: `idLength` random bytes as lower-case hex. */
+  mint(): string
+  /** The cookie's value for a token, `token.signature`, under the newest secret. */
+  sign(token: string): string
+  /** The token of a cookie's value, or `undefined` when the value is malformed or no secret signed it. */
+  verify(value: string): VerifiedToken | undefined
+}
+
+const SIGNATURE_LENGTH = 43
+const TOKENS_PER_REFILL = 128
+
+/** The length of a cookie's value for tokens of `idLength` bytes. */
+export function cookieValueLength(idLength: number): number {
+  return idLength * 2 + 1 + SIGNATURE_LENGTH
+}
+
+/** The id of a token: hex SHA-256, 64 digits. What stores, logs and device lists know a session by. */
+export function idOfToken(token: string): string {
+  return hash('sha256', token, 'hex')
+}
+
+/** `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
+export function createTokens(secrets: readonly Buffer[], idLength: number): Tokens {
+  const mint = createMint(idLength)
+  const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
+  const length = cookieValueLength(idLength)
+  const newest = secrets[0] as Buffer
+
+  function verify(value: string): VerifiedToken | undefined {
+    if (value.length !== length || !shape.test(value)) return undefined
+    const token = value.slice(0, idLength * 2)
+    // Compared as text: base64url has several spellings of the same bytes, and only one is ours.
+    const given = Buffer.from(value.slice(idLength * 2 + 1), 'latin1')
+    const signer = secrets.findIndex((secret) =>
+      timingSafeEqual(given, Buffer.from(signature(secret, token), 'latin1'))
+    )
+    return signer === -1 ? undefined : { token, id: idOfToken(token), stale: signer > 0 }
+  }
+
+  return { mint, sign: (token) => `${token}.${signature(newest, token)}`, verify }
+}
+
+function signature(secret: Buffer, token: string): string {
+  return createHmac('sha256', secret).update(token).digest('base64url')
+}
+
+/** Random bytes come from a pool, because one call for 4 KB costs little more than one for 32 bytes. */
+function createMint(idLength: number): () => string {
+  const pool = Buffer.alloc(idLength * TOKENS_PER_REFILL)
+  let offset = pool.length
+  return function mint() {
+    if (offset === pool.length) {
+      randomFillSync(pool)
+      offset = 0
+    }
+    const token = pool.toString('hex', offset, offset + idLength)
+    // A used slice must not wait in memory for somebody to read it.
+    pool.fill(0, offset, offset + idLength)
+    offset += idLength
+    return token
+  }
+}
