@@ -339,9 +339,7 @@ function isOrigin(text: string): boolean {
 function resolveStore(store: unknown, makeStore: () => SessionStore): SessionStore {
   if (store === undefined) return makeStore()
   const methods = ['get', 'create', 'update', 'destroy'] as const
-  const missing = methods.filter(
-    (name) => typeof (store as Partial<SessionStore> | null)?.[name] !== 'function'
-  )
+  const missing = methods.filter((name) => typeof Reflect.get(Object(store) as object, name) !== 'function')
   if (missing.length === 0) return store as SessionStore
   throw new SessionOptionError(
     'store',
