@@ -1,0 +1,250 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { MemoryStore, type SessionStore } from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
+import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
+
+// Section E of the security cases, through requests that overlap. What a store must do for it is in the store's tests.
+
+type Wrapping = (store: MemoryStore) => SessionStore
+
+const STORES: Record<string, Wrapping> = {
+  'a synchronous store': (store) => store,
+  'a slow store': (store) => slowStore(store)
+}
+
+/** An app whose `/wait/:gate/:what` does something to the session and then waits for `open(gate)`. */
+async function setUp(t: Test, wrapping: Wrapping) {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: wrapping(memory) }))
+  const gates = new Map<string, () => void>()
+  app.get('/all', async ({ session }) =>
+    Object.fromEntries(session.keys().map((key) => [key, session.get(key)]))
+  )
+  app.get('/wait/:gate/:what', async ({ session, params }) => {
+    const { gate, what } = params as { gate: string; what: string }
+    if (what === 'set') session.set(gate, 'set')
+    if (what === 'read') session.get('name')
+    if (what === 'rotate') session.regenerate()
+    await new Promise<void>((resolve) => gates.set(gate, resolve))
+    return session.id
+  })
+  /** Until the handler waits at the gate. */
+  const arrive = async (gate: string): Promise<void> => {
+    while (!gates.has(gate)) await nextTurn()
+  }
+  const open = async (gate: string): Promise<void> => {
+    await arrive(gate)
+    gates.get(gate)?.()
+  }
+  return { app, memory, arrive, open }
+}
+
+/** The cookie of a fresh session with `name: 'ada'`. */
+async function signIn(app: FastifyInstance): Promise<string> {
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  return browser.cookie
+}
+
+/** Sends at once; what `inject` returns by itself waits until somebody asks for its answer. */
+async function send(app: FastifyInstance, cookie: string, url: string) {
+  return await app.inject({ url, headers: { cookie } })
+}
+
+for (const [name, wrapping] of Object.entries(STORES)) {
+  void t.test(`E1: 500 rounds of a logout racing a slow write leave no session, on ${name}`, async (t) => {
+    const { app, memory, arrive, open } = await setUp(t, wrapping)
+    let lost = 0
+    for (let round = 0; round < 500; round++) {
+      const cookie = await signIn(app)
+      const writer = send(app, cookie, `/wait/${round}/set`)
+      await arrive(String(round))
+      const logout = send(app, cookie, '/logout')
+      // In every second round the two commits run side by side.
+      if (round % 2 === 0) await logout
+      await open(String(round))
+      const [late] = await Promise.all([writer, logout])
+      if (late.statusCode === 409) lost++
+      else t.equal(late.statusCode, 200)
+      if (late.statusCode === 409) t.equal(setCookieOf(late), undefined)
+      if (memory.size > 0) t.fail(`round ${round} left a session`)
+    }
+    t.equal(memory.size, 0)
+    t.ok(lost >= 250, `${lost} of the writes came after the logout and were refused`)
+  })
+
+  void t.test(
+    `E2, E10: a reader that is late after a logout writes nothing and sends no cookie, on ${name}`,
+    async (t) => {
+      const { app, memory, open } = await setUp(t, wrapping)
+      const cookie = await signIn(app)
+      const reader = send(app, cookie, '/wait/a/read')
+      await send(app, cookie, '/logout')
+      await open('a')
+      const late = await reader
+      t.equal(late.statusCode, 200)
+      t.equal(setCookieOf(late), undefined)
+      t.equal(memory.size, 0)
+    }
+  )
+
+  void t.test(
+    `E3: a rotation that is late after a logout is refused, and neither id exists, on ${name}`,
+    async (t) => {
+      const { app, memory, open } = await setUp(t, wrapping)
+      const cookie = await signIn(app)
+      const rotation = send(app, cookie, '/wait/a/rotate')
+      await send(app, cookie, '/logout')
+      await open('a')
+      const late = await rotation
+      t.match(late.json(), { statusCode: 409, code: 'SESSION_GONE' })
+      t.equal(setCookieOf(late), undefined)
+      t.equal(memory.size, 0)
+    }
+  )
+
+  void t.test(`E4: of two rotations one wins, the other is refused, on ${name}`, async (t) => {
+    const { app, memory, open } = await setUp(t, wrapping)
+    const cookie = await signIn(app)
+    const rotations = [send(app, cookie, '/wait/a/rotate'), send(app, cookie, '/wait/b/rotate')]
+    await Promise.all([open('a'), open('b')])
+    const [first, second] = (await Promise.all(rotations)).sort((x, y) => x.statusCode - y.statusCode)
+    t.equal(first?.statusCode, 200)
+    t.equal(second?.statusCode, 409)
+    t.equal(memory.size, 1)
+    t.ok(memory.get(first?.body ?? ''), 'the id that the winner was given is the one that lives')
+  })
+
+  void t.test(`E5: changes of different keys by overlapping requests all live, on ${name}`, async (t) => {
+    const { app, open } = await setUp(t, wrapping)
+    const cookie = await signIn(app)
+    const keys = Array.from({ length: 20 }, (_, index) => `key${index}`)
+    const writers = keys.map((key) => send(app, cookie, `/wait/${key}/set`))
+    await Promise.all(keys.map(open))
+    await Promise.all(writers)
+    const all = (await send(app, cookie, '/all')).json<object>()
+    t.same(Object.keys(all).sort(), ['name', ...keys].sort())
+  })
+
+  void t.test(`E6: of two changes of one key the last commit wins, whole, on ${name}`, async (t) => {
+    const { app } = await setUp(t, wrapping)
+    const cookie = await signIn(app)
+    const values = ['first', 'second', 'third'].map((value) => send(app, cookie, `/set?name=${value}`))
+    await Promise.all(values)
+    t.match((await send(app, cookie, '/read')).json(), { name: /^(first|second|third)$/ })
+  })
+
+  void t.test(`E7: 1,000 concurrent update() requests add 1,000, on ${name}`, async (t) => {
+    const { app } = await setUp(t, wrapping)
+    const cookie = await signIn(app)
+    const responses = await Promise.all(Array.from({ length: 1000 }, () => send(app, cookie, '/add')))
+    t.same([...new Set(responses.map(({ statusCode }) => statusCode))], [200])
+    t.match((await send(app, cookie, '/all')).json(), { count: 1000 })
+  })
+
+  void t.test(`E10: a response that is late after a rotation sends no cookie, on ${name}`, async (t) => {
+    const { app, memory, arrive, open } = await setUp(t, wrapping)
+    const cookie = await signIn(app)
+    const writer = send(app, cookie, '/wait/a/set')
+    await arrive('a')
+    t.match(setCookieOf(await send(app, cookie, '/login')), 'session_id=')
+    await open('a')
+    t.equal(setCookieOf(await writer), undefined)
+    t.equal(memory.size, 1)
+  })
+}
+
+void t.test('E8: an id that is taken is refused with 409, and the record there is untouched', async (t) => {
+  const spy = spyStore()
+  // As if two processes had minted one token.
+  const store = wrap(spy, (method, _args, next) => (method === 'create' ? false : next()))
+  const app = addRoutes(await makeApp(t, { store }))
+  const response = await app.inject('/set?name=ada')
+  t.match(response.json(), { statusCode: 409, code: 'SESSION_CONFLICT' })
+  t.equal(setCookieOf(response), undefined)
+  t.same(spy.take(), [])
+})
+
+void t.test('E12: a rotation that was applied, but answered too late, is not applied twice', async (t) => {
+  const memory = new MemoryStore()
+  const late = wrap(memory, (method, _args, next) => {
+    const answer = next()
+    return method === 'update' ? new Promise(() => undefined) : answer
+  })
+  const app = addRoutes(await makeApp(t, { store: late, storeTimeout: 20 }))
+  const cookie = await signIn(app)
+  t.equal((await send(app, cookie, '/login')).statusCode, 503)
+  t.equal(memory.size, 1)
+  const retried = await send(app, cookie, '/read')
+  t.same(retried.json(), { name: null }, 'the old cookie is nobody')
+  t.equal(memory.size, 1)
+})
+
+void t.test('E13: a sweep in the middle removes the expired alone', async (t) => {
+  const { app, memory, open } = await setUp(t, slowStore)
+  const cookie = await signIn(app)
+  const now = Date.now()
+  memory.create('old', {
+    version: 1,
+    data: {},
+    createdAt: 0,
+    lastAccessed: 0,
+    expiresAt: now + 5,
+    userId: null
+  })
+  const writer = send(app, cookie, '/wait/a/set')
+  while (Date.now() < now + 5) await nextTurn()
+  const [removed] = await Promise.all([app.sessionManager.cleanup(), open('a')])
+  await writer
+  t.equal(removed, 1)
+  t.match((await send(app, cookie, '/all')).json(), { name: 'ada', a: 'set' })
+})
+
+void t.test(
+  'a session that every other process keeps changing is given up with 409, unwritten',
+  async (t) => {
+    const memory = new MemoryStore()
+    const contended = wrap(memory, (method, args, next) => {
+      const { ifVersion } = (args[1] ?? {}) as { ifVersion?: number }
+      return method === 'update' && ifVersion !== undefined ? 'conflict' : next()
+    })
+    const app = addRoutes(await makeApp(t, { store: contended }))
+    const cookie = await signIn(app)
+    t.match((await send(app, cookie, '/add')).json(), { statusCode: 409, code: 'SESSION_CONFLICT' })
+    t.same((await send(app, cookie, '/read')).json(), { name: 'ada' })
+  }
+)
+
+void t.test('a session that ends while an update() is retried is gone', async (t) => {
+  const memory = new MemoryStore()
+  const ending = wrap(memory, (method, args, next) => {
+    if (method !== 'update') return next()
+    memory.destroy(args[0] as string)
+    return 'conflict'
+  })
+  const app = addRoutes(await makeApp(t, { store: ending }))
+  const cookie = await signIn(app)
+  t.match((await send(app, cookie, '/add')).json(), { statusCode: 409, code: 'SESSION_GONE' })
+  t.equal(memory.size, 0)
+})
+
+void t.test('an update() that turns out to change nothing on the newer value writes nothing', async (t) => {
+  const memory = new MemoryStore()
+  const spy = spyStore(memory)
+  const app = addRoutes(await makeApp(t, { store: spy }))
+  app.get('/upper', async ({ session }) => {
+    session.update('name', () => 'ADA')
+    const own = memory.get(session.id)
+    if (own?.data['name'] === '"ada"') {
+      const { lastAccessed, expiresAt } = own
+      memory.update(session.id, { set: { name: '"ADA"' }, remove: [], lastAccessed, expiresAt })
+    }
+    return session.get('name')
+  })
+  const cookie = await signIn(app)
+  spy.take()
+  t.equal((await send(app, cookie, '/upper')).body, 'ADA')
+  t.same(spy.takeNames(), ['get', 'update', 'get'])
+})
