@@ -21,5 +21,6 @@ export default ts.config(
     files: ['plugin/**/*.ts'],
     rules: { 'max-lines-per-function': ['error', 40], 'max-lines': ['error', 400], complexity: ['error', 10] }
   },
+  { files: ['test/**/*.ts'], rules: { '@typescript-eslint/unbound-method': 'off' } },
   { files: ['**/*.js'], languageOptions: { globals: { process: 'readonly', console: 'readonly' } } }
 )

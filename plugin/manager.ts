@@ -119,6 +119,11 @@ export class SessionManager implements SessionHost {
     })
   }
 
+  /** @internal Closes the store; a store that cannot be closed does not keep the app open. */
+  async close(): Promise<void> {
+    await this.#store.close()
+  }
+
   /** @internal Sets the request's state, once. */
   load(request: FastifyRequest): Awaitable<void> {
     if (request[kSession] !== null) return

@@ -37,7 +37,9 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   protect(app, csrf, options.csrf.protect === 'all')
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
-    await options.store.close?.()
+    await manager
+      .close()
+      .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the store did not close'))
   })
 }
 

@@ -4,8 +4,7 @@ import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
 
 /** A store whose every method is there, and whose every failure is one `SessionStoreError`. */
-export type ReportedStore = Required<Omit<SessionStore, 'close' | 'cleanup'>> &
-  Pick<Required<SessionStore>, 'cleanup'>
+export type ReportedStore = Required<SessionStore>
 
 /**
  * The same store, made dependable for its caller: a throw, a rejection or an answer later than `timeout` (ms) becomes
@@ -35,7 +34,8 @@ export function reportFailures(store: SessionStore, timeout: number): ReportedSt
       return call('destroyByUser', () => store.destroyByUser?.(userId, except) ?? 0)
     },
     // A sweep may take longer than a request may wait.
-    cleanup: () => store.cleanup?.() ?? 0
+    cleanup: () => store.cleanup?.() ?? 0,
+    close: () => call('close', () => store.close?.())
   }
 }
 

@@ -1,0 +1,258 @@
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { MemoryStore, type SessionOptions } from '../plugin/index.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
+import { stopClock } from './fixtures/clock.js'
+import { listen } from './fixtures/diagnostics.js'
+import { failingStore, makeRecord, spyStore, wrap } from './fixtures/stores.js'
+
+async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory, cleanupInterval: 0, ...options }))
+  return { app, memory, manager: app.sessionManager, browser: new Browser(app) }
+}
+
+void t.test('get() is the live session, and undefined for a visitor who has none', async (t) => {
+  const { app, manager, browser } = await setUp(t)
+  app.get('/get', async (request) => {
+    const session = await manager.get(request)
+    return { id: session?.id ?? null, same: session === request.session }
+  })
+  t.same((await browser.get('/get')).json(), { id: null, same: false })
+  await browser.get('/set?name=ada')
+  const { id, same } = (await browser.get('/get')).json<{ id: string; same: boolean }>()
+  t.match(id, /^[0-9a-f]{64}$/)
+  t.equal(same, true)
+})
+
+void t.test('getOrCreate() is the session of the request, made where there was none', async (t) => {
+  const { app, manager, browser } = await setUp(t)
+  app.get('/count', async (request) => {
+    const session = await manager.getOrCreate(request)
+    const { isNew } = session
+    session.update('count', (count) => Number(count ?? 0) + 1)
+    return { count: session.get('count'), isNew, same: session === request.session }
+  })
+  t.same((await browser.get('/count')).json(), { count: 1, isNew: true, same: true })
+  t.same((await browser.get('/count')).json(), { count: 2, isNew: false, same: true })
+})
+
+void t.test(
+  'get() loads the session in a hook that runs before the plugin’s own, with one store call',
+  async (t) => {
+    const store = spyStore()
+    const app = Fastify()
+    t.teardown(() => app.close())
+    const seen: unknown[] = []
+    app.addHook('onRequest', async (request) => {
+      seen.push((await app.sessionManager.get(request))?.get('name'))
+    })
+    await app.register((await import('../plugin/index.js')).default, { secret: SECRET, store })
+    const browser = new Browser(addRoutes(app))
+    await browser.get('/set?name=ada')
+    store.take()
+    await browser.get('/read')
+    t.same(seen, [undefined, 'ada'])
+    t.same(store.takeNames(), ['get'])
+  }
+)
+
+void t.test('save() writes at once and sets the cookie; a second time nothing happens', async (t) => {
+  const store = spyStore()
+  const { app, manager, browser } = await setUp(t, { store })
+  app.get('/save', async (request, reply) => {
+    request.session.set('name', 'ada')
+    await manager.save(request.session, reply)
+    await manager.save(request.session, reply)
+    return store.takeNames()
+  })
+  const response = await browser.get('/save')
+  t.same(response.json(), ['create'])
+  t.match(setCookieOf(response), 'session_id=')
+  t.same(store.take(), [])
+})
+
+void t.test('destroy() is a logout: the record goes and the cookie is cleared', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.get('/destroy', async (request, reply) => {
+    await manager.destroy(request.session, reply)
+    return memory.size
+  })
+  await browser.get('/set?name=ada')
+  const response = await browser.get('/destroy')
+  t.equal(response.body, '0')
+  t.match(setCookieOf(response), /^session_id=; Max-Age=0/)
+})
+
+void t.test('cleanup() says how many expired sessions went, and publishes it', async (t) => {
+  const clock = stopClock(t)
+  const { memory, manager } = await setUp(t)
+  const published = listen(t, 'expired')
+  for (const id of ['a', 'b', 'c'])
+    memory.create(id, makeRecord({ expiresAt: clock.start + (id === 'c' ? 10 : 5) }))
+  clock.move(5)
+  t.equal(await manager.cleanup(), 2)
+  t.equal(await manager.cleanup(), 0)
+  t.same(published, [{ count: 2 }])
+  t.equal(memory.size, 1)
+})
+
+void t.test('cleanup() of a store that expires by itself is 0', async (t) => {
+  const { get, create, update, destroy } = spyStore()
+  const { manager } = await setUp(t, { store: { get, create, update, destroy } })
+  t.equal(await manager.cleanup(), 0)
+})
+
+void t.test('list() shows the newest activity first, and leaves out what is no record of ours', async (t) => {
+  const { memory, manager } = await setUp(t)
+  const now = Date.now()
+  for (const [id, ago] of [
+    ['b', 2],
+    ['a', 1],
+    ['c', 3]
+  ] as const) {
+    memory.create(
+      id,
+      makeRecord({ userId: '7', lastAccessed: now - ago * 1000, data: { n: '1', broken: '{' } })
+    )
+  }
+  memory.create('x', { ...makeRecord({ userId: '7' }), version: 'one' } as never)
+  const list = await manager.list(7)
+  t.same(
+    list.map(({ id, data }) => [id, data]),
+    [
+      ['a', { n: 1, broken: undefined }],
+      ['b', { n: 1, broken: undefined }],
+      ['c', { n: 1, broken: undefined }]
+    ]
+  )
+})
+
+void t.test('revoke() ends one session by its id', async (t) => {
+  const { manager, memory } = await setUp(t)
+  memory.create('a', makeRecord())
+  t.equal(await manager.revoke('a'), true)
+  t.equal(await manager.revoke('a'), false)
+})
+
+void t.test('revokeAll() takes a number as it takes a text', async (t) => {
+  const { manager, memory } = await setUp(t)
+  for (const id of ['a', 'b', 'c']) memory.create(id, makeRecord({ userId: '7' }))
+  t.equal(await manager.revokeAll(7, { except: 'b' }), 2)
+  t.equal(await manager.revokeAll('7'), 1)
+  t.equal(await manager.revokeAll('7'), 0)
+})
+
+void t.test('by user, on a store that cannot find by user, says so', async (t) => {
+  const { get, create, update, destroy } = new MemoryStore()
+  const { manager } = await setUp(t, { store: { get, create, update, destroy } })
+  t.throws(() => manager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED', message: /listByUser/ })
+  t.throws(() => manager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED', message: /destroyByUser/ })
+})
+
+void t.test(
+  'a store that fails is 503, its text stays in the cause, and the cookie is left alone',
+  async (t) => {
+    let down = false
+    for (const isAsync of [false, true]) {
+      const failing = failingStore(() => down)
+      const store = isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing
+      const failures = listen(t, 'store-failure')
+      down = false
+      const { app, browser } = await setUp(t, { store })
+      const errors: Error[] = []
+      app.addHook('onError', async (_request, _reply, error) => void errors.push(error))
+      await browser.get('/set?name=ada')
+      down = true
+      const response = await browser.get('/read')
+      t.same(response.json(), {
+        statusCode: 503,
+        code: 'SESSION_STORE_UNAVAILABLE',
+        error: 'Service Unavailable',
+        message: 'Session store unavailable'
+      })
+      t.equal(setCookieOf(response), undefined)
+      t.match(errors, [{ cause: { message: /ECONNREFUSED/ } }])
+      t.match(failures.slice(0, 1), [{ operation: 'get', error: { message: /ECONNREFUSED/ } }])
+      down = false
+      t.same((await browser.get('/read')).json(), { name: 'ada' }, 'an outage is no logout')
+    }
+  }
+)
+
+void t.test('a store that fails while saving is 503, without a cookie', async (t) => {
+  const { browser } = await setUp(t, { store: failingStore((method) => method === 'create') })
+  const response = await browser.get('/set?name=ada')
+  t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test('a store that does not answer within storeTimeout is 503', async (t) => {
+  let hangs = false
+  const store = wrap(new MemoryStore(), (_method, _args, next) =>
+    hangs ? new Promise(() => undefined) : next()
+  )
+  const { browser } = await setUp(t, { store, storeTimeout: 20 })
+  await browser.get('/set?name=ada')
+  hangs = true
+  t.match((await browser.get('/read')).json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+})
+
+void t.test(
+  'an error handler that touches the session of a failed load gets an empty one, which is not saved',
+  async (t) => {
+    const store = spyStore(failingStore((method) => method === 'get'))
+    const { app, browser } = await setUp(t, { store })
+    app.setErrorHandler(async (error: { statusCode: number }, { session }, reply) => {
+      session.set('name', 'lost')
+      return reply.code(error.statusCode).send({ name: session.get('name'), isNew: session.isNew })
+    })
+    await browser.get('/set?name=ada')
+    store.take()
+    const response = await browser.get('/read')
+    t.equal(response.statusCode, 503)
+    t.same(response.json(), { name: 'lost', isNew: true })
+    t.same(store.takeNames(), ['get'])
+    t.equal(setCookieOf(response), undefined)
+  }
+)
+
+for (const isAsync of [false, true]) {
+  const kind = isAsync ? 'asynchronous' : 'synchronous'
+  void t.test(
+    `onStoreError 'anonymous' on a ${kind} store: the request goes on, nothing is saved`,
+    async (t) => {
+      let down = false
+      const failing = failingStore(() => down)
+      const spy = spyStore(isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing)
+      const { browser } = await setUp(t, { store: spy, onStoreError: 'anonymous' })
+      await browser.get('/set?name=ada')
+      down = true
+      spy.take()
+      const read = await browser.get('/read')
+      t.same(read.json(), { name: null })
+      const set = await browser.get('/set?name=lost')
+      t.equal(set.statusCode, 200)
+      t.same(spy.takeNames(), ['get', 'get'])
+      t.equal(setCookieOf(set), undefined)
+      const visitor = await new Browser(browser.app).get('/set?name=new')
+      t.equal(visitor.statusCode, 200)
+      t.same(spy.takeNames(), ['create'])
+      t.equal(setCookieOf(visitor), undefined)
+      down = false
+      t.same((await browser.get('/read')).json(), { name: 'ada' })
+    }
+  )
+}
+
+void t.test(
+  "onStoreError 'anonymous': a change of a loaded session that cannot be saved is 503 all the same",
+  async (t) => {
+    const { browser } = await setUp(t, {
+      store: failingStore((method) => method === 'update'),
+      onStoreError: 'anonymous'
+    })
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/set?name=lost')).statusCode, 503)
+  }
+)
