@@ -26,12 +26,14 @@ export function reportFailures(store: SessionStore, timeout: number): ReportedSt
     update: (id, patch) => call('update', () => store.update(id, patch)),
     destroy: (id) => call('destroy', () => store.destroy(id)),
     listByUser: (userId) => {
-      if (!store.listByUser) throw lacks('listByUser')
-      return call('listByUser', () => store.listByUser?.(userId) ?? [])
+      if (store.listByUser === undefined) throw lacks('listByUser')
+      const list = store.listByUser.bind(store)
+      return call('listByUser', () => list(userId))
     },
     destroyByUser: (userId, except) => {
-      if (!store.destroyByUser) throw lacks('destroyByUser')
-      return call('destroyByUser', () => store.destroyByUser?.(userId, except) ?? 0)
+      if (store.destroyByUser === undefined) throw lacks('destroyByUser')
+      const destroy = store.destroyByUser.bind(store)
+      return call('destroyByUser', () => destroy(userId, except))
     },
     // A sweep may take longer than a request may wait.
     cleanup: () => store.cleanup?.() ?? 0,
