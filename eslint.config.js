@@ -22,5 +22,5 @@ export default ts.config(
     rules: { 'max-lines-per-function': ['error', 40], 'max-lines': ['error', 400], complexity: ['error', 10] }
   },
   { files: ['test/**/*.ts'], rules: { '@typescript-eslint/unbound-method': 'off' } },
-  { files: ['**/*.js'], languageOptions: { globals: { process: 'readonly', console: 'readonly' } } }
+  { files: ['**/*.{js,mjs,cjs}'], languageOptions: { globals: { process: 'readonly', console: 'readonly' } } }
 )

@@ -1,10 +1,11 @@
 import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest, preHandlerHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { isPromise } from './awaitable.js'
+import { isPromise, withTimeout } from './awaitable.js'
 import { createCsrf, type CsrfProtection } from './csrf.js'
+import { SessionOptionError } from './errors.js'
 import { kReply, kSession, kUsed, SessionManager } from './manager.js'
-import { resolveOptions, type SessionOptions } from './options.js'
+import { resolveOptions, type ResolvedOptions, type SessionOptions } from './options.js'
 import type { Session } from './session.js'
 import { MemoryStore } from './stores/memory.js'
 
@@ -29,6 +30,7 @@ type Done = (error?: Error) => void
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
   const options = resolveOptions(given, () => new MemoryStore())
   if (!app.hasDecorator('serializeCookie')) await app.register(fastifyCookie, { hook: false })
+  await readyOf(app, options)
   const manager = new SessionManager(options)
   const csrf = createCsrf(options)
   app.decorate('sessionManager', manager)
@@ -41,6 +43,16 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
       .close()
       .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the store did not close'))
   })
+}
+
+/** A store that can never work fails the registration; an engine that is away now may be back for the first request. */
+async function readyOf(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
+  try {
+    await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
+  } catch (error) {
+    if (error instanceof SessionOptionError) throw error
+    app.log.warn(error, 'fastify-sesame: the session store is not ready')
+  }
 }
 
 function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProtection): void {

@@ -4,7 +4,7 @@ import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
 
 /** A store whose every method is there, and whose every failure is one `SessionStoreError`. */
-export type ReportedStore = Required<SessionStore>
+export type ReportedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
 
 /**
  * The same store, made dependable for its caller: a throw, a rejection or an answer later than `timeout` (ms) becomes

@@ -231,7 +231,8 @@ export class Session<D = SessionData> {
 
   /** Minted when it is first needed: most visitors never get one. */
   #secretToken(): string {
-    return (this.#token ??= this.#host.tokens.mint())
+    const { tokens, options } = this.#host
+    return (this.#token ??= tokens.mint(this.#found?.id.slice(0, options.store.rotationPrefix ?? 0)))
   }
 
   #flash(key: string): Flash | undefined {

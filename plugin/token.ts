@@ -1,4 +1,4 @@
-import { createHmac, hash, randomFillSync, timingSafeEqual } from 'node:crypto'
+import { createHmac, hash, randomFillSync, timingSafeEqual, type KeyObject } from 'node:crypto'
 
 /** A cookie value whose signature is right. */
 export interface VerifiedToken {
@@ -10,13 +10,15 @@ export interface VerifiedToken {
 
 /** Mints, signs and verifies tokens under one list of secrets. */
 export interface Tokens {
-  /** A new token: `idLength` random bytes as lower-case hex. */
-  mint(): string
+  /** A new token: `idLength` random bytes as lower-case hex. `idPrefix`: how the id of it must begin. */
+  mint(idPrefix?: string): string
   /** The cookie's value for a token, `token.signature`, under the newest secret. */
   sign(token: string): string
   /** The token of a cookie's value, or `undefined` when the value is malformed or no secret signed it. */
   verify(value: string): VerifiedToken | undefined
 }
+
+type Secret = Buffer | KeyObject
 
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
@@ -32,11 +34,11 @@ export function idOfToken(token: string): string {
 }
 
 /** `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
-export function createTokens(secrets: readonly Buffer[], idLength: number): Tokens {
-  const mint = createMint(idLength)
+export function createTokens(secrets: readonly Secret[], idLength: number): Tokens {
+  const draw = createMint(idLength)
   const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
   const length = cookieValueLength(idLength)
-  const newest = secrets[0] as Buffer
+  const newest = secrets[0] as Secret
 
   function verify(value: string): VerifiedToken | undefined {
     if (value.length !== length || !shape.test(value)) return undefined
@@ -49,10 +51,16 @@ export function createTokens(secrets: readonly Buffer[], idLength: number): Toke
     return signer === -1 ? undefined : { token, id: idOfToken(token), stale: signer > 0 }
   }
 
+  function mint(idPrefix = ''): string {
+    let token = draw()
+    while (idPrefix !== '' && !idOfToken(token).startsWith(idPrefix)) token = draw()
+    return token
+  }
+
   return { mint, sign: (token) => `${token}.${signature(newest, token)}`, verify }
 }
 
-function signature(secret: Buffer, token: string): string {
+function signature(secret: Secret, token: string): string {
   return createHmac('sha256', secret).update(token).digest('base64url')
 }
 

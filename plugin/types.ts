@@ -60,6 +60,16 @@ export interface StoredSession {
  * A store throws only when its backend fails; whatever else happens is a value.
  */
 export interface SessionStore {
+  /**
+   * How many leading digits of its id a session keeps at a rotation, so that the old and the new record lie in one
+   * place, such as one slot of a Redis Cluster. Default 0. Each digit makes the new token 16 times dearer to find.
+   */
+  readonly rotationPrefix?: number
+  /**
+   * Asked once, while the plugin registers. Throws where the store can never work as it is set up (a missing table, a
+   * wrong client), naming what is missing and what to do; an engine that is only away is no error here.
+   */
+  ready?(): Awaitable<void>
   /** The record, or `undefined` when there is none or it has expired. */
   get(id: string): Awaitable<SessionRecord | undefined>
   /** `false`: the id is taken, and nothing changed. */

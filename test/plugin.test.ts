@@ -223,6 +223,51 @@ void t.test(
   }
 )
 
+void t.test(
+  'a store that can never work fails the registration; one that is only away does not',
+  async (t) => {
+    const { SessionOptionError } = await import('../plugin/index.js')
+    const lines: string[] = []
+    const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
+    const register = async (ready: () => Promise<void>) => {
+      const store = Object.assign(spyStore(), { ready })
+      return addRoutes(await makeApp(t, { store, storeTimeout: 20 }, { logger }))
+    }
+    const missing = new SessionOptionError('table', 'is missing')
+    await t.rejects(
+      register(async () => {
+        throw missing
+      }),
+      missing
+    )
+    const away = async () => {
+      throw new Error('connect ECONNREFUSED')
+    }
+    for (const ready of [away, () => new Promise<void>(() => undefined)]) {
+      lines.length = 0
+      const app = await register(ready)
+      t.match(lines, [/the session store is not ready/])
+      t.equal((await app.inject('/set?name=ada')).statusCode, 200)
+    }
+  }
+)
+
+void t.test('a rotation keeps the first digits of the id where the store asks for it', async (t) => {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
+  app.get('/id', async ({ session }) => session.id)
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const { body: before } = await browser.get('/id')
+  const after = []
+  for (let round = 0; round < 3; round++) {
+    await browser.get('/login')
+    after.push((await browser.get('/id')).body)
+  }
+  t.equal(new Set([before, ...after]).size, 4)
+  t.same([...new Set([before, ...after].map((id) => id.slice(0, 2)))], [before.slice(0, 2)])
+})
+
 void t.test('MemoryStore is what an app gets that names no store', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
