@@ -9,6 +9,19 @@ export function isPromise<T>(value: Awaitable<T>): value is PromiseLike<T> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === 'function'
 }
 
+/** What `work` gives, or what `onFailure` makes of its error, whether it comes at once or later. */
+export function recover<T>(
+  work: () => Awaitable<T>,
+  onFailure: (error: unknown) => Awaitable<T>
+): Awaitable<T> {
+  try {
+    const value = work()
+    return isPromise(value) ? value.then(undefined, onFailure) : value
+  } catch (error) {
+    return onFailure(error)
+  }
+}
+
 /** The promise's own outcome, or a rejection when it takes longer than `milliseconds`. */
 export function withTimeout<T>(promise: PromiseLike<T>, milliseconds: number): Promise<T> {
   return new Promise((resolve, reject) => {

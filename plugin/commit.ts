@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
-import { isPromise, then } from './awaitable.js'
+import { recover, then } from './awaitable.js'
 import type { SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
+import { createLimit, type SessionLimit } from './limit.js'
 import type { ResolvedOptions } from './options.js'
 import type { ReportedStore } from './reported.js'
 import type { CookieOrder, CreatePlan, DestroyPlan, Plan, UpdatePlan } from './plan.js'
@@ -21,6 +22,7 @@ export class Committer {
   readonly #tokens: Tokens
   readonly #store: ReportedStore
   readonly #cookie: SessionCookie
+  readonly #limit: SessionLimit
   /** The last retry of each session in this process: those that follow wait for it, instead of beating each other. */
   readonly #turns = new Map<string, Promise<unknown>>()
 
@@ -29,6 +31,7 @@ export class Committer {
     this.#tokens = tokens
     this.#store = store
     this.#cookie = cookie
+    this.#limit = createLimit(options, store)
   }
 
   /** `failed`: the reply is a 5xx, so that nothing but an `invalidate()` holds. */
@@ -50,39 +53,48 @@ export class Committer {
   }
 
   #create(plan: CreatePlan, reply: FastifyReply): Awaitable<void> {
-    const { id, record, cookie } = plan
-    const done = (created: boolean): void => {
-      if (!created) throw new SessionConflictError()
+    return recover(
+      () => this.#createOrThrow(plan, reply),
+      (error) => {
+        if (!(error instanceof SessionStoreError && this.#options.onStoreError === 'anonymous')) throw error
+      }
+    )
+  }
+
+  #createOrThrow({ id, record, cookie }: CreatePlan, reply: FastifyReply): Awaitable<void> {
+    const created = then(this.#limit.before(record.userId, id), () => this.#store.create(id, record))
+    return then(created, (isNew) => {
+      if (!isNew) throw new SessionConflictError()
       if (channels.created.hasSubscribers) channels.created.publish({ id, userId: record.userId })
-      this.#sendCookie(reply, cookie)
-    }
-    const onFailure = (error: unknown): void => {
-      if (!(error instanceof SessionStoreError && this.#options.onStoreError === 'anonymous')) throw error
-    }
-    try {
-      const created = this.#store.create(id, record)
-      return isPromise(created) ? created.then(done).then(undefined, onFailure) : done(created)
-    } catch (error) {
-      onFailure(error)
-    }
+      return then(this.#limit.after(record.userId, id), () => this.#sendCookie(reply, cookie))
+    })
   }
 
   #update(session: Session, plan: UpdatePlan, reply: FastifyReply): Awaitable<void> {
     // A write that depends on the version would only beat, or be beaten by, those that are waiting.
     if (plan.patch.ifVersion !== undefined && this.#turns.has(plan.id))
       return this.#retry(session, plan.id, reply)
-    return then(this.#store.update(plan.id, plan.patch), (result) =>
+    const written = then(this.#limit.before(plan.patch.userId, plan.id), () =>
+      this.#store.update(plan.id, plan.patch)
+    )
+    return then(written, (result) =>
       result === 'conflict' ? this.#retry(session, plan.id, reply) : this.#settle(result, plan, reply)
     )
   }
 
-  #settle(result: UpdateResult, { id, patch, cookie, lossy }: UpdatePlan, reply: FastifyReply): void {
+  #settle(
+    result: UpdateResult,
+    { id, patch, cookie, lossy }: UpdatePlan,
+    reply: FastifyReply
+  ): Awaitable<void> {
     if (result === 'gone') return reportGone(id, lossy)
-    if (channels.saved.hasSubscribers) channels.saved.publish({ id: patch.renameTo ?? id })
-    if (patch.renameTo !== undefined && channels.rotated.hasSubscribers) {
-      channels.rotated.publish({ id: patch.renameTo, previousId: id })
-    }
-    if (cookie !== undefined) this.#sendCookie(reply, cookie)
+    const { renameTo: newId = id, userId } = patch
+    if (channels.saved.hasSubscribers) channels.saved.publish({ id: newId })
+    if (newId !== id && channels.rotated.hasSubscribers)
+      channels.rotated.publish({ id: newId, previousId: id })
+    return then(this.#limit.after(userId, newId), () => {
+      if (cookie !== undefined) this.#sendCookie(reply, cookie)
+    })
   }
 
   #destroy({ id, next }: DestroyPlan, reply: FastifyReply): Awaitable<void> {

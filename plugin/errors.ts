@@ -76,6 +76,13 @@ export class SessionConflictError extends SessionError {
   }
 }
 
+/** `SESSION_LIMIT`, 403: the user has `maxSessionsPerUser` sessions, and `onLimit` is `'reject'`. Nobody was signed in. */
+export class SessionLimitError extends SessionError {
+  constructor() {
+    super('SESSION_LIMIT', 403, 'Too many sessions: end one of the others first')
+  }
+}
+
 /** 403, `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`: the request was not made by a page of this site. */
 export class CsrfError extends SessionError {
   constructor(code: CsrfCode) {

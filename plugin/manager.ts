@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { isPromise, then } from './awaitable.js'
+import { recover, then } from './awaitable.js'
 import { Committer } from './commit.js'
 import { createCookie, varyByCookie, type SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
@@ -183,13 +183,10 @@ export class SessionManager implements SessionHost {
       request[kSession] = 'failed'
       if (this.options.onStoreError === 'fail') throw error
     }
-    try {
-      const found = this.#find(tokens, 0)
-      if (isPromise(found)) return found.then((it) => this.#opened(request, it, readonly), onFailure)
-      this.#opened(request, found, readonly)
-    } catch (error) {
-      onFailure(error)
-    }
+    return recover(
+      () => then(this.#find(tokens, 0), (found) => this.#opened(request, found, readonly)),
+      onFailure
+    )
   }
 
   #opened(request: FastifyRequest, found: FoundSession | undefined, readonly: boolean): void {

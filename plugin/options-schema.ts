@@ -5,8 +5,14 @@ import type { SessionStore } from './types.js'
 /** 400 days: RFC 6265bis section 5.5, the most that a browser keeps. */
 const MAX_AGE_LIMIT = 34_560_000
 
-const seconds = (description: string, options: { default?: number; maximum?: number } = {}) =>
-  Type.Number({ ...options, exclusiveMinimum: 0, description, want: 'a finite number of seconds above 0' })
+const seconds = (description: string, options: { default?: number } = {}) =>
+  Type.Number({
+    ...options,
+    exclusiveMinimum: 0,
+    maximum: MAX_AGE_LIMIT,
+    description,
+    want: `a number of seconds above 0, at most ${MAX_AGE_LIMIT}`
+  })
 const flag = (value: boolean, description: string) =>
   Type.Boolean({ default: value, description, want: 'true or false' })
 const oneOf = <const T extends readonly (string | boolean)[]>(
@@ -21,18 +27,21 @@ const oneOf = <const T extends readonly (string | boolean)[]>(
     want: `one of ${values.map((v) => inspect(v)).join(', ')}`
   })
 
+/** RFC 1123 section 2.1. */
+const HOST_LABEL = '[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
+
 const CookieOptions = Type.Object(
   {
     path: Type.String({
       default: '/',
-      pattern: '^/[\\x20-\\x3a\\x3c-\\x7e]*$',
+      pattern: '^/[\\x20-\\x3a\\x3d-\\x7e]*$',
       maxLength: 1024,
       description: 'where on the host it is sent',
-      want: 'a path that begins with "/" and has no ";"'
+      want: 'a path of at most 1024 characters that begins with "/" and has no ";" or "<"'
     }),
     domain: Type.Optional(
       Type.String({
-        pattern: '^\\.?[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)*$',
+        pattern: `^\\.?${HOST_LABEL}(\\.${HOST_LABEL})*$`,
         maxLength: 253,
         description: 'absent: this host alone, without its subdomains',
         want: 'a host name, such as "example.com"'
@@ -102,8 +111,7 @@ export const OptionsSchema = Type.Object(
       want: 'a cookie name without spaces, ";" or "="'
     }),
     maxAge: seconds('seconds a session lives after creation or `regenerate()`, whatever its activity', {
-      default: 86400,
-      maximum: MAX_AGE_LIMIT
+      default: 86400
     }),
     idleTimeout: Type.Optional(
       seconds(
@@ -128,12 +136,29 @@ export const OptionsSchema = Type.Object(
     store: Type.Optional(
       Type.Unsafe<SessionStore>({ description: 'any `SessionStore`; absent: `new MemoryStore()`' })
     ),
+    migrateFrom: Type.Optional(
+      Type.Unsafe<SessionStore>({
+        description: 'the store that was used before: a session is taken over when its owner comes back'
+      })
+    ),
     userKey: Type.String({
       default: 'userId',
       pattern: '^(?!\\$)',
       description: 'the data key whose value says whose session it is',
       want: 'a key that does not begin with "$"'
     }),
+    maxSessionsPerUser: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description: 'how many sessions a user may have; absent: any number',
+        want: 'a whole number above 0'
+      })
+    ),
+    onLimit: oneOf(
+      ['end-oldest', 'reject'],
+      'end-oldest',
+      "`'end-oldest'`: a sign-in above `maxSessionsPerUser` ends the session that was written to least recently; `'reject'`: it gets 403"
+    ),
     csrf: CsrfOptions,
     onStoreError: oneOf(
       ['fail', 'anonymous'],
@@ -145,7 +170,7 @@ export const OptionsSchema = Type.Object(
       exclusiveMinimum: 0,
       maximum: 2_147_483_647,
       description: 'milliseconds a store may take',
-      want: 'a finite number of milliseconds above 0'
+      want: 'a number of milliseconds above 0, at most 2147483647'
     }),
     schema: Type.Optional(
       Type.Unsafe<TObject>({

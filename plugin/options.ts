@@ -1,9 +1,11 @@
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { TObject, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Errors } from 'typebox/value'
 import type { ProblemOf } from './draft.js'
 import { SessionOptionError } from './errors.js'
 import { OptionsSchema, type CompleteOptions as Complete } from './options-schema.js'
+import { migrating } from './migrate.js'
 import { cookieValueLength } from './token.js'
 import type { SessionStore } from './types.js'
 
@@ -28,7 +30,8 @@ export type ResolvedOptions = Readonly<
   >
 > & {
   readonly store: SessionStore
-  readonly secrets: readonly Buffer[]
+  /** Opaque, so that printing the options prints no secret, and nobody can change one. */
+  readonly secrets: readonly KeyObject[]
   readonly maxAge: number
   /** `Infinity` when there is no idle timeout. */
   readonly idleTimeout: number
@@ -53,23 +56,28 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
   checkShape(options)
   checkCookie(options)
   checkTimes(options)
-  const { secret, maxAge, idleTimeout, cleanupInterval, store, cookie, csrf, schema, ...rest } = options
+  const { secret, maxAge, idleTimeout, cleanupInterval, cookie, csrf, schema, ...rest } = options
   return Object.freeze({
     ...rest,
     secrets: resolveSecrets(secret),
-    maxAge: maxAge * 1000,
-    idleTimeout: (idleTimeout ?? Infinity) * 1000,
+    maxAge: milliseconds(maxAge),
+    idleTimeout: milliseconds(idleTimeout ?? Infinity),
     cleanupInterval: cleanupInterval * 1000,
     cookie: Object.freeze(cookie),
     csrf: resolveCsrf(csrf),
     problemOf: resolveSchema(schema),
-    store: resolveStore(store, makeStore)
+    store: resolveStore(options, makeStore)
   })
+}
+
+/** Whole, because a store may keep times as integers. */
+function milliseconds(seconds: number): number {
+  return Math.max(1, Math.round(seconds * 1000))
 }
 
 /** A fresh object: what the caller holds is never changed. An option that is `undefined` counts as not given. */
 function withDefaults(given: SessionOptions): Complete {
-  const own = Object.entries(given).filter(([key]) => !FASTIFY_OWN.has(key))
+  const own = Object.entries(given).filter(([key, value]) => !FASTIFY_OWN.has(key) && value !== undefined)
   const options: Record<string, unknown> = { cookie: {}, csrf: {}, ...Object.fromEntries(own) }
   options['cookie'] = fill(OptionsSchema.properties.cookie, options['cookie'])
   options['csrf'] = fill(OptionsSchema.properties.csrf, options['csrf'])
@@ -77,7 +85,7 @@ function withDefaults(given: SessionOptions): Complete {
 }
 
 function fill(schema: TObject, given: unknown): unknown {
-  if (typeof given !== 'object' || given === null) return given
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) return given
   const entries = Object.entries(given).filter(([, value]) => value !== undefined)
   const defaults = Object.entries(schema.properties).filter(([, property]) => 'default' in property)
   return Object.fromEntries([
@@ -92,8 +100,9 @@ function checkShape(options: Complete): void {
   let schema: TSchema = OptionsSchema
   let value: unknown = options
   const path: string[] = []
-  for (const name of error.instancePath.slice(1).split('/')) {
+  for (const escaped of error.instancePath.slice(1).split('/')) {
     if (!('properties' in schema)) break
+    const name = escaped.replaceAll('~1', '/').replaceAll('~0', '~')
     path.push(name)
     const { properties } = schema as TObject
     if (!Object.hasOwn(properties, name)) throw unknown(path, Object.keys(properties))
@@ -142,10 +151,8 @@ function checkTimes({ maxAge, idleTimeout }: Complete): void {
 /** Each property by itself, so that reading one key checks one value. */
 function resolveSchema(schema: unknown): ProblemOf {
   if (schema === undefined) return () => undefined
-  if (typeof schema !== 'object' || schema === null || !('properties' in schema)) {
-    throw wrong('schema', schema, 'a TypeBox object: Type.Object({ … })')
-  }
-  const { properties, additionalProperties } = schema as TObject & { additionalProperties?: unknown }
+  if (!isObjectSchema(schema)) throw wrong('schema', schema, 'a TypeBox object: Type.Object({ … })')
+  const { properties, additionalProperties } = schema
   const validators = new Map(Object.entries(properties).map(([key, property]) => [key, Compile(property)]))
   return (key, value) => {
     const validator = validators.get(key)
@@ -157,31 +164,34 @@ function resolveSchema(schema: unknown): ProblemOf {
   }
 }
 
+function isObjectSchema(schema: unknown): schema is TObject & { additionalProperties?: unknown } {
+  const { properties } = Object(schema) as { properties?: unknown }
+  return isObject(properties) && Object.values(properties).every(isObject)
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+function resolveSecrets(given: unknown): readonly KeyObject[] {
+  if (!Array.isArray(given)) return Object.freeze([resolveSecret('secret', given)])
+  if (given.length === 0)
+    throw new SessionOptionError('secret', 'is an empty list, but must hold at least one secret')
+  return Object.freeze(Array.from(given, (secret, index) => resolveSecret(`secret[${index}]`, secret)))
+}
+
 /** Says how long a wrong secret is, never what it is. */
-function resolveSecrets(given: unknown): readonly Buffer[] {
-  const list: unknown[] = Array.isArray(given) ? given : [given]
-  if (list.length === 0)
-    throw new SessionOptionError('secret', `is an empty list, but must hold at least one secret`)
-  return Object.freeze(
-    list.map((secret, index) => {
-      const option = Array.isArray(given) ? `secret[${index}]` : 'secret'
-      if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
-        throw new SessionOptionError(
-          option,
-          `is ${secret === undefined ? 'missing' : `a ${typeof secret}`}, but must be a string or Buffer of at least ${SECRET_BYTES} bytes. \`openssl rand -base64 32\` makes one`
-        )
-      }
-      // A copy, so that a Buffer that the caller wipes or reuses does not change the key.
-      const bytes = Buffer.from(secret as Uint8Array)
-      if (bytes.length < SECRET_BYTES) {
-        throw new SessionOptionError(
-          option,
-          `has ${bytes.length} bytes, but must have at least ${SECRET_BYTES}. \`openssl rand -base64 32\` makes one`
-        )
-      }
-      return bytes
-    })
-  )
+function resolveSecret(option: string, secret: unknown): KeyObject {
+  const fix = `${SECRET_BYTES} bytes. \`openssl rand -base64 32\` makes one`
+  if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
+    const got = secret === undefined ? 'missing' : secret === null ? 'null' : `of type ${typeof secret}`
+    throw new SessionOptionError(option, `is ${got}, but must be a string or Buffer of at least ${fix}`)
+  }
+  const bytes = Buffer.from(secret as Uint8Array)
+  if (bytes.length < SECRET_BYTES)
+    throw new SessionOptionError(option, `has ${bytes.length} bytes, but must have at least ${fix}`)
+  // A copy, so that a Buffer that the caller wipes or reuses does not change the key.
+  return createSecretKey(bytes)
 }
 
 function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
@@ -205,13 +215,21 @@ function isOrigin(text: string): boolean {
   return URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
 }
 
-function resolveStore(store: unknown, makeStore: () => SessionStore): SessionStore {
-  if (store === undefined) return makeStore()
-  const methods = ['get', 'create', 'update', 'destroy'] as const
-  const missing = methods.filter((name) => typeof Reflect.get(Object(store) as object, name) !== 'function')
-  if (missing.length === 0) return store as SessionStore
-  throw new SessionOptionError(
-    'store',
-    `lacks ${missing.join(', ')}; an express-session store is wrapped with fromExpressStore() first`
-  )
+function resolveStore(
+  { store: given, migrateFrom, maxSessionsPerUser }: Complete,
+  makeStore: () => SessionStore
+): SessionStore {
+  const isStore = (option: string, value: SessionStore): void => {
+    const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
+    const missing = methods.filter((name) => typeof Reflect.get(Object(value) as object, name) !== 'function')
+    if (missing.length === 0) return
+    const hint = 'an express-session store is wrapped with fromExpressStore() first'
+    throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
+  }
+  // Not of null, which is a store that could not be made: its sessions must not go elsewhere unseen.
+  const store = given === undefined ? makeStore() : given
+  isStore('store', store)
+  if (migrateFrom === undefined) return store
+  isStore('migrateFrom', migrateFrom)
+  return migrating(store, migrateFrom)
 }

@@ -1,4 +1,4 @@
-import { isPromise, withTimeout } from './awaitable.js'
+import { isPromise, recover, withTimeout } from './awaitable.js'
 import { channels } from './diagnostics.js'
 import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
@@ -12,13 +12,11 @@ export type ReportedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'read
  */
 export function reportFailures(store: SessionStore, timeout: number): ReportedStore {
   const call = <T>(operation: string, work: () => Awaitable<T>): Awaitable<T> => {
-    try {
+    const timed = (): Awaitable<T> => {
       const answer = work()
-      if (!isPromise(answer)) return answer
-      return withTimeout(answer, timeout).catch((error: unknown) => fail(operation, error))
-    } catch (error) {
-      return fail(operation, error)
+      return isPromise(answer) ? withTimeout(answer, timeout) : answer
     }
+    return recover(timed, (error) => fail(operation, error))
   }
   return {
     get: (id) => call('get', () => store.get(id)),

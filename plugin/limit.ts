@@ -1,0 +1,55 @@
+import { then } from './awaitable.js'
+import { SessionGoneError, SessionLimitError } from './errors.js'
+import type { ResolvedOptions } from './options.js'
+import type { ReportedStore } from './reported.js'
+import type { Awaitable, StoredSession } from './types.js'
+
+/** Keeps the number of a user's sessions within `maxSessionsPerUser`. Asks the store only when somebody signs in. */
+export interface SessionLimit {
+  /** Before a session of the user is written. @throws {SessionLimitError} with `onLimit: 'reject'`, when there is no room. */
+  before(userId: string | null | undefined, id: string): Awaitable<void>
+  /** After it was written: sign-ins that came at the same moment all count the same sessions, and end the same ones. */
+  after(userId: string | null | undefined, id: string): Awaitable<void>
+}
+
+const NO_LIMIT: SessionLimit = { before: () => undefined, after: () => undefined }
+
+export function createLimit(
+  { maxSessionsPerUser: most, onLimit }: ResolvedOptions,
+  store: ReportedStore
+): SessionLimit {
+  if (most === undefined) return NO_LIMIT
+  const rejects = onLimit === 'reject'
+
+  function endSurplus(sessions: StoredSession[], own: string): Awaitable<void> {
+    const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(most)
+    const ended = surplus.reduce<Awaitable<unknown>>(
+      (before, { id }) => then(before, () => store.destroy(id)),
+      undefined
+    )
+    return then(ended, () => {
+      if (surplus.some(({ id }) => id === own))
+        throw rejects ? new SessionLimitError() : new SessionGoneError()
+    })
+  }
+
+  return {
+    before(userId, own) {
+      if (userId == null || !rejects) return undefined
+      return then(store.listByUser(userId), (sessions) => {
+        if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
+      })
+    },
+    after: (userId, own) =>
+      userId == null ? undefined : then(store.listByUser(userId), (sessions) => endSurplus(sessions, own))
+  }
+}
+
+/** By the last write, which of a session that has just signed in is now; among equals by id, the same for everybody. */
+function newestFirst(a: StoredSession, b: StoredSession): number {
+  return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
+}
+
+function oldestFirst(a: StoredSession, b: StoredSession): number {
+  return newestFirst(b, a)
+}

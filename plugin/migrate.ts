@@ -1,0 +1,53 @@
+import { then } from './awaitable.js'
+import type { Awaitable, SessionRecord, SessionStore } from './types.js'
+
+/**
+ * `store`, which takes each session over from `old` when its owner comes back: changing engines logs nobody out.
+ * By user it can do what both can, because a `revokeAll` that left the old store alone would end too little.
+ */
+export function migrating(store: SessionStore, old: SessionStore): SessionStore {
+  /**
+   * Copies, then destroys. Whoever ends the session destroys in the same order, the old record first: so either the
+   * destroy here finds it gone and takes the copy back, or the other one's second destroy meets the copy.
+   */
+  function takeOver(id: string, record: SessionRecord): Awaitable<SessionRecord | undefined> {
+    return then(store.create(id, record), (created) =>
+      then(old.destroy(id), (was) =>
+        created && !was ? then(store.destroy(id), () => undefined) : store.get(id)
+      )
+    )
+  }
+
+  return {
+    ...(store.rotationPrefix !== undefined && { rotationPrefix: store.rotationPrefix }),
+    get: (id) =>
+      then(
+        store.get(id),
+        (record) =>
+          record ?? then(old.get(id), (found) => (found === undefined ? undefined : takeOver(id, found)))
+      ),
+    create: (id, record) => store.create(id, record),
+    update: (id, patch) => store.update(id, patch),
+    destroy: (id) => then(old.destroy(id), (was) => then(store.destroy(id), (is) => was || is)),
+    ...byUser(store, old),
+    cleanup: () => then(old.cleanup?.() ?? 0, (a) => then(store.cleanup?.() ?? 0, (b) => a + b)),
+    ready: () => then(store.ready?.(), () => old.ready?.()),
+    close: () => then(old.close?.(), () => store.close?.())
+  }
+}
+
+function byUser(store: SessionStore, old: SessionStore): Pick<SessionStore, 'listByUser' | 'destroyByUser'> {
+  const [list, listOld] = [store.listByUser?.bind(store), old.listByUser?.bind(old)]
+  const [end, endOld] = [store.destroyByUser?.bind(store), old.destroyByUser?.bind(old)]
+  return {
+    ...(list &&
+      listOld && {
+        listByUser: (userId: string) => then(listOld(userId), (a) => then(list(userId), (b) => [...a, ...b]))
+      }),
+    ...(end &&
+      endOld && {
+        destroyByUser: (userId: string, except?: string) =>
+          then(endOld(userId, except), (a) => then(end(userId, except), (b) => a + b))
+      })
+  }
+}
