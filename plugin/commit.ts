@@ -6,7 +6,7 @@ import { channels } from './diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
 import { createLimit, type SessionLimit } from './limit.js'
 import type { ResolvedOptions } from './options.js'
-import type { ReportedStore } from './reported.js'
+import { end, type ReportedStore } from './reported.js'
 import type { CookieOrder, CreatePlan, DestroyPlan, Plan, UpdatePlan } from './plan.js'
 import { internals, type Session } from './session.js'
 import type { Tokens } from './token.js'
@@ -98,10 +98,9 @@ export class Committer {
   }
 
   #destroy({ id, next }: DestroyPlan, reply: FastifyReply): Awaitable<void> {
-    return then(this.#store.destroy(id), (was) => {
+    return then(end(this.#store, id), (was) => {
       // Somebody else ended it, and may have given the browser a newer cookie since.
       if (!was) return reportGone(id, false)
-      if (channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
       if (next !== undefined) return this.#create(next, reply)
       if (!reply.raw.headersSent) this.#cookie.clear(reply)
     })

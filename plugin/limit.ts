@@ -1,7 +1,7 @@
 import { then } from './awaitable.js'
 import { SessionGoneError, SessionLimitError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
-import type { ReportedStore } from './reported.js'
+import { end, type ReportedStore } from './reported.js'
 import type { Awaitable, StoredSession } from './types.js'
 
 /** Keeps the number of a user's sessions within `maxSessionsPerUser`. Asks the store only when somebody signs in. */
@@ -24,7 +24,7 @@ export function createLimit(
   function endSurplus(sessions: StoredSession[], own: string): Awaitable<void> {
     const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(most)
     const ended = surplus.reduce<Awaitable<unknown>>(
-      (before, { id }) => then(before, () => store.destroy(id)),
+      (before, { id }) => then(before, () => end(store, id)),
       undefined
     )
     return then(ended, () => {

@@ -5,7 +5,7 @@ import { createCookie, varyByCookie, type SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionUsageError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
-import { reportFailures, type ReportedStore } from './reported.js'
+import { end, reportFailures, type ReportedStore } from './reported.js'
 import { infoOf, isRecord, type SessionInfo } from './record.js'
 import type { FoundSession } from './plan.js'
 import { internals, Session, type SessionHost } from './session.js'
@@ -104,10 +104,7 @@ export class SessionManager implements SessionHost {
 
   /** Ends one session by its id; `false` when there was none. Requests that it is serving can no longer save. */
   revoke(id: string): Awaitable<boolean> {
-    return then(this.#store.destroy(id), (was) => {
-      if (was && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
-      return was
-    })
+    return end(this.#store, id)
   }
 
   /** Ends all sessions of a user, but the one whose id is `except`; how many ended. */

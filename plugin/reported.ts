@@ -1,4 +1,4 @@
-import { isPromise, recover, withTimeout } from './awaitable.js'
+import { isPromise, recover, then, withTimeout } from './awaitable.js'
 import { channels } from './diagnostics.js'
 import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
@@ -37,6 +37,14 @@ export function reportFailures(store: SessionStore, timeout: number): ReportedSt
     cleanup: () => store.cleanup?.() ?? 0,
     close: () => call('close', () => store.close?.())
   }
+}
+
+/** Ends one session by its id, and says so; `false` when there was none. */
+export function end(store: ReportedStore, id: string): Awaitable<boolean> {
+  return then(store.destroy(id), (was) => {
+    if (was && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
+    return was
+  })
 }
 
 function fail(operation: string, error: unknown): never {

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { MemoryStore, type SessionOptions } from '../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
+import { listen } from './fixtures/diagnostics.js'
 import { slowStore, spyStore, wrap } from './fixtures/stores.js'
 
 async function setUp(t: Test, options: Partial<SessionOptions>) {
@@ -21,6 +22,7 @@ void t.test('without maxSessionsPerUser a sign-in asks for no list', async (t) =
 
 void t.test('the session that was written to least recently makes room for a sign-in', async (t) => {
   const clock = stopClock(t)
+  const destroyed = listen(t, 'destroyed')
   const { app, list } = await setUp(t, { maxSessionsPerUser: 2 })
   const browsers = [new Browser(app), new Browser(app), new Browser(app)] as const
   for (const browser of browsers.slice(0, 2)) {
@@ -31,6 +33,7 @@ void t.test('the session that was written to least recently makes room for a sig
   clock.move(1000)
   const response = await browsers[2].get('/login')
   t.equal(response.statusCode, 200)
+  t.equal(destroyed.length, 1)
   t.equal((await list()).length, 2)
   const names = await Promise.all(
     browsers.map(async (browser) => (await browser.get('/read')).json<object>())
