@@ -10,7 +10,11 @@ export interface SessionCookie {
   write(reply: FastifyReply, value: string, expiresAt: number): void
   /** An empty cookie with Max-Age=0 and every other attribute repeated, without which a browser keeps the old one. */
   clear(reply: FastifyReply): void
+  /** `Cache-Control: no-store` again, where our cookie is on the reply and the handler said something else since. */
+  keepPrivate(reply: FastifyReply): void
 }
+
+const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookie(options: ResolvedOptions): SessionCookie {
   const { cookieName, cookie } = options
@@ -24,13 +28,17 @@ export function createCookie(options: ResolvedOptions): SessionCookie {
     const own = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
     // Straight into the headers, so that a hijacked reply finds it in reply.getHeaders().
     reply.header('set-cookie', reply.server.serializeCookie(cookieName, value, own))
-    reply.header('cache-control', 'no-store')
+    reply.header(...NO_STORE)
   }
 
   return {
     read: (header) => cookieValues(header, cookieName),
     write: (reply, value, expiresAt) => send(reply, value, persistent ? secondsUntil(expiresAt) : undefined),
-    clear: (reply) => send(reply, '', 0)
+    clear: (reply) => send(reply, '', 0),
+    keepPrivate(reply) {
+      const cookies = [reply.getHeader('set-cookie') ?? []].flat()
+      if (cookies.some((text) => String(text).startsWith(`${cookieName}=`))) reply.header(...NO_STORE)
+    }
   }
 }
 
@@ -52,22 +60,25 @@ function secondsUntil(time: number): number {
   return Math.max(0, Math.floor((time - Date.now()) / 1000))
 }
 
-/** Only pairs that begin at the start or after "; ": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
+/** Only pairs that begin at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
 function cookieValues(header: string, name: string): string[] {
   const values: string[] = []
   const start = `${name}=`
   for (let at = header.indexOf(start); at !== -1; at = header.indexOf(start, at + start.length)) {
-    if (!isPairStart(header, at)) continue
-    const end = header.indexOf(';', at)
-    values.push(header.slice(at + start.length, end === -1 ? undefined : end).trimEnd())
+    const before = skipSpaceBack(header, at)
+    if (before > 0 && header[before - 1] !== ';') continue
+    const next = header.indexOf(';', at)
+    const end = skipSpaceBack(header, next === -1 ? header.length : next)
+    values.push(header.slice(at + start.length, end))
   }
   return values
 }
 
-function isPairStart(header: string, at: number): boolean {
-  let before = at - 1
-  while (before >= 0 && header[before] === ' ') before--
-  return before < 0 || header[before] === ';'
+/** Where the spaces and tabs that end at `end` begin. What trim() takes for space beside them is no HTTP's. */
+function skipSpaceBack(header: string, end: number): number {
+  let at = end
+  while (at > 0 && (header[at - 1] === ' ' || header[at - 1] === '\t')) at--
+  return at
 }
 
 /** Says once that a browser will drop a Secure cookie that came over plain HTTP. Loopback is exempt in browsers. */

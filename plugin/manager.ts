@@ -156,6 +156,7 @@ export class SessionManager implements SessionHost {
     if (request[kUsed]) varyByCookie(reply)
     const session = request[kSession]
     if (!(session instanceof Session)) return
+    if (internals.isCommitted(session)) this.#cookie.keepPrivate(reply)
     if (internals.changedSince(session)) {
       throw new SessionUsageError(
         'SESSION_COMMITTED',

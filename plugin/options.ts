@@ -40,7 +40,7 @@ export type ResolvedOptions = Readonly<
   /** What the schema says against a value at a key; `undefined` when that is nothing. */
   readonly problemOf: ProblemOf
   readonly csrf: Readonly<Omit<Complete['csrf'], 'trustedOrigins'>> & {
-    readonly trustedOrigins: ReadonlySet<string>
+    readonly trustedOrigins: readonly string[]
   }
 }
 
@@ -207,7 +207,7 @@ function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
   return Object.freeze({
     ...csrf,
     header: csrf.header.toLowerCase(),
-    trustedOrigins: new Set(csrf.trustedOrigins)
+    trustedOrigins: Object.freeze([...csrf.trustedOrigins])
   })
 }
 
@@ -219,17 +219,23 @@ function resolveStore(
   { store: given, migrateFrom, maxSessionsPerUser }: Complete,
   makeStore: () => SessionStore
 ): SessionStore {
-  const isStore = (option: string, value: SessionStore): void => {
-    const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
-    const missing = methods.filter((name) => typeof Reflect.get(Object(value) as object, name) !== 'function')
-    if (missing.length === 0) return
+  const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
+  // Not of null, which is a store that could not be made: its sessions must not go elsewhere unseen.
+  const store = given === undefined ? makeStore() : given
+  checkStore('store', store, methods)
+  if (migrateFrom === undefined) return store
+  checkStore('migrateFrom', migrateFrom, methods)
+  return migrating(store, migrateFrom)
+}
+
+function checkStore(option: string, store: SessionStore, methods: readonly string[]): void {
+  const missing = methods.filter((name) => typeof Reflect.get(Object(store) as object, name) !== 'function')
+  if (missing.length > 0) {
     const hint = 'an express-session store is wrapped with fromExpressStore() first'
     throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
   }
-  // Not of null, which is a store that could not be made: its sessions must not go elsewhere unseen.
-  const store = given === undefined ? makeStore() : given
-  isStore('store', store)
-  if (migrateFrom === undefined) return store
-  isStore('migrateFrom', migrateFrom)
-  return migrating(store, migrateFrom)
+  // Each digit more makes a rotation 16 times dearer: five would take a second.
+  const { rotationPrefix = 0 } = store
+  if (![0, 1, 2, 3, 4].includes(rotationPrefix))
+    throw wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')
 }

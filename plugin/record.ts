@@ -16,7 +16,7 @@ export interface SessionInfo {
 
 /** Whether a store's answer is a record that this library wrote. One that is not is reported, and counts as absent. */
 export function isRecord(id: string, record: SessionRecord): boolean {
-  const { version, data, createdAt, lastAccessed, expiresAt, userId } = record as {
+  const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(record) as {
     [K in keyof SessionRecord]: unknown
   }
   const isOurs =

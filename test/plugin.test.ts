@@ -252,6 +252,28 @@ void t.test(
   }
 )
 
+void t.test('a rotationPrefix that would take ages is refused', async (t) => {
+  for (const rotationPrefix of [5, -1, 1.5, '2', null] as never[]) {
+    const store = Object.assign(spyStore(), { rotationPrefix })
+    await t.rejects(makeApp(t, { store }), { option: 'store.rotationPrefix' })
+  }
+})
+
+void t.test(
+  'what the handler says of caching after an early save() does not make our cookie public',
+  async (t) => {
+    const app = await makeApp(t)
+    app.get('/', async ({ session, query }, reply) => {
+      if ('set' in (query as object)) session.set('name', 'ada')
+      await session.save()
+      return reply.header('cache-control', 'public').header('set-cookie', 'other=1').send('x')
+    })
+    const caching = async (url: string) => (await app.inject(url)).headers['cache-control']
+    t.equal(await caching('/?set'), 'no-store')
+    t.equal(await caching('/'), 'public', 'no cookie of ours, no say')
+  }
+)
+
 void t.test('a rotation keeps the first digits of the id where the store asks for it', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))

@@ -1,0 +1,70 @@
+import { createHash, createHmac, createSecretKey } from 'node:crypto'
+import fc from 'fast-check'
+import t from 'tap'
+import { cookieValueLength, createTokens, idOfToken } from '../plugin/token.js'
+import { SECRET } from './fixtures/app.js'
+
+const KEY = Buffer.from(SECRET)
+const OTHER = Buffer.from('another secret, also long enough')
+const tokens = createTokens([KEY], 32)
+
+void t.test(
+  'a token is idLength random bytes as lower-case hex, over several fills of the pool',
+  async (t) => {
+    for (const idLength of [16, 32, 33, 64]) {
+      const { mint } = createTokens([KEY], idLength)
+      const minted = Array.from({ length: 300 }, () => mint())
+      t.ok(minted.every((token) => new RegExp(`^[0-9a-f]{${idLength * 2}}$`).test(token)))
+      t.equal(new Set(minted).size, 300)
+    }
+  }
+)
+
+void t.test('a token can be asked for whose id begins with given digits', async (t) => {
+  const token = tokens.mint('a1')
+  t.match(token, /^[0-9a-f]{64}$/)
+  t.match(idOfToken(token), /^a1/)
+  t.not(tokens.mint('a1'), token)
+})
+
+void t.test('a cookie’s value is the token and its HMAC-SHA256, and the id is its SHA-256', async (t) => {
+  const token = tokens.mint()
+  t.equal(tokens.sign(token), `${token}.${createHmac('sha256', KEY).update(token).digest('base64url')}`)
+  t.equal(idOfToken(token), createHash('sha256').update(token).digest('hex'))
+})
+
+void t.test('a Buffer and a key object of it sign alike', async (t) => {
+  const token = tokens.mint()
+  t.equal(createTokens([createSecretKey(KEY)], 32).sign(token), tokens.sign(token))
+})
+
+void t.test('what was signed is verified, with its id, for every length of a token', async (t) => {
+  for (const idLength of [16, 32, 64]) {
+    const { mint, sign, verify } = createTokens([KEY], idLength)
+    const token = mint()
+    t.equal(sign(token).length, cookieValueLength(idLength))
+    t.same(verify(sign(token)), { token, id: idOfToken(token), stale: false })
+  }
+})
+
+void t.test('the first secret signs, all verify, and what an older one signed is stale', async (t) => {
+  const [older, both] = [createTokens([OTHER], 32), createTokens([KEY, OTHER], 32)]
+  const token = both.mint()
+  t.equal(both.sign(token), tokens.sign(token))
+  t.match(both.verify(tokens.sign(token)), { token, stale: false })
+  t.match(both.verify(older.sign(token)), { token, stale: true })
+  t.equal(tokens.verify(older.sign(token)), undefined)
+})
+
+void t.test('no other text verifies, however close it is', async (t) => {
+  const value = tokens.sign(tokens.mint())
+  const places = fc.nat({ max: value.length - 1 })
+  fc.assert(
+    fc.property(places, fc.string({ unit: 'binary', maxLength: 3 }), (at, text) => {
+      const changed = value.slice(0, at) + text + value.slice(at + 1)
+      return changed === value || tokens.verify(changed) === undefined
+    })
+  )
+  fc.assert(fc.property(fc.string(), (text) => tokens.verify(text) === undefined))
+  t.ok(tokens.verify(value))
+})
