@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { channels } from './diagnostics.js'
 import { CsrfError, type CsrfCode } from './errors.js'
 import type { ResolvedOptions } from './options.js'
+import { kSession } from './manager.js'
 import { internals, type Session } from './session.js'
 
 /** Whether a request was made by a page of this site: where it comes from, then a token that only the site's pages know. */
@@ -20,6 +21,8 @@ const SECRET_BYTES = 32
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** Methods that change nothing: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
+/** A scheme that pages have, and a host and port with nothing around them. */
+const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
 export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
   const isChecked = ({ method, routeOptions }: FastifyRequest): boolean =>
@@ -30,13 +33,17 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
     checkOrigin(request) {
       if (!isChecked(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
-      if (reason !== undefined) refuse(request, 'SESSION_CSRF_ORIGIN', reason)
+      if (reason === undefined) return
+      // Not loaded yet under global protection: an error handler gets an empty session that is never kept.
+      request[kSession] ??= 'failed'
+      refuse(request, 'SESSION_CSRF_ORIGIN', reason)
     },
     checkToken(request) {
       if (!csrf.token || !isChecked(request)) return
       const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
       if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
-      const secret = secretOf(request.session)
+      // A route without a session has nothing that a token could be of, and reading it there throws.
+      const secret = request.routeOptions.config.session === false ? undefined : secretOf(request.session)
       if (secret === undefined || !isMaskOf(secret, token))
         refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
     }
@@ -45,20 +52,27 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
 
 /** Why the request's place of origin forbids it; `undefined` when it passes, or when only the token can tell. */
 function foreignOrigin(
-  { headers, protocol, host }: FastifyRequest,
-  trusted: ReadonlySet<string>
+  { raw, protocol, host }: FastifyRequest,
+  trusted: readonly string[]
 ): string | undefined {
-  const { origin, 'sec-fetch-site': site } = headers
-  const isTrusted = origin !== undefined && trusted.has(origin)
+  const origin = headerOf(raw, 'origin')
+  const site = headerOf(raw, 'sec-fetch-site')
+  const isTrusted = origin !== undefined && trusted.includes(origin)
   if (isTrusted || site === 'same-origin' || site === 'none') return undefined
   if (site !== undefined) return 'sec-fetch-site'
   return origin === undefined || origin === ownOrigin(protocol, host) ? undefined : 'origin'
 }
 
-/** As a browser writes it, without the scheme's own port. */
+/** A header as it was sent: a route's schema may have taken it out of `request.headers`, and so opened the door. */
+function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string | undefined {
+  const values = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name)
+  return values.length === 0 ? undefined : values.join(', ')
+}
+
+/** As a browser writes it, without the scheme's own port. Never `null`, the origin of another scheme and of a sandbox. */
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
-  return URL.canParse(text) ? new URL(text).origin : undefined
+  return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
 }
 
 /** A form field of the parsed body. @fastify/multipart's `attachFieldsToBody: true` makes each field an object. */

@@ -1,11 +1,11 @@
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
 import { SessionAuthError, SessionOptionError, SessionUsageError } from './errors.js'
-import { kSession } from './manager.js'
+import { kEnded } from './manager.js'
 import type { Session } from './session.js'
 import type { Awaitable } from './types.js'
 
 export interface RequireAuthOptions {
-  /** The data key that a signed-in session holds. Default: the plugin's `userKey`. */
+  /** The data key that a signed-in session holds; `null`, `false` and `''` there are nobody. Default: the plugin's `userKey`. */
   readonly userKey?: string
   /** Where a page request is sent. Default `'/login'`. */
   readonly loginPath?: string
@@ -13,7 +13,7 @@ export interface RequireAuthOptions {
   readonly message?: string
   /** Seconds since login, or since the last `regenerate()`, after which a new login is asked for. Default: none. */
   readonly freshWithin?: number
-  /** May refuse a signed-in session by returning `false`: 403. */
+  /** May refuse a signed-in session by returning `false`: 403. An error that it throws refuses it too, as that error. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
 
@@ -22,6 +22,7 @@ const EXPIRED = 'Session expired'
 /**
  * A preHandler that lets signed-in requests pass. A page request (it accepts HTML) is redirected to `loginPath` with a
  * flash message, any other gets 401; what `check` refuses gets 403.
+ * @throws {SessionOptionError} at once, for a wrong or unknown option.
  * @throws {SessionUsageError} at the first request, `SESSION_PLUGIN_MISSING`, where the session plugin is not registered.
  */
 export function requireAuth(options: RequireAuthOptions = {}): preHandlerAsyncHookHandler {
@@ -38,11 +39,10 @@ export function requireAuth(options: RequireAuthOptions = {}): preHandlerAsyncHo
     }
     // A page that only this user may see must not be kept by a cache, or shown again after the logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-    const hadEnded = request[kSession] === 'ended'
     const { session } = request
     const key = options.userKey ?? manager.options.userKey
-    if (session.get(key) == null) {
-      return hadEnded
+    if (!isSomebody(session.get(key))) {
+      return request[kEnded]
         ? turnAway(request, reply, loginPath, new SessionAuthError('SESSION_EXPIRED', EXPIRED))
         : turnAway(request, reply, loginPath, new SessionAuthError('SESSION_UNAUTHENTICATED', message))
     }
@@ -71,21 +71,41 @@ function turnAway(
 /** A browser names text/html where it wants a page; its scripts, which also accept anything, say that they are none. */
 function wantsPage({ headers }: FastifyRequest): boolean {
   const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers
-  return accept.includes('text/html') || (accept.trim() === '*/*' && mode === 'navigate')
+  return accept.toLowerCase().includes('text/html') || (accept.trim() === '*/*' && mode === 'navigate')
 }
 
-function checkOptions({ userKey, loginPath, message, freshWithin, check }: RequireAuthOptions): void {
-  for (const [name, value] of Object.entries({ userKey, loginPath, message })) {
-    if (value !== undefined && typeof value !== 'string')
-      throw SessionOptionError.wrong(`requireAuth.${name}`, value, 'a string')
+/** 0 may be somebody's id; what an application keeps for nobody is `null`, `false` or an empty text. */
+function isSomebody(value: unknown): boolean {
+  return value === 0 || Boolean(value)
+}
+
+const isText = (value: unknown): value is string => typeof value === 'string'
+
+/** What each option wants, and whether a value is that. */
+const RULES: Record<keyof RequireAuthOptions, readonly [string, (value: unknown) => boolean]> = {
+  userKey: ['a key that does not begin with "$"', (value) => isText(value) && !value.startsWith('$')],
+  loginPath: [
+    'a path or URL, percent-encoded where needed',
+    (value) => isText(value) && /^[\x21-\x7e]+$/.test(value)
+  ],
+  message: ['a string', isText],
+  freshWithin: [
+    'a finite number of seconds above 0',
+    (value) => Number.isFinite(value) && (value as number) > 0
+  ],
+  check: ['a function', (value) => typeof value === 'function']
+}
+
+function checkOptions(options: RequireAuthOptions): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(RULES, name)) throw unknown(name)
+    const [want, isRight] = RULES[name as keyof RequireAuthOptions]
+    if (value !== undefined && !isRight(value))
+      throw SessionOptionError.wrong(`requireAuth.${name}`, value, want)
   }
-  if (freshWithin !== undefined && !(Number.isFinite(freshWithin) && freshWithin > 0)) {
-    throw SessionOptionError.wrong(
-      'requireAuth.freshWithin',
-      freshWithin,
-      'a finite number of seconds above 0'
-    )
-  }
-  if (check !== undefined && typeof check !== 'function')
-    throw SessionOptionError.wrong('requireAuth.check', check, 'a function')
+}
+
+function unknown(name: string): SessionOptionError {
+  const known = Object.keys(RULES).join(', ')
+  return new SessionOptionError(`requireAuth.${name}`, `is unknown; the options here are ${known}`)
 }

@@ -14,20 +14,23 @@ import type { Awaitable, SessionRecord } from './types.js'
 
 /** Where the plugin keeps a request's session: a Session, or why there is none. */
 export const kSession = Symbol('fastify-sesame.session')
+/** Whether the cookie was ours and its session is over; stays so when a new session is opened. */
+export const kEnded = Symbol('fastify-sesame.ended')
 /** Whether the application looked at the session. */
 export const kUsed = Symbol('fastify-sesame.used')
 /** The request's reply, for `session.save()`. */
 export const kReply = Symbol('fastify-sesame.reply')
 
 /**
- * `null`: not loaded yet. `anonymous`: no cookie of ours. `ended`: its cookie was ours, its session is over.
- * `off`: a `session: false` route. `failed`: the store did not answer.
+ * `null`: not loaded yet. `anonymous`: no cookie of a live session. `off`: a `session: false` route. `failed`: the store
+ * did not answer, or was not asked because the request comes from elsewhere.
  */
-export type SessionState = Session | null | 'anonymous' | 'ended' | 'off' | 'failed'
+export type SessionState = Session | null | 'anonymous' | 'off' | 'failed'
 
 declare module 'fastify' {
   interface FastifyRequest {
     [kSession]: SessionState
+    [kEnded]: boolean
     [kUsed]: boolean
     [kReply]: FastifyReply | null
   }
@@ -188,8 +191,9 @@ export class SessionManager implements SessionHost {
   }
 
   #opened(request: FastifyRequest, found: FoundSession | undefined, readonly: boolean): void {
+    request[kEnded] = found === undefined
     request[kSession] =
-      found === undefined ? 'ended' : new Session(this, request, readonly ? 'readonly' : 'open', found)
+      found === undefined ? 'anonymous' : new Session(this, request, readonly ? 'readonly' : 'open', found)
   }
 
   #verified(header: string): VerifiedToken[] {

@@ -212,7 +212,7 @@ function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
 }
 
 function isOrigin(text: string): boolean {
-  return URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
+  return !text.includes('*') && URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
 }
 
 function resolveStore(

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from './awaitable.js'
 import { createCsrf, type CsrfProtection } from './csrf.js'
 import { SessionOptionError } from './errors.js'
-import { kReply, kSession, kUsed, SessionManager } from './manager.js'
+import { kEnded, kReply, kSession, kUsed, SessionManager } from './manager.js'
 import { resolveOptions, type ResolvedOptions, type SessionOptions } from './options.js'
 import type { Session } from './session.js'
 import { MemoryStore } from './stores/memory.js'
@@ -35,8 +35,9 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const csrf = createCsrf(options)
   app.decorate('sessionManager', manager)
   decorate(app, manager, csrf)
-  addHooks(app, manager)
+  // Before the session is loaded: a request from elsewhere costs no call of the store.
   protect(app, csrf, options.csrf.protect === 'all')
+  addHooks(app, manager)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
     await manager
@@ -57,6 +58,7 @@ async function readyOf(app: FastifyInstance, { store, storeTimeout }: ResolvedOp
 
 function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProtection): void {
   app.decorateRequest(kSession, null)
+  app.decorateRequest(kEnded, false)
   app.decorateRequest(kUsed, false)
   app.decorateRequest(kReply, null)
   app.decorateRequest('session', {
