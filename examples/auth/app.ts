@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises'
+import formbody from '@fastify/formbody'
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import sessions, { type SessionOptions, type SessionStore } from 'fastify-sesame'
+import { accountRoutes } from './account.js'
+import { sendError } from './reply.js'
+import { sessionRoutes } from './sessions.js'
+import { createUsers, type Users } from './users.js'
+
+declare module 'fastify-sesame' {
+  interface SessionData {
+    userId: string
+    username: string
+    role: string
+    /** Milliseconds since the epoch. */
+    loginTime: number
+    /** What the user signed in with, such as `Firefox on Linux`. */
+    browser: string
+  }
+}
+
+export interface AppOptions {
+  readonly secret: SessionOptions['secret']
+  /** Default: sessions in memory. */
+  readonly store?: SessionStore | undefined
+  /** Default: the demo accounts. */
+  readonly users?: Users
+  /** From which level on the log is written, `silent` for none. Default `warn`. */
+  readonly logLevel?: string
+}
+
+const HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'same-origin',
+  // So that the back button shows nothing after a logout.
+  'cache-control': 'no-store'
+}
+
+/** The application, ready to listen. */
+export async function build(options: AppOptions): Promise<FastifyInstance> {
+  const { secret, store, logLevel = 'warn' } = options
+  // Behind a TLS proxy `trustProxy` belongs here: the cookie's Secure and the check of a form's origin follow it.
+  const app = Fastify({ logger: { level: logLevel }, bodyLimit: 16_384 })
+  app.addHook('onRequest', async (_request, reply) => void reply.headers(HEADERS))
+  app.setNotFoundHandler((request, reply) => sendError(request, reply, 404, 'There is no such page.'))
+  app.setErrorHandler<FastifyError>((error, request, reply) => {
+    const { statusCode = 500, message } = error
+    if (statusCode < 500) return sendError(request, reply, statusCode, message)
+    // What went wrong inside is for the log alone.
+    request.log.error(error)
+    return sendError(request, reply, statusCode, 'Something went wrong. Please try again later.')
+  })
+  await app.register(formbody)
+  await app.register(sessions, {
+    secret,
+    store,
+    cookieName: 'sid',
+    maxAge: 7200,
+    idleTimeout: 1800,
+    // Not 'strict': a link from another site comes without the cookie then, and the login page that it ends at would
+    // put a new session in the place of the user's.
+    cookie: { secure: 'auto', sameSite: 'lax' },
+    csrf: { protect: 'all' }
+  })
+  const users = options.users ?? (await createUsers())
+  app.decorateRequest('user')
+  await app.register(accountRoutes, { users })
+  await app.register(sessionRoutes, { users })
+  await addStyle(app)
+  return app
+}
+
+async function addStyle(app: FastifyInstance): Promise<void> {
+  const css = await readFile(new URL('../style.css', import.meta.url))
+  app.get('/style.css', { config: { session: false } }, async (_request, reply) => {
+    return reply.type('text/css; charset=utf-8').header('cache-control', 'no-cache').send(css)
+  })
+}

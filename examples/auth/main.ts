@@ -1,0 +1,34 @@
+import { randomBytes } from 'node:crypto'
+import type { AddressInfo } from 'node:net'
+import { build } from './app.js'
+
+const HOST = '127.0.0.1'
+const { PORT = '3000', STORE = 'memory', SESSION_SECRET } = process.env
+
+try {
+  await start()
+} catch (error) {
+  console.error((error as Error).message)
+  process.exitCode = 1
+}
+
+async function start(): Promise<void> {
+  const port = portOf(PORT)
+  if (STORE !== 'memory') throw new Error(`STORE is "${STORE}", but must be "memory"`)
+  const app = await build({ secret: SESSION_SECRET ?? randomBytes(32) })
+  await app.listen({ host: HOST, port }).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+    throw new Error(`Port ${port} of ${HOST} is taken: set PORT to another one, or to 0 for any`)
+  })
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void app.close())
+  if (SESSION_SECRET === undefined) {
+    console.log('SESSION_SECRET is not set: a random one was made, so every session ends with this process.')
+  }
+  const { port: actual } = app.server.address() as AddressInfo
+  console.log(`Open http://${HOST}:${actual} and sign in as ada with the password lovelace.`)
+}
+
+function portOf(text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text)
+  throw new Error(`PORT is "${text}", but must be a whole number from 0 to 65535`)
+}

@@ -1,0 +1,66 @@
+import { randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from 'node:crypto'
+import { promisify } from 'node:util'
+
+export interface User {
+  readonly id: string
+  readonly username: string
+  readonly role: string
+  /** What the pages call the user; may be changed. */
+  readonly name: string
+}
+
+/** The table of users: in memory here, a database in a real application. */
+export interface Users {
+  find(id: string): User | undefined
+  /** The user, or `undefined` when the name or the password is wrong; never says which. */
+  authenticate(username: string, password: string): Promise<User | undefined>
+  rename(id: string, name: string): void
+}
+
+interface Password {
+  readonly salt: Buffer
+  readonly hash: Buffer
+}
+
+const DEMO_ACCOUNTS = [
+  { id: '1', username: 'ada', password: 'lovelace', role: 'admin', name: 'Ada Lovelace' },
+  { id: '2', username: 'grace', password: 'hopper', role: 'member', name: 'Grace Hopper' }
+]
+
+const derive = promisify<string, Buffer, number, ScryptOptions, Buffer>(scrypt)
+/** OWASP Password Storage Cheat Sheet: as strong as N=2^17 with p=1, in 16 MB. */
+const COST = { N: 2 ** 14, r: 8, p: 5 }
+
+export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
+  const users = new Map<string, User>()
+  const passwords = new Map<string, Password & { readonly userId: string }>()
+  for (const { password, ...user } of accounts) {
+    users.set(user.id, user)
+    passwords.set(user.username, { userId: user.id, ...(await passwordOf(password)) })
+  }
+  const nobody = await passwordOf(randomBytes(32).toString('hex'))
+
+  return {
+    find: (id) => users.get(id),
+    async authenticate(username, password) {
+      const known = passwords.get(username)
+      // A name that nobody has costs the same work, so that the time of the answer does not tell which names exist.
+      const { salt, hash } = known ?? nobody
+      const matches = timingSafeEqual(await hashOf(password, salt), hash)
+      return known !== undefined && matches ? users.get(known.userId) : undefined
+    },
+    rename(id, name) {
+      const user = users.get(id)
+      if (user !== undefined) users.set(id, { ...user, name })
+    }
+  }
+}
+
+async function passwordOf(password: string): Promise<Password> {
+  const salt = randomBytes(16)
+  return { salt, hash: await hashOf(password, salt) }
+}
+
+function hashOf(password: string, salt: Buffer): Promise<Buffer> {
+  return derive(password, salt, 32, COST)
+}
