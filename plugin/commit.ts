@@ -4,6 +4,7 @@ import { recover, then } from './awaitable.js'
 import type { SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
+import { isRecord } from './record.js'
 import { createLimit, type SessionLimit } from './limit.js'
 import type { ResolvedOptions } from './options.js'
 import { end, type ReportedStore } from './reported.js'
@@ -121,7 +122,7 @@ export class Committer {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
       const record = await this.#store.get(id)
-      if (record === undefined) return reportGone(id, true)
+      if (record === undefined || !isRecord(id, record)) return reportGone(id, true)
       internals.rebase(session, record)
       const plan = internals.planOf(session, Date.now(), false)
       if (plan?.kind !== 'update') return

@@ -1,3 +1,4 @@
+import { SessionValueError } from './errors.js'
 import { parseText, reportInvalid, textNow, toText } from './json.js'
 
 export type Updater = (current: unknown) => unknown
@@ -58,7 +59,7 @@ export class Draft {
   }
 
   has(key: string): boolean {
-    return this.#text(key) !== undefined
+    return this.value(key) !== undefined
   }
 
   keys(): string[] {
@@ -84,13 +85,14 @@ export class Draft {
 
   remove(key: string): void {
     this.#live?.delete(key)
-    if (this.has(key)) this.#mark(key, { text: undefined })
+    if (this.#text(key) !== undefined) this.#mark(key, { text: undefined })
   }
 
+  /** Of what holds nothing it is no change. */
   clear(): void {
     this.#live = undefined
     this.#changes = undefined
-    this.#cleared = true
+    this.#cleared ||= !isEmpty(this.#base)
   }
 
   /** What to write, or `undefined` when that is nothing. */
@@ -112,13 +114,16 @@ export class Draft {
 
   /** Puts the same changes on newer data: what was set stays set, what was updated is updated again. */
   rebase(base: Texts): void {
-    const changes = this.#changes ?? new Map<string, Change>()
-    const before = this.#base
+    const before = [...(this.#changes ?? [])].map(([key, change]) => ({
+      key,
+      change,
+      was: this.#baseText(key)
+    }))
     this.#base = base
     this.#live = undefined
-    for (const [key, change] of changes) {
-      if (change.again) changes.set(key, { text: this.#runAgain(key, change.again), again: change.again })
-      else if (change.text === textOf(before, key)) changes.delete(key)
+    for (const { key, change, was } of before) {
+      if (change.again || change.text === was) this.#changes?.delete(key)
+      for (const updater of change.again ?? []) this.update(key, updater)
     }
   }
 
@@ -126,15 +131,7 @@ export class Draft {
   strayed(): boolean {
     const live = [...(this.#live ?? [])]
     this.#live = undefined
-    return live.some(([key, value]) => JSON.stringify(value) !== this.#text(key))
-  }
-
-  #runAgain(key: string, updaters: readonly Updater[]): string {
-    const value = updaters.reduce(
-      (current, updater) => updater(current),
-      this.#parse(key, textOf(this.#base, key))
-    )
-    return toText(key, value)
+    return live.some(([key, value]) => textNow(key, value) !== this.#text(key))
   }
 
   #put(key: string, value: unknown, text: string, again?: readonly Updater[]): void {
@@ -160,8 +157,10 @@ export class Draft {
 
   #noticeInPlace(key: string): void {
     const live = this.#live?.get(key)
-    if (live !== undefined && textNow(key, live) !== this.#text(key))
-      this.#mark(key, { text: toText(key, live) })
+    if (live === undefined || textNow(key, live) === this.#text(key)) return
+    const problem = this.#problemOf(key, live)
+    if (problem !== undefined) throw new SessionValueError(key, problem)
+    this.#mark(key, { text: toText(key, live) })
   }
 
   #text(key: string): string | undefined {

@@ -23,9 +23,10 @@ export const kReply = Symbol('fastify-sesame.reply')
 
 /**
  * `null`: not loaded yet. `anonymous`: no cookie of a live session. `off`: a `session: false` route. `failed`: the store
- * did not answer, or was not asked because the request comes from elsewhere.
+ * did not answer, or was not asked because the request comes from elsewhere. `late`: the reply is out, and nobody had
+ * asked.
  */
-export type SessionState = Session | null | 'anonymous' | 'off' | 'failed'
+export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -151,14 +152,20 @@ export class SessionManager implements SessionHost {
     }
     if (state === null) return new Session(this, request, 'unloaded')
     const mode = state === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
-    return (request[kSession] = new Session(this, request, mode))
+    const opened = new Session(this, request, mode)
+    if (state === 'late') internals.markCommitted(opened)
+    return (request[kSession] = opened)
   }
 
   /** @internal What `onSend` does: `undefined` when nothing is pending. */
   finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     if (request[kUsed]) varyByCookie(reply)
     const session = request[kSession]
-    if (!(session instanceof Session)) return
+    if (!(session instanceof Session)) {
+      // What is set from now on would be lost, so it must throw.
+      if (session !== null) request[kSession] = 'late'
+      return
+    }
     if (internals.isCommitted(session)) this.#cookie.keepPrivate(reply)
     if (internals.changedSince(session)) {
       throw new SessionUsageError(
@@ -171,7 +178,15 @@ export class SessionManager implements SessionHost {
 
   /** @internal */
   async saveEarly(session: Session, request: FastifyRequest): Promise<void> {
-    await this.#committer.commit(session, request[kReply] as FastifyReply, false)
+    const reply = request[kReply]
+    if (reply === null) {
+      if (!session.modified) return
+      throw new SessionUsageError(
+        'SESSION_NOT_LOADED',
+        'save() needs the reply: call it after the onRequest hook of fastify-sesame, or use sessionManager.save()'
+      )
+    }
+    await this.#committer.commit(session, reply, false)
   }
 
   #loadCookie(request: FastifyRequest, header: string, readonly: boolean): Awaitable<void> {

@@ -23,13 +23,16 @@ export function isRecord(id: string, record: SessionRecord): boolean {
     Number.isInteger(version) &&
     typeof data === 'object' &&
     data !== null &&
-    Number.isFinite(createdAt) &&
-    Number.isFinite(lastAccessed) &&
-    Number.isFinite(expiresAt) &&
+    !Array.isArray(data) &&
+    areTimes(createdAt, lastAccessed, expiresAt) &&
     (userId === null || typeof userId === 'string')
   if (!isOurs && channels.invalidRecord.hasSubscribers)
     channels.invalidRecord.publish({ id, reason: 'shape' })
   return isOurs
+}
+
+function areTimes(a: unknown, b: unknown, c: unknown): boolean {
+  return Number.isFinite(a) && Number.isFinite(b) && Number.isFinite(c)
 }
 
 export function infoOf(id: string, record: SessionRecord): SessionInfo {
@@ -37,7 +40,7 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
   return { id, userId, createdAt, lastAccessed, expiresAt, data: valuesOf(id, record) }
 }
 
-/** Without a prototype, in which `__proto__` is a key like any other. A value that is no JSON is left out. */
+/** Without a prototype, in which `__proto__` is a key like any other. A value that is no JSON is `undefined`. */
 function valuesOf(id: string, record: SessionRecord): Record<string, unknown> {
   const values = Object.create(null) as Record<string, unknown>
   for (const [key, text] of Object.entries(record.data)) {

@@ -57,6 +57,21 @@ void t.test(
   }
 )
 
+void t.test('session.save() before the plugin’s own onRequest says what to do', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (request) => {
+    const session = await app.sessionManager.getOrCreate(request)
+    session.set('name', 'ada')
+    await session.save()
+  })
+  await app.register((await import('../plugin/index.js')).default, { secret: SECRET })
+  t.match((await addRoutes(app).inject('/read')).json(), {
+    code: 'SESSION_NOT_LOADED',
+    message: /sessionManager/
+  })
+})
+
 void t.test('save() writes at once and sets the cookie; a second time nothing happens', async (t) => {
   const store = spyStore()
   const { app, manager, browser } = await setUp(t, { store })

@@ -65,8 +65,12 @@ export class MemoryStore implements SessionStore {
     const { ifVersion, renameTo } = patch
     if (ifVersion !== undefined && ifVersion !== entry.record.version) return 'conflict'
     if (renameTo !== undefined && this.#live(renameTo) !== undefined) return 'conflict'
-    this.#remove(entry)
-    this.#add(renameTo ?? id, patched(entry.record, patch))
+    const record = patched(entry.record, patch)
+    if (renameTo === undefined) this.#replace(entry, record)
+    else {
+      this.#remove(entry)
+      this.#add(renameTo, record)
+    }
     return 'ok'
   }
 
@@ -87,17 +91,18 @@ export class MemoryStore implements SessionStore {
     return ids.filter((id) => this.destroy(id)).length
   }
 
-  /** Goes through the sessions in slices, so that no sweep holds the event loop. */
+  /** Goes through the sessions in slices, so that no sweep holds the event loop. Those that come meanwhile are not due. */
   async cleanup(): Promise<number> {
+    const { size } = this.#entries
     let seen = 0
     let removed = 0
     for (const entry of this.#entries.values()) {
+      if (this.#closed || seen === size) break
       if (isOver(entry.record)) {
         this.#remove(entry)
         removed++
       }
       if (++seen % SWEEP_SLICE === 0) await nextTurn()
-      if (this.#closed) break
     }
     return removed
   }
@@ -119,19 +124,35 @@ export class MemoryStore implements SessionStore {
     const entry: Entry = { id, record, older: undefined, newer: undefined }
     this.#entries.set(id, entry)
     this.#linkNewest(entry)
-    if (record.userId === null) return
-    const ids = this.#idsByUser.get(record.userId)
-    if (ids === undefined) this.#idsByUser.set(record.userId, new Set([id]))
-    else ids.add(id)
+    this.#index(entry)
   }
 
   #remove(entry: Entry): void {
-    const { userId } = entry.record
     this.#entries.delete(entry.id)
     this.#unlink(entry)
+    this.#unindex(entry)
+  }
+
+  /** The entry keeps its place among all, so that a sweep does not meet it again. */
+  #replace(entry: Entry, record: SessionRecord): void {
+    const isMoved = record.userId !== entry.record.userId
+    if (isMoved) this.#unindex(entry)
+    entry.record = record
+    if (isMoved) this.#index(entry)
+    this.#use(entry)
+  }
+
+  #index({ id, record: { userId } }: Entry): void {
     if (userId === null) return
     const ids = this.#idsByUser.get(userId)
-    ids?.delete(entry.id)
+    if (ids === undefined) this.#idsByUser.set(userId, new Set([id]))
+    else ids.add(id)
+  }
+
+  #unindex({ id, record: { userId } }: Entry): void {
+    if (userId === null) return
+    const ids = this.#idsByUser.get(userId)
+    ids?.delete(id)
     if (ids?.size === 0) this.#idsByUser.delete(userId)
   }
 
@@ -176,11 +197,12 @@ function patched(record: SessionRecord, patch: SessionPatch): SessionRecord {
     createdAt = record.createdAt,
     userId = record.userId
   } = patch
+  const wrote = clear === true || remove.length > 0 || Object.keys(set).length > 0
+  if (!wrote) return Object.freeze({ ...record, createdAt, lastAccessed, expiresAt, userId })
   const data = copyOf(clear ? {} : record.data)
   for (const key of remove) Reflect.deleteProperty(data, key)
   Object.assign(data, set)
-  const wrote = clear === true || remove.length > 0 || Object.keys(set).length > 0
-  const version = record.version + (wrote ? 1 : 0)
+  const version = record.version + 1
   return Object.freeze({ version, data: Object.freeze(data), createdAt, lastAccessed, expiresAt, userId })
 }
 

@@ -1,0 +1,286 @@
+import { inspect } from 'node:util'
+import t, { type Test } from 'tap'
+import { channels, MemoryStore, type SessionOptions } from '../plugin/index.js'
+import { addRoutes, Browser, makeApp } from './fixtures/app.js'
+import { stopClock, type Clock } from './fixtures/clock.js'
+import { listen } from './fixtures/diagnostics.js'
+import { wrap } from './fixtures/stores.js'
+import { idOfToken } from '../plugin/token.js'
+
+type Channel = keyof typeof channels
+
+/** What a scenario works with. */
+interface Stage {
+  readonly browser: Browser
+  readonly memory: MemoryStore
+  readonly clock: Clock
+  /** The id of the session that the browser holds. */
+  id(): string
+}
+
+interface Scenario {
+  readonly options?: Partial<SessionOptions>
+  /** What happens before anybody listens. */
+  readonly before?: (stage: Stage) => Promise<unknown>
+  /** Causes the messages, and says which. */
+  readonly work: (stage: Stage) => Promise<unknown[]>
+}
+
+async function signIn({ browser, id }: Stage): Promise<string> {
+  await browser.get('/set?name=ada&userId=7')
+  return id()
+}
+
+const refusing = wrap(new MemoryStore(), (method, _args, next) => {
+  if (method === 'create') throw new Error('no answer')
+  return next()
+})
+
+/** One or more ways to each channel's message; every channel must be here. */
+const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
+  created: {
+    'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },
+    'a first change of a visitor who is not signed in': {
+      async work({ browser, id }) {
+        await browser.get('/set?name=ada')
+        return [{ id: id(), userId: null }]
+      }
+    }
+  },
+  loaded: {
+    'a cookie of a live session': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/read')
+        return [{ id: id(), userId: '7' }]
+      }
+    }
+  },
+  saved: {
+    'a change': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/set?color=red')
+        return [{ id: id() }]
+      }
+    },
+    'a touch': {
+      options: { idleTimeout: 100 },
+      before: signIn,
+      async work({ browser, id, clock }) {
+        clock.move(50_000)
+        await browser.get('/read')
+        return [{ id: id() }]
+      }
+    },
+    'a rotation': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/login')
+        return [{ id: id() }]
+      }
+    }
+  },
+  rotated: {
+    'a login': {
+      before: signIn,
+      async work({ browser, id }) {
+        const previousId = id()
+        await browser.get('/login')
+        return [{ id: id(), previousId }]
+      }
+    }
+  },
+  destroyed: {
+    'a logout': {
+      before: signIn,
+      async work({ browser, id }) {
+        const ended = id()
+        await browser.get('/logout')
+        return [{ id: ended }]
+      }
+    },
+    'a revocation': {
+      before: signIn,
+      async work({ browser, id }) {
+        const { sessionManager } = browser.app
+        await sessionManager.revoke(id())
+        await sessionManager.revoke(id())
+        return [{ id: id() }]
+      }
+    },
+    'a revocation of all': {
+      before: signIn,
+      async work({ browser: { app } }) {
+        await app.sessionManager.revokeAll(7)
+        await app.sessionManager.revokeAll(7)
+        return [{ userId: '7', count: 1 }]
+      }
+    }
+  },
+  expired: {
+    'a cookie of a session that is over': {
+      before: signIn,
+      async work({ browser, id, clock }) {
+        clock.move(86_400_000)
+        await browser.get('/read')
+        return [{ id: id() }]
+      }
+    },
+    'a sweep': {
+      before: signIn,
+      async work({ browser: { app }, clock }) {
+        await app.sessionManager.cleanup()
+        clock.move(86_400_000)
+        await app.sessionManager.cleanup()
+        return [{ count: 1 }]
+      }
+    }
+  },
+  gone: {
+    'a change that comes after the end': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/end-under/set')
+        return [{ id: id() }]
+      }
+    },
+    'a logout that comes after another': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/end-under/invalidate')
+        return [{ id: id() }]
+      }
+    }
+  },
+  conflict: {
+    'an update that another request overtook': {
+      before: signIn,
+      async work({ browser, id }) {
+        await browser.get('/overtaken')
+        return [{ id: id(), attempt: 1 }]
+      }
+    }
+  },
+  evicted: {
+    'a session more than the store may hold': {
+      options: { store: new MemoryStore({ maxSessions: 1 }) },
+      before: signIn,
+      async work({ browser, id }) {
+        await new Browser(browser.app).get('/set?name=eve')
+        return [{ id: id() }]
+      }
+    }
+  },
+  malformedCookie: {
+    'a cookie that nobody signed': {
+      async work({ browser }) {
+        browser.cookies.set('session_id', `${'0'.repeat(64)}.${'A'.repeat(43)}`)
+        await browser.get('/read')
+        return [{ reason: 'signature' }]
+      }
+    }
+  },
+  invalidRecord: {
+    'a record of another shape': {
+      before: signIn,
+      async work({ browser, memory, id }) {
+        memory.get = () => ({ data: {} }) as never
+        await browser.get('/read')
+        return [{ id: id(), reason: 'shape' }]
+      }
+    },
+    'a value that is no JSON': {
+      before: signIn,
+      async work({ browser, memory, id, clock }) {
+        const times = { lastAccessed: clock.start, expiresAt: clock.start + 1000 }
+        memory.update(id(), { set: { name: '{' }, remove: [], ...times })
+        await browser.get('/read')
+        return [{ id: id(), key: 'name', reason: 'json' }]
+      }
+    }
+  },
+  csrfRefused: {
+    'a foreign origin': {
+      async work({ browser }) {
+        await browser.request({
+          method: 'POST',
+          url: '/change?secret=1',
+          headers: { origin: 'https://evil.test' }
+        })
+        return [{ reason: 'origin', method: 'POST', url: '/change' }]
+      }
+    },
+    'a missing token': {
+      async work({ browser }) {
+        await browser.request({ method: 'POST', url: '/change?secret=1' })
+        return [{ reason: 'token-missing', method: 'POST', url: '/change' }]
+      }
+    }
+  },
+  storeFailure: {
+    'a store that throws': {
+      options: { store: refusing },
+      async work({ browser }) {
+        await browser.get('/set?name=ada')
+        return [{ operation: 'create', error: new Error('no answer') }]
+      }
+    }
+  }
+}
+
+async function makeStage(t: Test, { options = {} }: Scenario): Promise<Stage> {
+  const clock = stopClock(t)
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory, cleanupInterval: 0, ...options }))
+  app.post('/change', { preHandler: app.csrfProtection }, async () => 'changed')
+  app.get('/end-under/:what', async ({ session, params }) => {
+    await app.sessionManager.options.store.destroy(session.id)
+    if ((params as { what: string }).what === 'set') session.set('name', 'late')
+    else session.invalidate()
+    return 'late'
+  })
+  app.get('/overtaken', async ({ session, headers: { cookie = '' } }) => {
+    await app.inject({ url: '/add', headers: { cookie } })
+    session.update('count', (count) => Number(count ?? 0) + 1)
+    return 'overtaken'
+  })
+  const browser = new Browser(app)
+  const id = () => idOfToken(browser.cookies.get('session_id')?.split('.')[0] ?? '')
+  return { browser, memory, clock, id }
+}
+
+for (const [key, scenarios] of Object.entries(SCENARIOS)) {
+  const { name } = channels[key as Channel]
+  for (const [cause, scenario] of Object.entries(scenarios)) {
+    void t.test(`${String(name)} is published by ${cause}`, async (t) => {
+      const stage = await makeStage(t, scenario)
+      await scenario.before?.(stage)
+      const messages = listen(t, String(name).slice('fastify-sesame:'.length))
+      const tokens = [...stage.browser.cookies.values()]
+      const wanted = await scenario.work(stage)
+      t.same(messages, wanted)
+      tokens.push(...stage.browser.cookies.values())
+      for (const value of tokens) t.notMatch(inspect(messages), value.split('.')[0])
+    })
+
+    void t.test(`nothing is built for ${String(name)} by ${cause} when nobody listens`, async (t) => {
+      const published: unknown[] = []
+      for (const channel of Object.values(channels)) {
+        channel.publish = (message) => void published.push(message)
+        t.teardown(() => Reflect.deleteProperty(channel, 'publish'))
+      }
+      const stage = await makeStage(t, scenario)
+      await scenario.before?.(stage)
+      await scenario.work(stage)
+      t.same(published, [])
+    })
+  }
+}
+
+void t.test('every channel is named after its key', async (t) => {
+  t.same(Object.keys(SCENARIOS).sort(), Object.keys(channels).sort())
+  for (const [key, { name }] of Object.entries(channels)) {
+    t.equal(name, `fastify-sesame:${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
+  }
+})
