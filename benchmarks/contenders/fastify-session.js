@@ -1,0 +1,27 @@
+import cookie from '@fastify/cookie'
+import session from '@fastify/session'
+import Fastify from 'fastify'
+import { COOKIE, HELLO, SECRET } from '../payload.js'
+import { connectRedisStore } from '../redis-store.js'
+import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
+
+/** `lean` writes only what changed; the defaults write every session at every request, a visitor's too. */
+export default async function fastifySession({ lean, useRedis, redis }) {
+  const app = Fastify()
+  const store = useRedis && (await connectRedisStore(redis))
+  const { name: cookieName, maxAge, ...attributes } = COOKIE
+  const settings = { ...(store && { store }), ...(lean && { rolling: false, saveUninitialized: false }) }
+  await app.register(cookie)
+  // Milliseconds.
+  const options = { secret: SECRET, cookieName, cookie: { ...attributes, maxAge: maxAge * 1000 } }
+  await app.register(session, { ...options, ...settings })
+  addSessionRoutes(app)
+  addUnsafeCounter(app)
+  app.post('/login', async (request) => {
+    await request.session.regenerate(['name', 'visits'])
+    request.session.set('user', 'ada')
+    return HELLO
+  })
+  app.post('/logout', async (request) => request.session.destroy().then(() => HELLO))
+  return { app }
+}

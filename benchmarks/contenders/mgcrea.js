@@ -1,0 +1,17 @@
+import cookie from '@fastify/cookie'
+import session from '@mgcrea/fastify-session'
+import Fastify from 'fastify'
+import { COOKIE, HELLO, SECRET } from '../payload.js'
+import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
+
+/** `saveUninitialized: false` keeps no session for a visitor who has nothing in it. */
+export default async function mgcrea() {
+  const app = Fastify()
+  const { name: cookieName, ...attributes } = COOKIE
+  await app.register(cookie)
+  await app.register(session, { secret: SECRET, cookieName, cookie: attributes, saveUninitialized: false })
+  addSessionRoutes(app)
+  addUnsafeCounter(app)
+  app.post('/logout', async (request) => request.destroySession().then(() => HELLO))
+  return { app }
+}

@@ -1,0 +1,6 @@
+import { SqliteStore } from 'fastify-sesame/stores/sqlite'
+import { sesame } from './sesame.js'
+
+export default async function sesameSqlite({ folder }) {
+  return { app: await sesame(new SqliteStore(`${folder}/sessions-${process.pid}.db`)) }
+}

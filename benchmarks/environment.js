@@ -1,0 +1,54 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism, cpus, release, type } from 'node:os'
+import { dirname, join } from 'node:path'
+
+const { resolve } = createRequire(import.meta.url)
+const PACKAGES = [
+  'fastify-sesame',
+  'fastify',
+  '@fastify/cookie',
+  '@fastify/session',
+  '@fastify/secure-session',
+  '@mgcrea/fastify-session',
+  'express',
+  'express-session',
+  'connect-redis',
+  'iron-session',
+  'better-sqlite3',
+  'redis',
+  'pg',
+  'autocannon'
+]
+
+/** On what, and with what, was measured. */
+export function describeEnvironment({ rounds, cpu }) {
+  const pinning = cpu === undefined ? 'The system chose the cores.' : 'The server had a core of its own.'
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    node: process.version.slice(1),
+    cpu: cpus()[0].model.trim(),
+    cores: availableParallelism(),
+    system: `${type()} ${release()}`,
+    rounds,
+    pinning,
+    versions: Object.fromEntries(PACKAGES.map((name) => [name, versionOf(name)]))
+  }
+}
+
+/** A package need not export its package.json, so it is looked for above its main file. */
+function versionOf(name) {
+  for (let folder = dirname(resolve(name)); folder !== dirname(folder); folder = dirname(folder)) {
+    const found = manifestIn(folder)
+    if (found?.name === name) return found.version
+  }
+  return 'unknown'
+}
+
+function manifestIn(folder) {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env node
+// What the parts cost by themselves: node benchmarks/micro.js
+import Fastify from 'fastify'
+import sessions from 'fastify-sesame'
+import { bench, do_not_optimize as keep, group, run } from 'mitata'
+import { kSession } from '../dist/manager.js'
+import { COOKIE, SECRET } from './payload.js'
+
+/** More than any cache of verified cookies holds. */
+const UNSEEN = 200_000
+
+const app = Fastify()
+await app.register(sessions, { secret: SECRET, cookie: { secure: false } })
+const manager = app.sessionManager
+const { tokens } = manager
+const held = holdRoute()
+const { cookie, token } = await logIn()
+const { request, reply } = await openRequest()
+
+const values = Array.from({ length: UNSEEN }, () => tokens.sign(tokens.mint()))
+const hot = values[0]
+let next = 0
+let visits = 0
+
+group('cookie', () => {
+  bench('verify, seen', () => keep(tokens.verify(hot)))
+  bench('verify, unseen', () => keep(tokens.verify(values[next++ % UNSEEN])))
+  bench('mint a token', () => keep(tokens.mint()))
+  bench('sign a token', () => keep(tokens.sign('a'.repeat(64))))
+})
+
+group('session', () => {
+  bench('load', () => keep(load()))
+  bench('get', () => keep(request.session.get('name')))
+  bench('load, set', () => load().set('visits', ++visits))
+  bench('load, commit: nothing to write', () => keep(manager.save(load(), reply)))
+  bench('load, set, commit', () => {
+    const session = load()
+    session.set('visits', ++visits)
+    keep(manager.save(session, reply))
+  })
+})
+
+group('CSRF', () => {
+  bench('generate', () => keep(reply.generateCsrf()))
+  bench('validate', () => app.csrfProtection(request, reply, () => {}))
+})
+
+await run({ colors: process.stdout.isTTY === true })
+held.release()
+await app.close()
+
+/** As the plugin's onRequest hook does for each request. */
+function load() {
+  request[kSession] = null
+  return manager.get(request)
+}
+
+/** A route that does not answer until it is told to, so that its session stays open. */
+function holdRoute() {
+  let open
+  let release
+  const opened = new Promise((resolve) => (open = resolve))
+  const released = new Promise((resolve) => (release = resolve))
+  app.post('/held', async (request, reply) => {
+    open({ request, reply })
+    await released
+    return 'done'
+  })
+  app.get('/token', async ({ session }, reply) => {
+    session.set('name', 'Ada')
+    return reply.generateCsrf()
+  })
+  return { opened, release }
+}
+
+async function logIn() {
+  const response = await app.inject('/token')
+  const [{ value }] = response.cookies
+  return { cookie: `${COOKIE.name}=${value}`, token: response.body }
+}
+
+async function openRequest() {
+  const headers = { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
+  // Sent when somebody waits for it.
+  app.inject({ method: 'POST', url: '/held', headers }).then(() => {})
+  return held.opened
+}

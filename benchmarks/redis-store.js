@@ -1,0 +1,7 @@
+import { RedisStore } from 'connect-redis'
+import { createClient } from 'redis'
+
+/** The store of connect-redis on a client of its own. */
+export async function connectRedisStore(url) {
+  return new RedisStore({ client: await createClient({ url }).connect() })
+}

@@ -1,0 +1,92 @@
+const COLUMNS = [
+  { title: '', text: ({ title }) => title },
+  { title: 'CPU µs', text: ({ cpu }) => fixed(cpu, 1) },
+  { title: '× bare', text: ({ ratio }) => fixed(ratio.cpu, 2) },
+  { title: 'req/s', text: ({ rps }) => grouped(rps) },
+  { title: '× bare', text: ({ ratio }) => fixed(ratio.rps, 2) },
+  { title: 'p50 ms', text: ({ p50 }) => fixed(p50, 2) },
+  { title: 'p99 ms', text: ({ p99 }) => fixed(p99, 2) },
+  { title: 'RSS MB', text: ({ rss }) => fixed(rss / 1e6, 0) }
+]
+const LOST = {
+  title: 'lost of 1,000 updates',
+  text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
+}
+
+/** The rows of a scenario's table, the head first. What failed, or was left out, says so in its second cell. */
+export function rowsOf(lines, leftOut = []) {
+  const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
+  return [
+    columns.map(({ title }) => title),
+    ...lines.map((line) =>
+      line.problem === undefined
+        ? columns.map(({ text }) => text(line))
+        : [line.title, `failed: ${line.problem}`]
+    ),
+    ...leftOut.map(({ title, reason }) => [title, `left out: ${reason}`])
+  ]
+}
+
+/** Columns of equal width for a terminal: the first to the left, the others to the right. */
+export function textTable(rows) {
+  const full = rows.filter(({ length }) => length === rows[0].length)
+  const widths = rows[0].map((_, column) => Math.max(...full.map((row) => row[column].length)))
+  widths[0] = Math.max(...rows.map(([first]) => first.length))
+  const pad = (text, column) => (column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column]))
+  return rows
+    .map((row) =>
+      (row.length === rows[0].length ? row.map(pad) : [row[0].padEnd(widths[0]), row[1]]).join('  ').trimEnd()
+    )
+    .join('\n')
+}
+
+export function markdownTable(rows) {
+  const [head] = rows
+  const cells = (row) =>
+    [...row, ...Array(head.length - row.length).fill('')].map((text) => text.replaceAll('|', '\\|'))
+  const line = (row) => `| ${cells(row).join(' | ')} |`
+  const rule = head.map((_, column) => (column === 0 ? '---' : '---:'))
+  return [line(head), line(rule), ...rows.slice(1).map(line)].join('\n')
+}
+
+/** A row a bound: what, the bound, what was measured, and whether it holds. */
+export function boundRows(bounds) {
+  const rows = bounds.map(({ what, bound, measured, holds }) => [
+    what,
+    fixed(bound, 2),
+    fixed(measured, 2),
+    holds ? 'holds' : 'MISSED'
+  ])
+  return [['', 'bound', 'measured', ''], ...rows]
+}
+
+/** The whole report. `run`: as it is written to results.json. */
+export function markdownReport({ environment, scenarios, bounds, scale }) {
+  const facts = Object.entries(environment.versions).map(([name, version]) => `${name} ${version}`)
+  const parts = [
+    '# Benchmark results',
+    `${environment.date}, Node ${environment.node}, ${environment.cpu} × ${environment.cores}, ${environment.system}.`,
+    `${environment.rounds} rounds, medians; ratios are those to bare Fastify of the same round. ${environment.pinning}`,
+    facts.join(' · '),
+    ...scenarios.flatMap(({ name, title, lines, leftOut }) => [
+      `## ${title}`,
+      `![${title}](${name}.svg)`,
+      markdownTable(rowsOf(lines, leftOut))
+    ])
+  ]
+  if (scale !== undefined)
+    parts.push(
+      '## Scale',
+      ...scale.tables.flatMap(({ title, rows }) => [`### ${title}`, markdownTable(rows)])
+    )
+  if (bounds.length > 0) parts.push('## Bounds', markdownTable(boundRows(bounds)))
+  return `${parts.join('\n\n')}\n`
+}
+
+export function fixed(number, digits) {
+  return Number.isFinite(number) ? number.toFixed(digits) : '–'
+}
+
+export function grouped(number) {
+  return Math.round(number).toLocaleString('en-US')
+}

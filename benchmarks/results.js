@@ -1,0 +1,31 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { barChart } from './chart.js'
+import { fixed, markdownReport } from './report.js'
+
+/** The scenarios that the README's chart shows. */
+const OVERVIEW = ['read-10k', 'change', 'read-64k']
+
+/** Writes results.json, results.md, a chart a scenario, and overview.svg. */
+export async function writeResults(folder, run) {
+  await mkdir(folder, { recursive: true })
+  const { environment, scenarios } = run
+  const note = `Server CPU time a request, × bare Fastify. Node ${environment.node}, ${environment.cpu}, ${environment.date}`
+  const charts = scenarios.map((scenario) => [scenario.name, [panelOf(scenario)]])
+  const shown = scenarios.filter(({ name }) => OVERVIEW.includes(name))
+  if (shown.length > 0) charts.push(['overview', shown.map(panelOf)])
+  await writeFile(join(folder, 'results.json'), `${JSON.stringify(run, null, 2)}\n`)
+  await writeFile(join(folder, 'results.md'), markdownReport(run))
+  for (const [name, panels] of charts) await writeFile(join(folder, `${name}.svg`), barChart(panels, note))
+}
+
+function panelOf({ title, lines }) {
+  const measured = lines.filter(({ problem }) => problem === undefined)
+  const bars = measured.map((line) => ({
+    label: line.title,
+    value: line.ratio.cpu,
+    text: fixed(line.ratio.cpu, 2),
+    kind: line === lines[0] ? 'reference' : line.contender.startsWith('sesame-') ? 'own' : 'bar'
+  }))
+  return { title, bars }
+}

@@ -1,0 +1,40 @@
+import { HELLO, NAME, nextTurn, readAll, seedOf } from './payload.js'
+
+/** The routes of a Fastify app without sessions: the same answers as below. */
+export function addPlainRoutes(app) {
+  app.get('/hello', async () => HELLO)
+  app.get('/read', async () => ({ name: NAME }))
+  app.post('/change', async () => ({ visits: 1 }))
+  app.post('/login', async () => HELLO)
+  app.post('/csrf', async () => HELLO)
+  app.post('/add', async () => {
+    await nextTurn()
+    return HELLO
+  })
+}
+
+/** The routes of a Fastify app whose `request.session` has `get` and `set`; login and logout differ too much. */
+export function addSessionRoutes(app) {
+  app.get('/hello', async () => HELLO)
+  app.get('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
+  app.get('/all', async ({ session }) => readAll((key) => session.get(key)))
+  app.post('/seed', async ({ session, query }) => {
+    for (const [key, value] of Object.entries(seedOf(query))) session.set(key, value)
+    return HELLO
+  })
+  app.post('/change', async ({ session }) => {
+    const visits = session.get('visits') + 1
+    session.set('visits', visits)
+    return { visits }
+  })
+}
+
+/** Without a way to update: what was read is written back. */
+export function addUnsafeCounter(app) {
+  app.post('/add', async ({ session }) => {
+    const count = session.get('count') ?? 0
+    await nextTurn()
+    session.set('count', count + 1)
+    return HELLO
+  })
+}

@@ -1,0 +1,92 @@
+#!/usr/bin/env node
+import { fileURLToPath, URL } from 'node:url'
+import { parseArguments, USAGE } from './arguments.js'
+import { compare, CPU_BOUNDS } from './bounds.js'
+import { CONTENDERS } from './contenders.js'
+import { bindCores } from './cores.js'
+import { startEngines } from './engines.js'
+import { describeEnvironment } from './environment.js'
+import { runScenario } from './matches.js'
+import { listOf, planOf, without } from './programme.js'
+import { createProgress } from './progress.js'
+import { boundRows, rowsOf, textTable } from './report.js'
+import { writeResults } from './results.js'
+import { measureScale, SCALE_STEPS } from './scale.js'
+import { SCENARIOS } from './scenarios.js'
+import { summarize } from './summary.js'
+import { UsageError } from './usage-error.js'
+
+const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
+const ALL = { contenders: CONTENDERS, scenarios: SCENARIOS }
+const OK = 0
+const MISSED = 1
+const WRONG_USE = 2
+
+// So that what was started is ended by its own exit handlers.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error
+  console.error(error.message)
+  process.exitCode = WRONG_USE
+}
+
+async function main(args) {
+  const options = parseArguments(args, ALL)
+  if (options.help) return say(USAGE)
+  if (options.list) return say(listOf(ALL))
+  const cpu = bindCores(options.pin)
+  const { meetings, engines: names } = planOf(options, { all: ALL, bounded: Object.keys(CPU_BOUNDS) })
+  const engines = await startEngines(names)
+  for (const [name, reason] of Object.entries(engines.missing)) {
+    console.error(`no ${name}: ${reason}; what needs it is left out`)
+  }
+  try {
+    const run = await measureAll(without(meetings, engines.missing), {
+      ...options,
+      cpu,
+      engines: engines.settings
+    })
+    const verdict = await conclude(run, options)
+    return Object.keys(engines.missing).length > 0 ? WRONG_USE : verdict
+  } finally {
+    await engines.stop()
+  }
+}
+
+async function measureAll(meetings, options) {
+  const steps = meetings.reduce((sum, { contenders }) => sum + contenders.length + options.rounds, 0)
+  const progress = createProgress(steps + (options.withScale ? SCALE_STEPS : 0))
+  const settings = { ...options, onStep: progress.step }
+  const scenarios = []
+  let scale
+  try {
+    for (const { scenario, contenders, leftOut } of meetings) {
+      const lines = summarize(await runScenario(scenario, contenders, settings))
+      scenarios.push({ name: scenario.name, title: scenario.title, lines, leftOut })
+      progress.say(`\n${scenario.title}\n${textTable(rowsOf(lines, leftOut))}\n`)
+    }
+    if (options.withScale) scale = await measureScale(settings)
+  } finally {
+    progress.stop()
+  }
+  return { environment: describeEnvironment(options), scenarios, scale }
+}
+
+/** Prints the bounds, and keeps the results of a whole run. */
+async function conclude(run, { quick, isWhole }) {
+  const results = Object.fromEntries(run.scenarios.map(({ name, lines }) => [name, lines]))
+  const bounds = compare(results, { quick, scale: run.scale?.figures })
+  for (const { title, rows } of run.scale?.tables ?? []) say(`\n${title}\n${textTable(rows)}\n`)
+  if (bounds.length > 0) say(textTable(boundRows(bounds)))
+  if (isWhole) await writeResults(RESULTS, { ...run, bounds })
+  const failed = run.scenarios.some(({ lines }) => lines.some(({ problem }) => problem !== undefined))
+  return failed || (quick && bounds.some(({ holds }) => !holds)) ? MISSED : OK
+}
+
+function say(text) {
+  console.log(text)
+  return OK
+}

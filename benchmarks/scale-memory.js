@@ -1,0 +1,91 @@
+// Run by scale.js in a process of its own, with --expose-gc: what a million sessions cost in the memory store.
+import { randomBytes } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+import { setImmediate } from 'node:timers'
+import { MemoryStore } from 'fastify-sesame'
+import { median } from './statistics.js'
+
+const MILLION = 1_000_000
+const DAY = 86_400_000
+const SWEEPS = 3
+const LOOK_UPS = 500_000
+const ID_BYTES = 32
+
+// There before every measurement, and used after it, so that no figure includes the ids.
+const ids = makeIds(MILLION)
+
+process.send({
+  bytesPerSession: memoryOf(() => null),
+  bytesPerSessionWithUser: memoryOf((number) => `user-${number}`),
+  sweepHoldMs: median(await repeat(SWEEPS, longestHold)),
+  lookUps: [1, 1000, MILLION].map((count) => ({ count, nanoseconds: lookUp(count) }))
+})
+process.disconnect()
+
+/** Bytes of heap a session with two short values, beyond its id. */
+function memoryOf(userOf) {
+  const before = heapUsed()
+  const store = fill(MILLION, DAY, userOf)
+  return (heapUsed() - before) / store.size
+}
+
+/** In ms: the longest time for which the sweep of a million expired sessions lets nothing else run. */
+async function longestHold() {
+  const store = fill(MILLION, -1)
+  globalThis.gc()
+  let longest = 0
+  let last = performance.now()
+  let isOver = false
+  setImmediate(function look() {
+    const now = performance.now()
+    longest = Math.max(longest, now - last)
+    last = now
+    if (!isOver) setImmediate(look)
+  })
+  const swept = await store.cleanup()
+  isOver = true
+  if (swept !== MILLION) throw new Error(`swept ${swept} sessions of ${MILLION}`)
+  return longest
+}
+
+/** In ns: one `get` of a session drawn at random. */
+function lookUp(count) {
+  const store = fill(count, DAY)
+  const drawn = Array.from({ length: LOOK_UPS }, () => ids[Math.floor(Math.random() * count)])
+  const times = Array.from({ length: 5 }, () => {
+    const started = performance.now()
+    for (const id of drawn) if (store.get(id) === undefined) throw new Error('a session is missing')
+    return ((performance.now() - started) * 1e6) / LOOK_UPS
+  })
+  return median(times)
+}
+
+function fill(count, lifetime, userOf = () => null) {
+  const store = new MemoryStore({ maxSessions: 2 * MILLION })
+  const now = Date.now()
+  for (let number = 0; number < count; number++) {
+    const data = { name: JSON.stringify(`name-${number}`), visits: JSON.stringify(number) }
+    const times = { createdAt: now, lastAccessed: now, expiresAt: now + lifetime }
+    store.create(ids[number], { version: 1, data, ...times, userId: userOf(number) })
+  }
+  return store
+}
+
+function makeIds(count) {
+  const bytes = randomBytes(count * ID_BYTES)
+  return Array.from({ length: count }, (_, number) =>
+    bytes.toString('hex', number * ID_BYTES, (number + 1) * ID_BYTES)
+  )
+}
+
+function heapUsed() {
+  globalThis.gc()
+  globalThis.gc()
+  return process.memoryUsage().heapUsed
+}
+
+async function repeat(times, work) {
+  const results = []
+  for (let time = 0; time < times; time++) results.push(await work())
+  return results
+}

@@ -1,0 +1,111 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath, URL } from 'node:url'
+import { CONTENDERS } from './contenders.js'
+import { sendLoad, createLoad } from './load.js'
+import { runScenario } from './matches.js'
+import { seed } from './measure.js'
+import { fixed, grouped } from './report.js'
+import { SCENARIOS } from './scenarios.js'
+import { startServer } from './server.js'
+import { summarize } from './summary.js'
+
+const MEMORY = fileURLToPath(new URL('scale-memory.js', import.meta.url))
+const PAYLOADS = [100, 1000, 10_000, 100_000, 1_000_000]
+const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
+const PAYLOAD_SCENARIOS = ['read-hot', 'change']
+const PAYLOAD_ROUNDS = 3
+/** How often onStep is called: for memory, for Redis, and by each of the payloads' scenarios. */
+export const SCALE_STEPS =
+  2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * (PAYLOAD_CONTENDERS.length + PAYLOAD_ROUNDS)
+const SESSIONS = 1000
+const REQUESTS = 20_000
+
+/** What happens with size: `figures` that have a bound, and `tables` of `{ title, rows }`. As runScenario's settings. */
+export async function measureScale(settings) {
+  settings.onStep('scale: a million sessions in memory')
+  const memory = await measureMemory()
+  const tables = [memoryTable(memory), await payloadTable(settings)]
+  if (settings.engines.redis !== undefined) tables.push(await processesTable(settings))
+  return { figures: memory, tables }
+}
+
+async function measureMemory() {
+  const child = fork(MEMORY, { execArgv: ['--expose-gc', '--max-old-space-size=6000'] })
+  const exited = once(child, 'exit').then(([code]) => {
+    throw new Error(`the measurement of a million sessions ended with exit code ${code}`)
+  })
+  exited.catch(() => {})
+  const [figures] = await Promise.race([once(child, 'message'), exited])
+  return figures
+}
+
+function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldMs, lookUps }) {
+  const rows = [
+    ['MemoryStore', 'measured'],
+    ['bytes a session of two short values, beyond its id', fixed(bytesPerSession, 0)],
+    ['the same with a user id', fixed(bytesPerSessionWithUser, 0)],
+    ['longest hold of the event loop by a sweep, ms', fixed(sweepHoldMs, 2)],
+    ...lookUps.map(({ count, nanoseconds }) => [`look-up among ${grouped(count)}, ns`, fixed(nanoseconds, 0)])
+  ]
+  return { title: '1,000,000 sessions in memory', rows }
+}
+
+/** CPU µs a request, by the bytes that lie in the session beside the value that is read or changed. */
+async function payloadTable(settings) {
+  const contenders = PAYLOAD_CONTENDERS.map(contenderOf)
+  const columns = PAYLOAD_SCENARIOS.flatMap((name) => contenders.map(({ title }) => `${title}: ${name}`))
+  const rows = [['bytes, CPU µs a request', ...columns]]
+  for (const bytes of PAYLOADS) {
+    const cells = []
+    for (const name of PAYLOAD_SCENARIOS) {
+      const scenario = {
+        ...SCENARIOS.find((one) => one.name === name),
+        name: `${name} at ${bytes} bytes`,
+        bytes
+      }
+      const entries = await runScenario(scenario, contenders, { ...settings, rounds: PAYLOAD_ROUNDS })
+      cells.push(
+        ...summarize(entries).map(({ cpu, problem }) => (problem === undefined ? fixed(cpu, 1) : 'failed'))
+      )
+    }
+    rows.push([grouped(bytes), ...cells])
+  }
+  return { title: 'Cost against payload', rows }
+}
+
+/** Requests/s of one process, and of two that share the sessions of one Redis. The system chooses the cores. */
+async function processesTable(settings) {
+  settings.onStep('scale: two processes on one Redis')
+  const servers = await Promise.all(
+    [1, 2].map(() => startServer(contenderOf('sesame-redis'), { settings: settings.engines }))
+  )
+  try {
+    const cookies = await seed(servers[0], SESSIONS)
+    const rate = async (some) => {
+      const loads = some.map(({ url, died }) => send({ url, died, cookies }))
+      return (await Promise.all(loads)).reduce((sum, { requests, seconds }) => sum + requests / seconds, 0)
+    }
+    await rate(servers)
+    const [one, two] = [await rate(servers.slice(0, 1)), await rate(servers)]
+    const rows = [
+      ['', 'requests/s', '× one'],
+      ['one process', grouped(one), '1.00'],
+      ['two processes', grouped(two), fixed(two / one, 2)]
+    ]
+    return { title: 'Reading one key on one Redis, the load beside it on the same cores', rows }
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()))
+  }
+}
+
+async function send({ url, died, cookies }) {
+  const load = createLoad({ url, method: 'GET', path: '/read', cookies, connections: 10 })
+  const sample = await sendLoad(load, REQUESTS, { died })
+  if (sample.failed > 0) throw new Error(`${sample.failed} of ${sample.requests} requests failed`)
+  return sample
+}
+
+function contenderOf(name) {
+  return CONTENDERS.find((contender) => contender.name === name)
+}

@@ -1,0 +1,39 @@
+import t from 'tap'
+import { compare, CPU_BOUNDS, quickBound } from '../../benchmarks/bounds.js'
+
+const ours = (cpu, rps = 100) => ({ contender: 'sesame-memory', rps, ratio: { cpu } })
+
+void t.test('a bound holds up to its value, and is missed beyond it', async (t) => {
+  const verdict = (cpu) => compare({ 'read-hot': [ours(cpu)] }).map(({ holds }) => holds)
+  t.same(verdict(CPU_BOUNDS['read-hot']), [true])
+  t.same(verdict(CPU_BOUNDS['read-hot'] + 0.01), [false])
+})
+
+void t.test('what was not measured is left out', async (t) => {
+  t.same(compare({}), [])
+  t.same(compare({ 'read-hot': [{ contender: 'sesame-memory', problem: 'crashed' }] }), [])
+})
+
+void t.test('peers are compared by requests per second of the same scenario', async (t) => {
+  const peer = { contender: 'secure-session', rps: 80, ratio: { cpu: 2 } }
+  const found = compare({ 'read-hot': [ours(1.05, 100), peer] }).find(({ what }) =>
+    what.includes('secure-session')
+  )
+  t.match(found, { bound: 1.2, measured: 1.25, holds: true })
+})
+
+void t.test('the quick form allows twice the cost and the noise, and leaves the peers out', async (t) => {
+  t.ok(Math.abs(quickBound(1.2) - 1.5) < 1e-9)
+  const peer = { contender: 'secure-session', rps: 1000, ratio: { cpu: 2 } }
+  const bounds = compare({ 'read-10k': [ours(1.45), peer] }, { quick: true })
+  t.match(bounds, [{ holds: true }])
+  t.equal(bounds.length, 1)
+})
+
+void t.test('scale has bounds of its own', async (t) => {
+  const bounds = compare({}, { scale: { bytesPerSession: 600, sweepHoldMs: 4 } })
+  t.same(
+    bounds.map(({ holds }) => holds),
+    [false, true]
+  )
+})

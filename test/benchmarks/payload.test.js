@@ -1,0 +1,30 @@
+import t from 'tap'
+import { LARGE, nextTurn, readAll, seedOf } from '../../benchmarks/payload.js'
+
+void t.test('a session begins with two short values', async (t) => {
+  t.same(seedOf({}), { name: 'Ada', visits: 0 })
+  t.same(seedOf({ bytes: '0' }), seedOf({}))
+})
+
+void t.test('a larger one has a cart whose JSON is about as large as asked for', async (t) => {
+  for (const bytes of [100, LARGE, 1_000_000]) {
+    const { length } = JSON.stringify(seedOf({ bytes: String(bytes) }).cart)
+    t.ok(Math.abs(length - bytes) < 60, `${length} for ${bytes}`)
+  }
+})
+
+void t.test('what is absent reads as null', async (t) => {
+  const values = { name: 'Ada', visits: 0 }
+  t.same(
+    readAll((key) => values[key]),
+    { name: 'Ada', visits: 0, count: null, user: null }
+  )
+})
+
+void t.test('a turn lets others run first', async (t) => {
+  const order = []
+  const turn = nextTurn().then(() => order.push('after'))
+  Promise.resolve().then(() => order.push('before'))
+  await turn
+  t.same(order, ['before', 'after'])
+})

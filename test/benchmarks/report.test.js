@@ -1,0 +1,134 @@
+import t from 'tap'
+import {
+  boundRows,
+  fixed,
+  grouped,
+  markdownReport,
+  markdownTable,
+  rowsOf,
+  textTable
+} from '../../benchmarks/report.js'
+
+const line = (title, cpu, more = {}) => ({
+  title,
+  cpu,
+  rps: 12_345.6,
+  p50: 0.123,
+  p99: 4.5,
+  rss: 70e6,
+  ratio: { cpu: cpu / 10, rps: 1 },
+  ...more
+})
+
+void t.test('a table has a row a contender, and says who failed and who was left out', async (t) => {
+  const failed = { title: 'Broken', problem: 'ended with SIGSEGV' }
+  const rows = rowsOf([line('Bare', 10), failed], [{ title: 'Other', reason: 'no store' }])
+  t.same(rows[0], ['', 'CPU µs', '× bare', 'req/s', '× bare', 'p50 ms', 'p99 ms', 'RSS MB'])
+  t.same(rows[1], ['Bare', '10.0', '1.00', '12,346', '1.00', '0.12', '4.50', '70'])
+  t.same(rows.slice(2), [
+    ['Broken', 'failed: ended with SIGSEGV'],
+    ['Other', 'left out: no store']
+  ])
+})
+
+void t.test('lost updates have a column where they were counted', async (t) => {
+  const rows = rowsOf([
+    line('Bare', 10),
+    line('None', 10, { lost: 0 }),
+    line('Few', 10, { lost: 1.25 }),
+    line('Many', 10, { lost: 875 })
+  ])
+  t.same(
+    rows.map((row) => row[8]),
+    ['lost of 1,000 updates', '–', '0', '1.3', '875']
+  )
+})
+
+void t.test('a text table is aligned, and a short row does not widen the columns', async (t) => {
+  const rows = [
+    ['', 'a', 'bb'],
+    ['first', '1', '2'],
+    ['second one', 'failed: with a long reason']
+  ]
+  t.equal(
+    textTable(rows),
+    ['            a  bb', 'first       1   2', 'second one  failed: with a long reason'].join('\n')
+  )
+})
+
+void t.test('a Markdown table has as many cells in each row, and escapes bars', async (t) => {
+  const text = markdownTable([
+    ['', 'x', 'y'],
+    ['a|b', '1']
+  ])
+  t.equal(text, ['|  | x | y |', '| --- | ---: | ---: |', '| a\\|b | 1 |  |'].join('\n'))
+})
+
+void t.test('bounds say whether they hold', async (t) => {
+  const rows = boundRows([
+    { what: 'one', bound: 1.04, measured: 1.03, holds: true },
+    { what: 'two', bound: 2, measured: 3, holds: false }
+  ])
+  t.same(rows.slice(1), [
+    ['one', '1.04', '1.03', 'holds'],
+    ['two', '2.00', '3.00', 'MISSED']
+  ])
+})
+
+const run = {
+  environment: {
+    date: '2030-01-01',
+    node: '20.0.0',
+    cpu: 'A CPU',
+    cores: 2,
+    system: 'Linux 1',
+    rounds: 5,
+    pinning: 'Pinned.',
+    versions: { fastify: '5.0.0' }
+  },
+  scenarios: [{ name: 'read', title: 'reading', lines: [line('Bare', 10)], leftOut: [] }],
+  bounds: []
+}
+
+void t.test(
+  'the report names the machine, shows each scenario with its chart, and no empty chapters',
+  async (t) => {
+    const text = markdownReport(run)
+    for (const part of [
+      '2030-01-01, Node 20.0.0, A CPU × 2, Linux 1.',
+      'fastify 5.0.0',
+      '![reading](read.svg)',
+      '| Bare |'
+    ]) {
+      t.match(text, part)
+    }
+    t.notMatch(text, /## Scale|## Bounds/)
+  }
+)
+
+void t.test('scale and bounds have chapters when they were measured', async (t) => {
+  const scale = {
+    tables: [
+      {
+        title: 'In memory',
+        rows: [
+          ['', 'bytes'],
+          ['one', '500']
+        ]
+      }
+    ]
+  }
+  const text = markdownReport({
+    ...run,
+    scale,
+    bounds: [{ what: 'one', bound: 1, measured: 1, holds: true }]
+  })
+  t.match(text, '## Scale\n\n### In memory\n\n|  | bytes |')
+  t.match(text, /## Bounds\n\n.*\n.*\n\| one \| 1.00 \| 1.00 \| holds \|/)
+})
+
+void t.test('numbers', async (t) => {
+  t.equal(fixed(1.005, 1), '1.0')
+  t.equal(fixed(NaN, 1), '–')
+  t.equal(grouped(1_234_567.8), '1,234,568')
+})
