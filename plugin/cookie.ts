@@ -4,7 +4,7 @@ import type { ResolvedOptions } from './options.js'
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
-  /** The values of all cookies of our name, in the order sent: a sibling host may have tossed one in front. */
+  /** The values of the first cookies of our name, in the order sent: a sibling host may have tossed one in front. */
   read(header: string): string[]
   /** `expiresAt`: when the session ends, in ms since the epoch. Max-Age is never longer than what remains. */
   write(reply: FastifyReply, value: string, expiresAt: number): void
@@ -14,6 +14,8 @@ export interface SessionCookie {
   keepPrivate(reply: FastifyReply): void
 }
 
+/** Verifying a cookie costs an HMAC for each secret, and a sibling host can send many. */
+const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookie(options: ResolvedOptions): SessionCookie {
@@ -32,7 +34,7 @@ export function createCookie(options: ResolvedOptions): SessionCookie {
   }
 
   return {
-    read: (header) => cookieValues(header, cookieName),
+    read: (header) => cookieValues(header, `${cookieName}=`),
     write: (reply, value, expiresAt) => send(reply, value, persistent ? secondsUntil(expiresAt) : undefined),
     clear: (reply) => send(reply, '', 0),
     keepPrivate(reply) {
@@ -61,15 +63,15 @@ function secondsUntil(time: number): number {
 }
 
 /** Only pairs that begin at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
-function cookieValues(header: string, name: string): string[] {
+function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
-  const start = `${name}=`
   for (let at = header.indexOf(start); at !== -1; at = header.indexOf(start, at + start.length)) {
     const before = skipSpaceBack(header, at)
     if (before > 0 && header[before - 1] !== ';') continue
     const next = header.indexOf(';', at)
     const end = skipSpaceBack(header, next === -1 ? header.length : next)
     values.push(header.slice(at + start.length, end))
+    if (values.length === CANDIDATES) break
   }
   return values
 }

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { recover, then } from './awaitable.js'
+import { isPromise, then } from './awaitable.js'
 import { Committer } from './commit.js'
 import { createCookie, varyByCookie, type SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
@@ -42,9 +42,6 @@ declare module 'fastify' {
     csrf?: false
   }
 }
-
-/** Verifying a cookie costs an HMAC for each secret, and a sibling host can send many. */
-const CANDIDATES = 4
 
 /** Loads, saves and ends sessions: the only part that talks to the store. */
 export class SessionManager implements SessionHost {
@@ -111,10 +108,14 @@ export class SessionManager implements SessionHost {
     return end(this.#store, id)
   }
 
-  /** Ends all sessions of a user, but the one whose id is `except`; how many ended. */
-  revokeAll(userId: string | number, { except }: { except?: string } = {}): Awaitable<number> {
+  /**
+   * Ends all sessions of a user but `except`, an id or a session; how many ended. A session that was regenerated in this
+   * request is known to the store by its old id still: give the session itself, not its id.
+   */
+  revokeAll(userId: string | number, { except }: { except?: string | Session } = {}): Awaitable<number> {
     const user = String(userId)
-    return then(this.#store.destroyByUser(user, except), (count) => {
+    const kept = except instanceof Session ? internals.storedId(except) : except
+    return then(this.#store.destroyByUser(user, kept), (count) => {
       if (count > 0 && channels.destroyed.hasSubscribers) channels.destroyed.publish({ userId: user, count })
       return count
     })
@@ -195,14 +196,16 @@ export class SessionManager implements SessionHost {
       request[kSession] = 'anonymous'
       return
     }
-    const onFailure = (error: unknown): void => {
-      request[kSession] = 'failed'
-      if (this.options.onStoreError === 'fail') throw error
+    try {
+      const found = this.#find(tokens, 0)
+      if (!isPromise(found)) return this.#opened(request, found, readonly)
+      return found.then(
+        (later) => this.#opened(request, later, readonly),
+        (error: unknown) => this.#failed(request, error)
+      )
+    } catch (error) {
+      this.#failed(request, error)
     }
-    return recover(
-      () => then(this.#find(tokens, 0), (found) => this.#opened(request, found, readonly)),
-      onFailure
-    )
   }
 
   #opened(request: FastifyRequest, found: FoundSession | undefined, readonly: boolean): void {
@@ -211,9 +214,14 @@ export class SessionManager implements SessionHost {
       found === undefined ? 'anonymous' : new Session(this, request, readonly ? 'readonly' : 'open', found)
   }
 
+  #failed(request: FastifyRequest, error: unknown): void {
+    request[kSession] = 'failed'
+    if (this.options.onStoreError === 'fail') throw error
+  }
+
   #verified(header: string): VerifiedToken[] {
     const verified: VerifiedToken[] = []
-    for (const value of this.#cookie.read(header).slice(0, CANDIDATES)) {
+    for (const value of this.#cookie.read(header)) {
       const token = this.tokens.verify(value)
       if (token !== undefined) verified.push(token)
       else if (channels.malformedCookie.hasSubscribers)
@@ -222,18 +230,24 @@ export class SessionManager implements SessionHost {
     return verified
   }
 
-  /** The first of the tokens that has a live session. */
+  /** The first of the tokens, from `index` on, that has a live session. */
   #find(tokens: readonly VerifiedToken[], index: number): Awaitable<FoundSession | undefined> {
     const token = tokens[index]
     if (token === undefined) return undefined
-    return then(this.#store.get(token.id), (record) => {
-      if (record !== undefined && isRecord(token.id, record) && !this.#isOver(record)) {
-        if (channels.loaded.hasSubscribers) channels.loaded.publish({ id: token.id, userId: record.userId })
-        return { ...token, record }
-      }
-      if (channels.expired.hasSubscribers) channels.expired.publish({ id: token.id })
-      return this.#find(tokens, index + 1)
-    })
+    const record = this.#store.get(token.id)
+    if (isPromise(record))
+      return record.then((later) => this.#live(token, later) ?? this.#find(tokens, index + 1))
+    return this.#live(token, record) ?? this.#find(tokens, index + 1)
+  }
+
+  #live({ token, id, stale }: VerifiedToken, record: SessionRecord | undefined): FoundSession | undefined {
+    if (record !== undefined && isRecord(id, record) && !this.#isOver(record)) {
+      if (channels.loaded.hasSubscribers) channels.loaded.publish({ id, userId: record.userId })
+      // Written out: a spread would give every request an object that V8 keeps as a dictionary.
+      return { token, id, stale, record }
+    }
+    if (channels.expired.hasSubscribers) channels.expired.publish({ id })
+    return undefined
   }
 
   /** Asked of every record, because a store's clock, or a maxAge that was shortened since, may say otherwise. */

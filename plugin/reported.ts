@@ -1,4 +1,4 @@
-import { isPromise, recover, then, withTimeout } from './awaitable.js'
+import { isPromise, then, withTimeout } from './awaitable.js'
 import { channels } from './diagnostics.js'
 import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
@@ -11,31 +11,34 @@ export type ReportedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'read
  * a `SessionStoreError` and is published; a method that the store lacks throws `SESSION_STORE_UNSUPPORTED`.
  */
 export function reportFailures(store: SessionStore, timeout: number): ReportedStore {
-  const call = <T>(operation: string, work: () => Awaitable<T>): Awaitable<T> => {
-    const timed = (): Awaitable<T> => {
-      const answer = work()
-      return isPromise(answer) ? withTimeout(answer, timeout) : answer
+  /** One function for each method, made once: a request makes none. */
+  function guard<A extends unknown[], T>(
+    operation: string,
+    method: (...args: A) => Awaitable<T>
+  ): (...args: A) => Awaitable<T> {
+    return (...args) => {
+      try {
+        const answer = method(...args)
+        if (!isPromise(answer)) return answer
+        return withTimeout(answer, timeout).catch((error: unknown) => fail(operation, error))
+      } catch (error) {
+        return fail(operation, error)
+      }
     }
-    return recover(timed, (error) => fail(operation, error))
   }
+
   return {
-    get: (id) => call('get', () => store.get(id)),
-    create: (id, record) => call('create', () => store.create(id, record)),
-    update: (id, patch) => call('update', () => store.update(id, patch)),
-    destroy: (id) => call('destroy', () => store.destroy(id)),
-    listByUser: (userId) => {
-      if (store.listByUser === undefined) throw lacks('listByUser')
-      const list = store.listByUser.bind(store)
-      return call('listByUser', () => list(userId))
-    },
-    destroyByUser: (userId, except) => {
-      if (store.destroyByUser === undefined) throw lacks('destroyByUser')
-      const destroy = store.destroyByUser.bind(store)
-      return call('destroyByUser', () => destroy(userId, except))
-    },
+    get: guard('get', (id) => store.get(id)),
+    create: guard('create', (id, record) => store.create(id, record)),
+    update: guard('update', (id, patch) => store.update(id, patch)),
+    destroy: guard('destroy', (id) => store.destroy(id)),
+    listByUser: store.listByUser ? guard('listByUser', store.listByUser.bind(store)) : lacks('listByUser'),
+    destroyByUser: store.destroyByUser
+      ? guard('destroyByUser', store.destroyByUser.bind(store))
+      : lacks('destroyByUser'),
     // A sweep may take longer than a request may wait.
     cleanup: () => store.cleanup?.() ?? 0,
-    close: () => call('close', () => store.close?.())
+    close: guard('close', () => store.close?.())
   }
 }
 
@@ -53,9 +56,11 @@ function fail(operation: string, error: unknown): never {
   throw new SessionStoreError(error)
 }
 
-function lacks(method: string): SessionUsageError {
-  return new SessionUsageError(
-    'SESSION_STORE_UNSUPPORTED',
-    `The session store has no ${method}(): it cannot find sessions by user`
-  )
+function lacks(method: string): () => never {
+  return () => {
+    throw new SessionUsageError(
+      'SESSION_STORE_UNSUPPORTED',
+      `The session store has no ${method}(): it cannot find sessions by user`
+    )
+  }
 }

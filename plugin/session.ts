@@ -39,6 +39,8 @@ interface Internals {
   rebase(session: Session, record: SessionRecord): void
   /** Whether an object was changed in place after the commit. */
   changedSince(session: Session): boolean
+  /** The id that the store knows the session by, until the commit; `undefined` for a new one. */
+  storedId(session: Session): string | undefined
   csrfSecret(session: Session): unknown
   setCsrfSecret(session: Session, secret: string): void
 }
@@ -303,6 +305,7 @@ export class Session<D = SessionData> {
         session.#draft.rebase(record.data)
       },
       changedSince: (session) => session.#committed && session.#mode === 'open' && session.#draft.strayed(),
+      storedId: (session) => (session.#committed ? session.id : session.#found?.id),
       csrfSecret: (session) => session.#draft.value(CSRF_KEY),
       setCsrfSecret(session, secret) {
         session.#beforeChange()

@@ -158,6 +158,22 @@ void t.test('revokeAll() takes a number as it takes a text', async (t) => {
   t.equal(await manager.revokeAll('7'), 0)
 })
 
+void t.test('revokeAll() in the request that regenerates leaves the session that it is given', async (t) => {
+  const { app, manager, memory, browser } = await setUp(t)
+  app.get('/password', async ({ session }) => {
+    session.regenerate()
+    const before = await manager.revokeAll('ada', { except: session })
+    await session.save()
+    return [before, await manager.revokeAll('ada', { except: session })]
+  })
+  app.get('/new', async ({ session }) => manager.revokeAll('ada', { except: session }))
+  for (const other of [new Browser(app), new Browser(app), browser]) await other.get('/login')
+  t.same((await browser.get('/password')).json(), [2, 0])
+  t.equal(memory.size, 1)
+  t.same((await browser.get('/set?name=ada')).statusCode, 200)
+  t.equal((await app.inject('/new')).body, '1', 'a new session is nowhere yet, so that all go')
+})
+
 void t.test('by user, on a store that cannot find by user, says so', async (t) => {
   const { get, create, update, destroy } = new MemoryStore()
   const { manager } = await setUp(t, { store: { get, create, update, destroy } })

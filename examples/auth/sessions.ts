@@ -31,7 +31,7 @@ export async function sessionRoutes(app: FastifyInstance, { users }: { users: Us
   )
 
   app.post('/sessions/end-others', signedIn(users), async ({ session, user }, reply) => {
-    const count = await sessionManager.revokeAll(user.id, { except: session.id })
+    const count = await sessionManager.revokeAll(user.id, { except: session })
     session.setFlash('success', count === 1 ? 'One session is ended.' : `${count} sessions are ended.`)
     return reply.redirect('/sessions', 303)
   })
