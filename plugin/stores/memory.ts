@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
 import { SessionOptionError } from '../errors.js'
+import { ShardedMap } from './sharded-map.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 
 export interface MemoryStoreOptions {
@@ -10,7 +11,7 @@ export interface MemoryStoreOptions {
 
 const MAX_SESSIONS = 100_000
 /** How many sessions a sweep looks at before others have their turn: well under a millisecond. */
-const SWEEP_SLICE = 1000
+const SWEEP_SLICE = 250
 
 /** A session, and its neighbours in the order of use. */
 interface Entry {
@@ -26,8 +27,9 @@ interface Entry {
  */
 export class MemoryStore implements SessionStore {
   readonly #maxSessions: number
-  readonly #entries = new Map<string, Entry>()
-  readonly #idsByUser = new Map<string, Set<string>>()
+  readonly #entries = new ShardedMap<Entry>()
+  /** Most users have one session, for which a set would take as much memory as the session. */
+  readonly #idsByUser = new ShardedMap<string | Set<string>>()
   #oldest: Entry | undefined
   #newest: Entry | undefined
   #closed = false
@@ -54,7 +56,7 @@ export class MemoryStore implements SessionStore {
 
   create(id: string, record: SessionRecord): boolean {
     if (this.#live(id) !== undefined) return false
-    this.#add(id, Object.freeze({ ...record, data: Object.freeze(copyOf(record.data)) }))
+    this.#add(id, frozen(record, textsOf(record.data)))
     if (this.#entries.size > this.#maxSessions) this.#evict(this.#oldest as Entry)
     return true
   }
@@ -82,12 +84,12 @@ export class MemoryStore implements SessionStore {
   }
 
   listByUser(userId: string): StoredSession[] {
-    const entries = [...(this.#idsByUser.get(userId) ?? [])].map((id) => this.#live(id))
+    const entries = this.#idsOf(userId).map((id) => this.#live(id))
     return entries.filter((entry) => entry !== undefined).map(({ id, record }) => ({ id, record }))
   }
 
   destroyByUser(userId: string, except?: string): number {
-    const ids = [...(this.#idsByUser.get(userId) ?? [])].filter((id) => id !== except)
+    const ids = this.#idsOf(userId).filter((id) => id !== except)
     return ids.filter((id) => this.destroy(id)).length
   }
 
@@ -142,18 +144,24 @@ export class MemoryStore implements SessionStore {
     this.#use(entry)
   }
 
+  #idsOf(userId: string): string[] {
+    const ids = this.#idsByUser.get(userId) ?? []
+    return typeof ids === 'string' ? [ids] : [...ids]
+  }
+
   #index({ id, record: { userId } }: Entry): void {
     if (userId === null) return
     const ids = this.#idsByUser.get(userId)
-    if (ids === undefined) this.#idsByUser.set(userId, new Set([id]))
+    if (ids === undefined) this.#idsByUser.set(userId, id)
+    else if (typeof ids === 'string') this.#idsByUser.set(userId, new Set([ids, id]))
     else ids.add(id)
   }
 
   #unindex({ id, record: { userId } }: Entry): void {
     if (userId === null) return
     const ids = this.#idsByUser.get(userId)
-    ids?.delete(id)
-    if (ids?.size === 0) this.#idsByUser.delete(userId)
+    if (typeof ids === 'object') ids.delete(id)
+    if (ids === id || (typeof ids === 'object' && ids.size === 0)) this.#idsByUser.delete(userId)
   }
 
   #evict(entry: Entry): void {
@@ -188,25 +196,39 @@ function isOver(record: SessionRecord): boolean {
 }
 
 function patched(record: SessionRecord, patch: SessionPatch): SessionRecord {
-  const {
-    set,
-    remove,
-    clear,
-    lastAccessed,
-    expiresAt,
-    createdAt = record.createdAt,
-    userId = record.userId
-  } = patch
-  const wrote = clear === true || remove.length > 0 || Object.keys(set).length > 0
-  if (!wrote) return Object.freeze({ ...record, createdAt, lastAccessed, expiresAt, userId })
-  const data = copyOf(clear ? {} : record.data)
-  for (const key of remove) Reflect.deleteProperty(data, key)
-  Object.assign(data, set)
-  const version = record.version + 1
+  const { set, remove, clear = false, lastAccessed, expiresAt } = patch
+  const { createdAt = record.createdAt, userId = record.userId } = patch
+  const wrote = clear || remove.length > 0 || Object.keys(set).length > 0
+  const version = record.version + (wrote ? 1 : 0)
+  const kept = clear ? undefined : record.data
+  const data = wrote ? Object.assign(textsOf(kept, remove), set) : record.data
+  return frozen({ version, data, createdAt, lastAccessed, expiresAt, userId }, data)
+}
+
+/** Written out, and not spread, which costs twice the memory. */
+function frozen(
+  { version, createdAt, lastAccessed, expiresAt, userId }: SessionRecord,
+  data: SessionRecord['data']
+): SessionRecord {
   return Object.freeze({ version, data: Object.freeze(data), createdAt, lastAccessed, expiresAt, userId })
 }
 
-/** Without a prototype, in which `__proto__` is a key like any other. */
-function copyOf(data: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.assign(Object.create(null) as Record<string, string>, data)
+/**
+ * What data is kept in: it inherits nothing, so that `__proto__` is a key like any other, and V8 keeps it in half the
+ * memory that `Object.create(null)` takes.
+ */
+const Texts = function Texts() {
+  // Nothing of its own.
+} as unknown as new () => Record<string, string>
+Texts.prototype = Object.create(null) as object
+
+function textsOf(
+  data: Readonly<Record<string, string>> = {},
+  without: readonly string[] = []
+): Record<string, string> {
+  const texts = new Texts()
+  for (const key of Object.keys(data)) {
+    if (!without.includes(key)) texts[key] = data[key] as string
+  }
+  return texts
 }

@@ -1,0 +1,376 @@
+import { createRequire } from 'node:module'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { channels } from '../diagnostics.js'
+import { SessionOptionError } from '../errors.js'
+import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
+
+export interface SqliteStoreOptions {
+  /** The table, made where it is missing. Default `'sessions'`. */
+  readonly table?: string
+  /**
+   * For a database that the store opens. With `'normal'`, the default, no answered write is lost when the process is
+   * killed, but the last ones may be when the machine loses power; with `'full'` none is then either, at the price of
+   * an fsync a write.
+   */
+  readonly synchronous?: 'normal' | 'full'
+  /** For a database that the store opens: ms to wait for another process's write. The event loop waits too. Default 2,000. */
+  readonly busyTimeout?: number
+}
+
+/** What the store needs of a database: that of `better-sqlite3` and `DatabaseSync` of `node:sqlite` have it. */
+export interface SqliteDatabase {
+  exec(sql: string): unknown
+  prepare(sql: string): SqliteStatement
+  close(): unknown
+}
+
+export interface SqliteStatement {
+  run(values: Record<string, SqliteValue>): { changes: number | bigint }
+  get(values: Record<string, SqliteValue>): unknown
+  all(values: Record<string, SqliteValue>): unknown[]
+}
+
+export type SqliteValue = string | number | null
+
+interface Row {
+  readonly id: string
+  /** A BigInt, as the numbers below, where the database was set to give those. */
+  readonly version: number | bigint
+  readonly data: string
+  readonly created_at: number | bigint
+  readonly last_accessed: number | bigint
+  readonly expires_at: number | bigint
+  readonly user_id: string | null
+}
+
+type Statements = Record<keyof ReturnType<typeof sqlFor>, SqliteStatement>
+
+/** Milliseconds. */
+const BUSY_PAUSE = 5
+/** How many expired sessions go at once: a few milliseconds in which nobody else can write. */
+const SWEEP_BATCH = 500
+
+/**
+ * Sessions in a SQLite file: they outlive the process, and several processes of one machine may share them.
+ * Every write is one statement, and every answer comes at once.
+ */
+export class SqliteStore implements SessionStore {
+  readonly #database: SqliteDatabase
+  readonly #statements: Statements
+  readonly #own: boolean
+  #closed = false
+
+  /**
+   * `database`: a path, or a database of `better-sqlite3` or `node:sqlite` that is open. A path is opened by whichever of
+   * the two is there, in WAL mode, and closed by `close()`; an open database keeps its settings and stays open.
+   * @throws {SessionOptionError} when neither is there, an option is wrong, or the table has other columns.
+   */
+  constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
+    const { table, ...settings } = resolve(options)
+    this.#own = typeof database === 'string'
+    this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
+    try {
+      this.#statements = setUp(this.#database, table)
+    } catch (error) {
+      this.close()
+      throw new SessionOptionError('table', `${table} cannot be used: ${(error as Error).message}`)
+    }
+  }
+
+  get(id: string): SessionRecord | undefined {
+    const row = this.#statements.get.get({ id, now: Date.now() }) as Row | undefined
+    return row && recordOf(id, row)
+  }
+
+  create(id: string, record: SessionRecord): boolean {
+    const { version, data, createdAt, lastAccessed, expiresAt, userId } = record
+    return this.#writes('create', {
+      id,
+      version,
+      data: packed(data),
+      createdAt,
+      lastAccessed,
+      expiresAt,
+      userId: userId && escaped(userId),
+      now: Date.now()
+    })
+  }
+
+  update(id: string, patch: SessionPatch): UpdateResult {
+    const now = Date.now()
+    if (this.#write(id, patch, now)) return 'ok'
+    if (patch.ifVersion === undefined && patch.renameTo === undefined) return 'gone'
+    return this.#statements.exists.get({ id, now }) === undefined ? 'gone' : 'conflict'
+  }
+
+  destroy(id: string): boolean {
+    return this.#writes('destroy', { id, now: Date.now() })
+  }
+
+  listByUser(userId: string): StoredSession[] {
+    const rows = this.#statements.list.all({ userId: escaped(userId), now: Date.now() }) as Row[]
+    return rows.flatMap((row) => {
+      const record = recordOf(row.id, row)
+      return record === undefined ? [] : [{ id: row.id, record }]
+    })
+  }
+
+  destroyByUser(userId: string, except?: string): number {
+    const values = { userId: escaped(userId), except: except ?? null, now: Date.now() }
+    return Number(this.#statements.destroyByUser.run(values).changes)
+  }
+
+  /** Goes in batches, between which others have their turn. */
+  async cleanup(): Promise<number> {
+    let removed = 0
+    for (;;) {
+      const { changes } = this.#statements.cleanup.run({ now: Date.now(), batch: SWEEP_BATCH })
+      removed += Number(changes)
+      if (changes < SWEEP_BATCH) return removed
+      await nextTurn()
+      if (this.#closed) return removed
+    }
+  }
+
+  /** Stops a sweep that is under way, and closes the database if the store opened it. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    if (this.#own) this.#database.close()
+  }
+
+  #write(id: string, patch: SessionPatch, now: number): boolean {
+    const { lastAccessed, expiresAt, createdAt, userId, renameTo } = patch
+    const values = {
+      id,
+      now,
+      ...dataChange(patch),
+      lastAccessed,
+      expiresAt,
+      ifVersion: patch.ifVersion ?? null
+    }
+    if (createdAt === undefined && userId === undefined && renameTo === undefined) {
+      return this.#writes('write', values)
+    }
+    return this.#writes('move', {
+      ...values,
+      createdAt: createdAt ?? null,
+      setsUser: userId === undefined ? 0 : 1,
+      userId: (userId && escaped(userId)) ?? null,
+      renameTo: renameTo ?? id
+    })
+  }
+
+  #writes(statement: keyof Statements, values: Record<string, SqliteValue>): boolean {
+    return Number(this.#statements[statement].run(values).changes) > 0
+  }
+}
+
+/** Loads a package that may not be there, and gives what opens a path; throws when it cannot. */
+export type SqliteDriver = () => (path: string) => SqliteDatabase
+
+type DatabaseClass = new (path: string) => SqliteDatabase
+
+/**
+ * @internal The drivers by name, the first one first: what somebody installed goes before what came with Node.
+ * `load` and `builtin` are Node's own.
+ */
+export function driversOf(
+  load: (name: string) => unknown,
+  builtin: (name: string) => unknown
+): Readonly<Record<string, SqliteDriver>> {
+  return {
+    'better-sqlite3': () => {
+      const Database = load('better-sqlite3') as DatabaseClass
+      // Its binary is loaded by the first database, and may be one for another version of Node.
+      new Database(':memory:').close()
+      return (path) => new Database(path)
+    },
+    'node:sqlite': () => {
+      const sqlite = builtin('node:sqlite') as { DatabaseSync: DatabaseClass } | undefined
+      if (sqlite === undefined) throw new Error(`not in Node ${process.version}`)
+      return (path) => new sqlite.DatabaseSync(path)
+    }
+  }
+}
+
+/** @internal Opens a path by the first driver that is there. */
+export function openWith(
+  path: string,
+  settings: { readonly synchronous: string; readonly busyTimeout: number },
+  drivers = driversOf(createRequire(import.meta.url), (name) => process.getBuiltinModule(name))
+): SqliteDatabase {
+  const database = loadFirst(drivers)(path)
+  database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
+  whenFree(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
+  database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
+  return database
+}
+
+/** SQLite's own busy timeout does not hold for a change of the journal mode, which several processes may ask of a new file. */
+function whenFree(work: () => unknown, busyTimeout: number): void {
+  const until = performance.now() + busyTimeout
+  for (;;) {
+    try {
+      work()
+      return
+    } catch (error) {
+      if (!/locked|busy/.test((error as Error).message) || performance.now() >= until) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BUSY_PAUSE)
+    }
+  }
+}
+
+function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<SqliteDriver> {
+  const reasons: string[] = []
+  for (const [name, load] of Object.entries(drivers)) {
+    try {
+      return load()
+    } catch (error) {
+      reasons.push(`${name}: ${(error as Error).message.split('\n', 1).join('')}`)
+    }
+  }
+  throw new SessionOptionError(
+    'store',
+    `is a SqliteStore, but there is no SQLite (${reasons.join('; ')}): npm install better-sqlite3, or use Node 22.13 or later`
+  )
+}
+
+function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
+  const { table = 'sessions', synchronous = 'normal', busyTimeout = 2000 } = options
+  if (typeof table !== 'string' || table === '' || table.includes('\0')) {
+    throw SessionOptionError.wrong('table', table, 'the name of a table')
+  }
+  if (!['normal', 'full'].includes(synchronous)) {
+    throw SessionOptionError.wrong('synchronous', synchronous, "'normal' or 'full'")
+  }
+  if (!Number.isInteger(busyTimeout) || busyTimeout < 0) {
+    throw SessionOptionError.wrong('busyTimeout', busyTimeout, 'a whole number of milliseconds')
+  }
+  return { table, synchronous, busyTimeout }
+}
+
+function requireDatabase(database: SqliteDatabase): SqliteDatabase {
+  const given = database as { prepare?: unknown; exec?: unknown } | null | undefined
+  if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return database
+  throw SessionOptionError.wrong(
+    'database',
+    database,
+    'a path, or an open database of better-sqlite3 or node:sqlite'
+  )
+}
+
+function setUp(database: SqliteDatabase, table: string): Statements {
+  // Without a rowid the record lies in the index of the ids: a read goes down one tree instead of two.
+  database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (
+    id TEXT PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL, created_at INTEGER NOT NULL,
+    last_accessed INTEGER NOT NULL, expires_at INTEGER NOT NULL, user_id TEXT) WITHOUT ROWID`)
+  database.exec(`CREATE INDEX IF NOT EXISTS ${quoted(`${table}_expiry`)} ON ${quoted(table)} (expires_at)`)
+  database.exec(`CREATE INDEX IF NOT EXISTS ${quoted(`${table}_user`)} ON ${quoted(table)} (user_id)
+    WHERE user_id IS NOT NULL`)
+  const statements = Object.entries(sqlFor(quoted(table))).map(([name, sql]) => [name, database.prepare(sql)])
+  return Object.fromEntries(statements) as Statements
+}
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+/**
+ * Texts of data are strings in one JSON object, so that a merge patch does every change: a string sets, null removes.
+ * `write` leaves alone the columns that have an index, but for the expiry; `move` may change all.
+ */
+function sqlFor(table: string) {
+  const live = `FROM ${table} WHERE expires_at > :now AND`
+  const change = `version = version + (:patch IS NOT NULL),
+    data = CASE WHEN :patch IS NULL THEN data
+      ELSE json_patch(CASE WHEN :clear THEN '{}' ELSE data END, :patch) END,
+    last_accessed = :lastAccessed, expires_at = :expiresAt`
+  const which = 'id = :id AND expires_at > :now AND (:ifVersion IS NULL OR version = :ifVersion)'
+  return {
+    get: `SELECT version, data, created_at, last_accessed, expires_at, user_id ${live} id = :id`,
+    exists: `SELECT 1 ${live} id = :id`,
+    create: `INSERT INTO ${table} (id, version, data, created_at, last_accessed, expires_at, user_id)
+      VALUES (:id, :version, :data, :createdAt, :lastAccessed, :expiresAt, :userId)
+      ON CONFLICT (id) DO UPDATE SET version = excluded.version, data = excluded.data,
+        created_at = excluded.created_at, last_accessed = excluded.last_accessed,
+        expires_at = excluded.expires_at, user_id = excluded.user_id
+      WHERE ${table}.expires_at <= :now`,
+    write: `UPDATE ${table} SET ${change} WHERE ${which}`,
+    // An expired record at the new id is replaced; a live one is in the way.
+    move: `UPDATE OR REPLACE ${table} SET ${change}, id = :renameTo,
+      created_at = coalesce(:createdAt, created_at),
+      user_id = CASE WHEN :setsUser THEN :userId ELSE user_id END
+      WHERE ${which} AND (:renameTo = :id OR NOT EXISTS (SELECT 1 ${live} id = :renameTo))`,
+    destroy: `DELETE ${live} id = :id`,
+    list: `SELECT * ${live} user_id = :userId`,
+    destroyByUser: `DELETE ${live} user_id = :userId AND id IS NOT :except`,
+    cleanup: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires_at <= :now LIMIT :batch)`
+  }
+}
+
+/** The merge patch, and whether all goes first; a touch has none. */
+function dataChange({ set, remove, clear = false }: SessionPatch): { patch: string | null; clear: number } {
+  const keys = Object.keys(set)
+  if (!clear && remove.length === 0 && keys.length === 0) return { patch: null, clear: 0 }
+  const patch = Object.create(null) as Record<string, string | null>
+  for (const key of remove) patch[escaped(key)] = null
+  for (const key of keys) patch[escaped(key)] = set[key] as string
+  return { patch: JSON.stringify(patch), clear: clear ? 1 : 0 }
+}
+
+function packed(data: Readonly<Record<string, string>>): string {
+  const texts = Object.create(null) as Record<string, string>
+  for (const key of Object.keys(data)) texts[escaped(key)] = data[key] as string
+  return JSON.stringify(texts)
+}
+
+/** `undefined`, reported, when the row's data are not ours. */
+function recordOf(id: string, row: Row): SessionRecord | undefined {
+  const data = unpacked(row.data)
+  if (data === undefined) {
+    if (channels.invalidRecord.hasSubscribers) channels.invalidRecord.publish({ id, reason: 'json' })
+    return undefined
+  }
+  return {
+    version: Number(row.version),
+    data,
+    createdAt: Number(row.created_at),
+    lastAccessed: Number(row.last_accessed),
+    expiresAt: Number(row.expires_at),
+    userId: row.user_id && unescaped(row.user_id)
+  }
+}
+
+function unpacked(text: string): Record<string, string> | undefined {
+  const data = parsed(text)
+  if (typeof data !== 'object' || data === null) return undefined
+  const texts = data as Record<string, string>
+  if (!text.includes(`"${JSON.stringify(MARK).slice(1, -1)}`)) return texts
+  const plain = Object.create(null) as Record<string, string>
+  for (const key of Object.keys(texts)) plain[unescaped(key)] = texts[key] as string
+  return plain
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+const MARK = '\x01'
+
+/**
+ * SQLite's JSON functions compare keys only up to a NUL, and half a surrogate pair has no UTF-8: texts with either are
+ * kept as their JSON behind a mark, and so are those that begin with the mark.
+ */
+function escaped(text: string): string {
+  const isPlain = !text.includes('\0') && !text.startsWith(MARK) && !/\p{Surrogate}/u.test(text)
+  return isPlain ? text : MARK + JSON.stringify(text)
+}
+
+function unescaped(text: string): string {
+  return text.startsWith(MARK) ? (JSON.parse(text.slice(1)) as string) : text
+}

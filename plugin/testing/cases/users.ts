@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict'
+import type { SessionStore } from '../../types.js'
+import { assertRecord, idOf, makePatch, makeRecord } from '../records.js'
+import type { Case, Subject } from '../store.js'
+
+type ByUser = SessionStore & Required<Pick<SessionStore, 'listByUser' | 'destroyByUser'>>
+
+const [A, B, C] = [idOf('a'), idOf('b'), idOf('c')]
+
+/** Alike to an engine that trims, folds, truncates, splits or interpolates them; different to the contract. */
+const USERS = [
+  '',
+  ' ',
+  'ada',
+  'Ada',
+  'ada ',
+  'ada:1',
+  'ada:',
+  'ada*',
+  'ad%',
+  'ad_',
+  '*',
+  '%',
+  '?',
+  "ada'",
+  "' OR '1'='1",
+  'ada"',
+  '"ada"',
+  '`ada`',
+  '{ada}',
+  '{}',
+  '[]',
+  'null',
+  'undefined',
+  '__proto__',
+  'constructor',
+  '\\',
+  'ada\\',
+  'ada\n',
+  'ada\r\n',
+  'ada\0',
+  'ada\0b',
+  '\0',
+  'é',
+  'e\u0301',
+  '\ud800',
+  '\ud801',
+  '\ufffd',
+  '👩‍🚀',
+  '$1',
+  'x'.repeat(1024),
+  'x'.repeat(1023)
+]
+
+export const userCases: readonly Case[] = [
+  one('a user without sessions has an empty list', async (store) => {
+    await store.create(A, makeRecord())
+    assert.deepEqual(await store.listByUser('ada'), [])
+    assert.equal(await store.destroyByUser('ada'), 0)
+    assert.notEqual(await store.get(A), undefined)
+  }),
+  one('the list holds every session of the user, with its record, and nobody else’s', async (store) => {
+    const [a, b] = [makeRecord({ userId: 'ada', data: { a: '1' } }), makeRecord({ userId: 'ada' })]
+    await store.create(A, a)
+    await store.create(B, b)
+    await store.create(C, makeRecord({ userId: 'bob' }))
+    const listed = new Map((await store.listByUser('ada')).map(({ id, record }) => [id, record]))
+    assert.deepEqual([...listed.keys()].sort(), [A, B].sort())
+    assertRecord(listed.get(A), a)
+    assertRecord(listed.get(B), b)
+  }),
+  one('destroyByUser ends all of the user’s sessions and nobody else’s', async (store) => {
+    for (const id of [A, B]) await store.create(id, makeRecord({ userId: 'ada' }))
+    await store.create(C, makeRecord({ userId: 'bob' }))
+    assert.equal(await store.destroyByUser('ada'), 2)
+    for (const id of [A, B]) assert.equal(await store.get(id), undefined)
+    assert.equal(await store.update(A, makePatch()), 'gone')
+    assert.notEqual(await store.get(C), undefined)
+    await assertListed(store, 'ada', [])
+    assert.equal(await store.destroyByUser('ada'), 0)
+  }),
+  one('destroyByUser spares `except`', async (store) => {
+    for (const id of [A, B, C]) await store.create(id, makeRecord({ userId: 'ada' }))
+    assert.equal(await store.destroyByUser('ada', B), 2)
+    await assertListed(store, 'ada', [B])
+    assert.notEqual(await store.get(B), undefined)
+  }),
+  one('an `except` that is not one of the user’s sessions spares none', async (store) => {
+    await store.create(C, makeRecord({ userId: 'bob' }))
+    for (const except of [C, '', '*', "' OR '1'='1", 'a\0b', '\ud800']) {
+      await store.create(A, makeRecord({ userId: 'ada' }))
+      assert.equal(await store.destroyByUser('ada', except), 1, except)
+      assert.equal(await store.get(A), undefined)
+    }
+    assert.notEqual(await store.get(C), undefined)
+  }),
+  one('a destroyed session is not listed', async (store) => {
+    for (const id of [A, B]) await store.create(id, makeRecord({ userId: 'ada' }))
+    await store.destroy(A)
+    await assertListed(store, 'ada', [B])
+  }),
+  one('a renamed session is listed by its new id alone', async (store) => {
+    await store.create(A, makeRecord({ userId: 'ada' }))
+    await store.update(A, makePatch({ renameTo: B }))
+    await assertListed(store, 'ada', [B])
+    assert.equal(await store.destroyByUser('ada'), 1)
+    assert.equal(await store.get(B), undefined)
+  }),
+  one('a session whose user changes moves to the other list', async (store) => {
+    await store.create(A, makeRecord())
+    await store.update(A, makePatch({ userId: 'ada' }))
+    await assertListed(store, 'ada', [A])
+    await store.update(A, makePatch({ userId: 'bob', renameTo: B }))
+    await assertListed(store, 'ada', [])
+    await assertListed(store, 'bob', [B])
+    await store.update(B, makePatch({ userId: null }))
+    await assertListed(store, 'bob', [])
+    assert.equal(await store.destroyByUser('bob'), 0)
+    assert.notEqual(await store.get(B), undefined)
+  }),
+  one('a change of data or a touch leaves the session in its list', async (store) => {
+    await store.create(A, makeRecord({ userId: 'ada' }))
+    await store.update(A, makePatch({ set: { a: '1' } }))
+    await store.update(A, makePatch({ clear: true }))
+    await store.update(A, makePatch())
+    await assertListed(store, 'ada', [A])
+  }),
+  one('a write that was a conflict changes no list', async (store) => {
+    await store.create(A, makeRecord({ userId: 'ada' }))
+    await store.create(B, makeRecord({ userId: 'bob' }))
+    await store.update(A, makePatch({ userId: 'bob', ifVersion: 9 }))
+    await store.update(A, makePatch({ userId: 'bob', renameTo: B }))
+    await store.create(A, makeRecord({ userId: 'bob' }))
+    await assertListed(store, 'ada', [A])
+    await assertListed(store, 'bob', [B])
+  }),
+  one('any string is a user id, and none reaches another’s sessions', async (store) => {
+    for (const [index, userId] of USERS.entries()) {
+      await store.create(idOf(`${index}`), makeRecord({ userId }))
+    }
+    for (const [index, userId] of USERS.entries()) {
+      await assertListed(store, userId, [idOf(`${index}`)])
+      assert.equal((await store.get(idOf(`${index}`)))?.userId, userId)
+    }
+    for (const [index, userId] of USERS.entries()) {
+      assert.equal(await store.destroyByUser(userId), 1, JSON.stringify(userId))
+      const next = index + 1
+      if (next < USERS.length) assert.notEqual(await store.get(idOf(`${next}`)), undefined)
+    }
+  }),
+  one('a user has 200 sessions', async (store) => {
+    const ids = Array.from({ length: 200 }, (_, index) => idOf(`${index}`))
+    await Promise.all(ids.map(async (id) => store.create(id, makeRecord({ userId: 'ada' }))))
+    await assertListed(store, 'ada', ids)
+    assert.equal(await store.destroyByUser('ada', ids[7]), 199)
+    await assertListed(store, 'ada', [ids[7] as string])
+  })
+]
+
+function one(name: string, run: (store: ByUser) => Promise<void>): Case {
+  return { name, needs: 'by user', run: ({ store }: Subject) => run(byUser(store)) }
+}
+
+function byUser(store: SessionStore): ByUser {
+  const has = store.listByUser !== undefined && store.destroyByUser !== undefined
+  assert.ok(has, 'the store has no listByUser() or destroyByUser(); say why in `lacks: { "by user": … }`')
+  return store as ByUser
+}
+
+async function assertListed(store: ByUser, userId: string, ids: readonly string[]): Promise<void> {
+  const listed = await store.listByUser(userId)
+  assert.deepEqual(listed.map(({ id }) => id).sort(), [...ids].sort(), JSON.stringify(userId))
+}

@@ -1,0 +1,36 @@
+import type { FastifyInstance } from 'fastify'
+import { SessionConflictError, SessionValueError } from '../errors.js'
+import { toText } from '../json.js'
+import { expiryOf, userIdOf } from '../plan.js'
+import type {} from '../plugin.js'
+import { idOfToken } from '../token.js'
+import type { SessionData } from '../types.js'
+
+/**
+ * Makes a session that holds `data` in the app's store, as a login would, and gives the cookie for it, such as
+ * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`. The app must have the plugin;
+ * it need not listen.
+ * @throws {SessionValueError} when JSON cannot hold a value, or the schema refuses it.
+ */
+export async function signIn(app: FastifyInstance, data: Partial<SessionData> & object): Promise<string> {
+  await app.ready()
+  const { options, tokens } = app.sessionManager
+  const token = tokens.mint()
+  const now = Date.now()
+  const texts = Object.create(null) as Record<string, string>
+  for (const [key, value] of Object.entries(data)) {
+    const problem = options.problemOf(key, value)
+    if (problem !== undefined) throw new SessionValueError(key, problem)
+    texts[key] = toText(key, value)
+  }
+  const created = await options.store.create(idOfToken(token), {
+    version: 1,
+    data: texts,
+    createdAt: now,
+    lastAccessed: now,
+    expiresAt: expiryOf(options, now, now),
+    userId: userIdOf((data as Record<string, unknown>)[options.userKey])
+  })
+  if (!created) throw new SessionConflictError()
+  return `${options.cookieName}=${tokens.sign(token)}`
+}

@@ -1,0 +1,22 @@
+import t from 'tap'
+import { testStore } from '../../plugin/testing/index.js'
+import { findPostgres, makePool, makeStore } from '../fixtures/postgres.js'
+
+const found = await findPostgres(t)
+const { skip } = found
+const server = 'server' in found ? found.server : { url: '' }
+
+void t.test('the store contract', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { run, skipped } = testStore(
+    'PostgreSQL',
+    async () => {
+      const { store, schema } = await makeStore(t, pool)
+      const module = new URL('../fixtures/postgres-process.ts', import.meta.url)
+      return { store, process: { module, argument: { url: server.url, schema } } }
+    },
+    (name, options, body) => t.test(name, options, body),
+    { lacks: { 'engine failure': 'shown in postgres-failures.test.ts, where the server is killed' } }
+  )
+  t.comment(`PostgreSQL: ${run.length} cases run, ${skipped.length} skipped`)
+})

@@ -1,0 +1,214 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Response } from 'light-my-request'
+import type { Pool, PoolConfig } from 'pg'
+import t, { type Test } from 'tap'
+import { PostgresStore } from '../../plugin/stores/postgres.js'
+import { signIn } from '../../plugin/testing/index.js'
+import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
+import { makePool, makeStore, run, startPostgres, type OwnPostgresServer } from '../fixtures/postgres.js'
+
+// Each way in which the engine can fail, on a server of this file's own.
+
+const found = await startPostgres(t)
+const { skip } = found
+const server = 'server' in found ? found.server : (undefined as unknown as OwnPostgresServer)
+
+const STORE_TIMEOUT = 500
+/** What a machine that is busy with other things may add to it. */
+const SLACK = 2000
+/** From the engine's return to the first answer. */
+const RECOVERY = 1000
+
+interface Failure {
+  readonly config?: PoolConfig
+  /** What the application asks meanwhile; default a read. */
+  readonly url?: string
+  /** What is told of it in `cause`. */
+  readonly cause: RegExp
+  /** Makes the engine fail; what it gives back mends it. */
+  fail(pool: Pool, schema: string): Promise<() => Promise<unknown>>
+}
+
+const NO_ANSWER = /No answer within 500 ms/
+
+const FAILURES: Record<string, Failure> = {
+  'is killed': {
+    cause: /ECONNREFUSED|ECONNRESET|terminat/,
+    async fail() {
+      await server.kill()
+      return () => server.start()
+    }
+  },
+  'holds the table locked': {
+    cause: NO_ANSWER,
+    async fail(pool, schema) {
+      const client = await pool.connect()
+      await client.query(`BEGIN; LOCK TABLE ${schema}.sessions`)
+      return async () => {
+        await client.query('COMMIT')
+        client.release()
+      }
+    }
+  },
+  'is stopped in the middle of everything': {
+    cause: NO_ANSWER,
+    async fail(pool, schema) {
+      // Each connection that the pool may have is there, so that none is made anew.
+      await Promise.all(Array.from({ length: pool.options.max }, () => pool.query('SELECT pg_sleep(0.1)')))
+      const name = `application_name = '${schema}'`
+      const { rows } = await pool.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${name}`)
+      for (const { pid } of rows) process.kill(pid, 'SIGSTOP')
+      return async () => {
+        for (const { pid } of rows) process.kill(pid, 'SIGCONT')
+      }
+    }
+  },
+  'has no connection left in the pool': {
+    cause: NO_ANSWER,
+    async fail(pool) {
+      const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()))
+      return async () => {
+        for (const client of clients) client.release()
+      }
+    }
+  },
+  'answers that the pool took too long': {
+    config: { connectionTimeoutMillis: 100 },
+    cause: /timeout exceeded when trying to connect/,
+    fail: (pool, schema) => (FAILURES['has no connection left in the pool'] as Failure).fail(pool, schema)
+  },
+  'is a read-only replica': {
+    url: '/set?name=bob',
+    cause: /read-only transaction/,
+    async fail() {
+      const readOnly = (value: string) =>
+        run(server, `ALTER SYSTEM SET default_transaction_read_only = ${value}`).then(() =>
+          run(server, 'SELECT pg_reload_conf(), pg_sleep(0.1)')
+        )
+      await readOnly('on')
+      return () => readOnly('off')
+    }
+  }
+}
+
+for (const [name, failure] of Object.entries(FAILURES)) {
+  void t.test(`a server that ${name} is a 503, and no logout`, { skip }, async (t) => {
+    const { app, pool, schema, causes, cookie } = await setUp(t, failure.config)
+    const url = failure.url ?? '/read'
+    const mend = await failure.fail(pool, schema)
+    const before = performance.now()
+    const responses = await Promise.all(Array.from({ length: 5 }, () => send(app, cookie, url)))
+    const took = performance.now() - before
+    for (const response of responses) checkUnavailable(t, response)
+    for (const cause of causes) t.match(cause, failure.cause)
+    t.equal(causes.length, 5)
+    t.ok(took < STORE_TIMEOUT + SLACK, `answered in ${Math.round(took)} ms`)
+    await mend()
+    const back = performance.now()
+    const first = await firstAnswer(app, cookie)
+    const recovery = Math.round(performance.now() - back)
+    t.match(first.json(), { name: /ada|bob/ }, 'the session is still there')
+    t.ok(recovery < RECOVERY, `works ${recovery} ms after the return`)
+    t.comment(`${name}: 5 × 503 in ${Math.round(took)} ms; first 200 ${recovery} ms after the return`)
+    t.equal((await send(app, cookie, '/set?name=eve')).statusCode, 200)
+  })
+}
+
+void t.test('a server that is down at the start is waited for', { skip }, async (t) => {
+  const { pool, schema, cookie } = await setUp(t)
+  await server.kill()
+  const store = new PostgresStore({ pool, schema })
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT }))
+  checkUnavailable(t, await send(app, cookie, '/read'))
+  await server.start()
+  const back = performance.now()
+  t.same((await firstAnswer(app, cookie)).json(), { name: 'ada' })
+  const recovery = Math.round(performance.now() - back)
+  t.ok(recovery < RECOVERY, `works ${recovery} ms after the start`)
+})
+
+void t.test('a server that is killed under load, and is started again', { skip }, async (t) => {
+  const { app, cookie } = await setUp(t)
+  const times: { readonly at: number; readonly status: number }[] = []
+  let going = true
+  const client = async (url: string) => {
+    while (going) {
+      const response = await send(app, cookie, url)
+      times.push({ at: performance.now(), status: response.statusCode })
+      if (response.statusCode === 200) continue
+      checkUnavailable(t, response)
+      await delay(10)
+    }
+  }
+  const clients = Array.from({ length: 5 }, () => [client('/add'), client('/read')]).flat()
+  await delay(500)
+  await server.kill()
+  await delay(500)
+  await server.start()
+  const back = performance.now()
+  await delay(1500)
+  going = false
+  await Promise.all(clients)
+  const count = (wanted: number) => times.filter(({ status }) => status === wanted).length
+  const counts = { 200: count(200), 503: count(503), other: times.length - count(200) - count(503) }
+  const recovery = Math.round((times.find(({ at, status }) => at > back && status === 200)?.at ?? NaN) - back)
+  t.comment(`killed under load: ${JSON.stringify(counts)}; first 2xx ${recovery} ms after the return`)
+  t.equal(counts.other, 0)
+  t.ok(counts[200] > 0 && counts[503] > 0)
+  t.ok(recovery < RECOVERY)
+})
+
+void t.test('with onStoreError anonymous a request goes on without its session', { skip }, async (t) => {
+  const { pool, schema, cookie } = await setUp(t)
+  const store = new PostgresStore({ pool, schema })
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT, onStoreError: 'anonymous' }))
+  await server.kill()
+  const response = await send(app, cookie, '/read')
+  await server.start()
+  t.same(response.json(), { name: null })
+  t.equal(setCookieOf(response), undefined)
+  t.same((await firstAnswer(app, cookie)).json(), { name: 'ada' })
+})
+
+async function setUp(t: Test, config: PoolConfig = {}) {
+  const admin = makePool(t, server)
+  const { schema } = await makeStore(t, admin)
+  const pool = makePool(t, server, { max: 5, application_name: schema, ...config })
+  const store = new PostgresStore({ pool, schema })
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT }))
+  const causes: string[] = []
+  app.addHook('onError', async (_request, _reply, error) => {
+    causes.push(String((error.cause as Error | undefined)?.message))
+  })
+  const cookie = await signIn(app, { name: 'ada' })
+  return { app, pool, schema, causes, cookie }
+}
+
+/** 503, in our words alone, and the cookie stays as it is. */
+function checkUnavailable(t: Test, response: Response): void {
+  t.strictSame(response.json(), {
+    statusCode: 503,
+    code: 'SESSION_STORE_UNAVAILABLE',
+    error: 'Service Unavailable',
+    message: 'Session store unavailable'
+  })
+  t.equal(setCookieOf(response), undefined)
+}
+
+async function firstAnswer(app: FastifyInstance, cookie: string): Promise<Response> {
+  for (;;) {
+    const response = await send(app, cookie, '/read')
+    if (response.statusCode === 200) return response
+    checkStatus(response)
+    await delay(10)
+  }
+}
+
+function checkStatus({ statusCode, body }: Response): void {
+  if (statusCode !== 503) throw new Error(`${statusCode}: ${body}`)
+}
+
+async function send(app: FastifyInstance, cookie: string, url: string): Promise<Response> {
+  return await app.inject({ url, headers: { cookie } })
+}

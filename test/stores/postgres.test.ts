@@ -1,0 +1,505 @@
+import fc from 'fast-check'
+import { Pool } from 'pg'
+import t, { type Test } from 'tap'
+import sessions, { SessionOptionError } from '../../plugin/index.js'
+import { PostgresStore, type PostgresPool, type PostgresStoreOptions } from '../../plugin/stores/postgres.js'
+import { signIn } from '../../plugin/testing/index.js'
+import Fastify from 'fastify'
+import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'
+import { listen } from '../fixtures/diagnostics.js'
+import { findPostgres, makePool, makeSchema, makeStore, recordingPool } from '../fixtures/postgres.js'
+import { makeRecord, spyStore } from '../fixtures/stores.js'
+
+const found = await findPostgres(t)
+const { skip } = found
+const server = 'server' in found ? found.server : { url: '' }
+
+const LATER = { lastAccessed: 1, expiresAt: 4e12 }
+const ID = 'a'.repeat(64)
+
+void t.test('data is jsonb that a person can ask', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { store, table } = await makeStore(t, pool)
+  const app = await makeApp(t, { store })
+  await signIn(app, { role: 'admin', userId: 'ada', cart: { items: [{ id: 7 }] } })
+  await signIn(app, { role: 'guest', userId: 'bob' })
+  const conditions = [
+    `data->>'role' = 'admin'`,
+    `data->'cart'->'items'->0->>'id' = '7'`,
+    `data @> '{"cart": {"items": [{"id": 7}]}}'`,
+    `user_id = 'ada' AND expires_at > now() AND created_at <= now() + interval '1 minute'`
+  ]
+  for (const condition of conditions) {
+    const { rows } = await pool.query(`SELECT user_id FROM ${table} WHERE ${condition}`)
+    t.same(rows, [{ user_id: 'ada' }], condition)
+  }
+})
+
+void t.test(
+  'what jsonb cannot hold comes back as it was, as does what looks like it',
+  { skip },
+  async (t) => {
+    const { store } = await makeStore(t, makePool(t, server))
+    const deep = '['.repeat(2000) + ']'.repeat(2000)
+    const texts = [
+      deep,
+      '1e999999',
+      '1E2',
+      '-0',
+      '{"$text":"a"}',
+      '{"$text":1}',
+      '{"$text":"$text:\\"a\\""}',
+      '\ud800'
+    ]
+    texts.push(
+      '"\\u0000"',
+      '"\\ud800"',
+      '"\\\\u0000"',
+      '{"a":1, "b":2}',
+      '{"a":1,"a":2}',
+      '{"a\\u0000":1}',
+      '$text:'
+    )
+    const data = Object.fromEntries(texts.map((text, index) => [`$text:${index}`, text]))
+    await store.create(ID, makeRecord({ data, expiresAt: 4e12 }))
+    t.same({ ...(await store.get(ID))?.data }, data)
+    const remove = Object.keys(data)
+    t.equal(await store.update(ID, { set: {}, remove, ...LATER }), 'ok')
+    t.same({ ...(await store.get(ID))?.data }, {})
+  }
+)
+
+void t.test('whatever keys and texts there are, each comes back', { skip }, async (t) => {
+  const { store } = await makeStore(t, makePool(t, server))
+  await store.create(ID, makeRecord({ expiresAt: 4e12 }))
+  const string = fc.string({ unit: 'binary' })
+  const value = fc.jsonValue({ depthSize: 'small', stringUnit: 'binary' })
+  const text = fc.oneof(
+    string,
+    value.map((json) => JSON.stringify(json))
+  )
+  const property = fc.asyncProperty(fc.dictionary(string, text, { noNullPrototype: false }), async (set) => {
+    await store.update(ID, { set, remove: [], clear: true, ...LATER })
+    const data = (await store.get(ID))?.data ?? {}
+    t.strictSame(Object.keys(data).sort(), Object.keys(set).sort())
+    for (const [key, text] of Object.entries(set)) sameText(t, data[key], text)
+  })
+  await fc.assert(property, { numRuns: 50 })
+})
+
+/** Equal, but for the order of the keys of an object; and as JSON.stringify writes it, where it is JSON. */
+function sameText(t: Test, actual: string | undefined, expected: string): void {
+  if (actual === expected) return
+  t.strictSame(JSON.parse(String(actual)), JSON.parse(expected))
+  t.equal(JSON.stringify(JSON.parse(String(actual))), actual)
+}
+
+void t.test('a read of an object is no change, whatever order its keys come back in', { skip }, async (t) => {
+  const { store } = await makeStore(t, makePool(t, server))
+  const spy = spyStore(store)
+  const app = await makeApp(t, { store: spy })
+  app.get('/user', async ({ session }) => session.get('user'))
+  const user = { name: 'ada', id: 7, address: { zip: 'x', at: [{ b: 1, a: 1e21 }] }, 10: '\u2028', 9: 0.1 }
+  const cookie = await signIn(app, { user })
+  spy.take()
+  const response = await app.inject({ url: '/user', headers: { cookie } })
+  t.same(response.json(), user)
+  t.same(spy.takeNames(), ['get'])
+})
+
+void t.test('a touch leaves the data where it is', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { store, table } = await makeStore(t, pool)
+  const big = JSON.stringify(Array.from({ length: 20_000 }, Math.random))
+  await store.create(ID, makeRecord({ data: { big }, expiresAt: 4e12 }))
+  const chunks = `SELECT array_agg(DISTINCT chunk_id) AS ids FROM ${await toastOf(pool, table)}`
+  const before = (await pool.query(chunks)).rows
+  await store.update(ID, { set: {}, remove: [], ...LATER })
+  t.same((await pool.query(chunks)).rows, before)
+})
+
+async function toastOf(pool: Pool, table: string): Promise<string> {
+  const { rows } = await pool.query<{ name: string }>(
+    'SELECT reltoastrelid::regclass::text AS name FROM pg_class WHERE oid = $1::regclass',
+    [table]
+  )
+  return rows[0]?.name ?? ''
+}
+
+const HOSTILE_NAMES = [
+  'sessions"; DROP SCHEMA public CASCADE; --',
+  `'; SELECT pg_sleep(10); --`,
+  '$1',
+  '%s',
+  'Sitzungen äöü 🔑',
+  'select',
+  'a.b',
+  '\\',
+  '"',
+  'x'.repeat(48)
+]
+
+void t.test('a hostile table or schema name is a name and nothing else', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  for (const name of HOSTILE_NAMES) {
+    await pool.query(`CREATE SCHEMA "${name.replaceAll('"', '""')}"`)
+    const store = new PostgresStore({ pool, table: name, schema: name })
+    await store.migrate()
+    await store.migrate()
+    await store.ready()
+    t.equal(await store.create(ID, makeRecord({ userId: 'ada' })), true, name)
+    t.equal(await store.update(ID, { set: { a: '1' }, remove: [], lastAccessed: 1, expiresAt: 2 }), 'ok')
+    t.equal(await store.cleanup(), 1)
+    const where = { text: 'SELECT tablename, count(*)::int FROM pg_indexes WHERE schemaname = $1 GROUP BY 1' }
+    t.same((await pool.query({ ...where, values: [name] })).rows, [{ tablename: name, count: 3 }])
+    await pool.query(`DROP SCHEMA "${name.replaceAll('"', '""')}" CASCADE`)
+  }
+})
+
+void t.test('a name that PostgreSQL cannot hold is refused', async (t) => {
+  const pool = { query: async () => ({ rows: [] }) }
+  const refused = ['', 'a\0b', 'x\ud800', 'x'.repeat(64), '🔑'.repeat(16), 7, null] as string[]
+  for (const name of refused) {
+    t.throws(() => new PostgresStore({ pool, schema: name }), /option "schema" is/)
+    t.throws(() => new PostgresStore({ pool, table: name }), /option "table" is/)
+  }
+  t.throws(
+    () => new PostgresStore({ pool, table: 'x'.repeat(49) }),
+    /"table" is 'x+', but must be a name of 1 to 48 bytes/
+  )
+  t.ok(new PostgresStore({ pool, schema: 'x'.repeat(63) }))
+})
+
+void t.test('tables on one pool do not disturb each other', { skip }, async (t) => {
+  const pool = makePool(t, server, { max: 1 })
+  const schema = await makeSchema(t, pool)
+  const stores = ['one', 'two'].map((table) => new PostgresStore({ pool, schema, table }))
+  for (const [index, store] of stores.entries()) {
+    await store.migrate()
+    await store.create(ID, makeRecord({ version: index + 5 }))
+  }
+  for (const [index, store] of stores.entries()) t.equal((await store.get(ID))?.version, index + 5)
+})
+
+void t.test('without a schema the table is in the first one of the search path', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const schema = await makeSchema(t, pool)
+  const own = makePool(t, server, { options: `-c search_path=${schema}` })
+  const store = new PostgresStore({ pool: own, table: 'mine' })
+  await store.migrate()
+  await store.create(ID, makeRecord())
+  t.same((await pool.query(`SELECT id FROM ${schema}.mine`)).rows, [{ id: ID }])
+})
+
+void t.test('statements are prepared once a connection, or never', { skip }, async (t) => {
+  for (const prepare of [true, false]) {
+    const pool = makePool(t, server, { max: 1 })
+    const { store } = await makeStore(t, pool, { prepare })
+    for (let turn = 0; turn < 3; turn++) await store.get(ID)
+    const { rows } = await pool.query<{ name: string }>('SELECT name FROM pg_prepared_statements')
+    t.equal(rows.length, prepare ? 1 : 0)
+    for (const { name } of rows) t.match(name, /^sesame_[0-9a-f]{32}$/)
+  }
+})
+
+void t.test('eight pools may migrate at once, again and again', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  for (let round = 0; round < 5; round++) {
+    const schema = await makeSchema(t, pool)
+    const pools = Array.from({ length: 8 }, () => new Pool({ connectionString: server.url, max: 1 }))
+    const stores = pools.map((pool) => new PostgresStore({ pool, schema }))
+    await Promise.all([...stores, ...stores].map((store) => store.migrate()))
+    await Promise.all(stores.map((store) => store.ready()))
+    await Promise.all(pools.map((pool) => pool.end()))
+  }
+})
+
+void t.test('a migration that fails leaves nothing half done', { skip }, async (t) => {
+  const pool = makePool(t, server, { max: 1 })
+  const schema = await makeSchema(t, pool)
+  await pool.query(`CREATE TABLE ${schema}.other (id int); CREATE VIEW ${schema}.sessions AS SELECT 1 AS id`)
+  const store = new PostgresStore({ pool, schema })
+  await t.rejects(store.migrate(), { code: /^42/ })
+  t.same((await pool.query('SELECT 1 AS works')).rows, [{ works: 1 }])
+})
+
+void t.test('by user and by expiry the indexes are used', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const recorder = recordingPool(pool)
+  const schema = await makeSchema(t, pool)
+  const store = new PostgresStore({ pool: recorder, schema })
+  await store.migrate()
+  await fill(pool, schema, 20_000)
+  await pool.query(`ANALYZE ${schema}.sessions`)
+  recorder.queries.length = 0
+  await store.listByUser('user 7')
+  await store.destroyByUser('user 7')
+  await store.cleanup()
+  await store.get(ID)
+  const expected = [/user_id_idx/, /user_id_idx/, /expires_at_idx/, /sessions_pkey/]
+  const byText = [...new Map(recorder.queries.map((query) => [query.text, query])).values()]
+  for (const [index, { text, values }] of byText.entries()) {
+    const { rows } = await pool.query<{ 'QUERY PLAN': string }>({
+      text: `EXPLAIN ${text}`,
+      values: values ?? []
+    })
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n')
+    t.match(plan, expected[index] ?? /nothing/)
+    t.notMatch(plan, /Seq Scan/)
+  }
+  t.equal(byText.length, expected.length)
+})
+
+/** Sessions of 1,000 users, each tenth of which is over. */
+async function fill(pool: Pool, schema: string, count: number): Promise<void> {
+  await pool.query(
+    `INSERT INTO ${schema}.sessions SELECT md5(n::text), 1, '{}', now(), now(),
+      now() + CASE WHEN n % 10 = 0 THEN -1 ELSE 1 END * interval '1 day', 'user ' || n % 1000
+     FROM generate_series(1, $1) AS n`,
+    [count]
+  )
+}
+
+void t.test('a sweep goes in batches and stops where it is closed', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { schema, table } = await makeStore(t, pool)
+  const recorder = recordingPool(pool)
+  const left = async () => (await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows as unknown
+  await fill(pool, schema, 25_000)
+  t.equal(await new PostgresStore({ pool: recorder, schema }).cleanup(), 2500)
+  t.equal(recorder.queries.length, 3)
+  t.same(await left(), [{ n: 22_500 }])
+  await pool.query(`UPDATE ${table} SET expires_at = now() - interval '1 day'`)
+  const closing: PostgresStore = new PostgresStore({
+    pool: { query: (query) => pool.query(query).finally(() => closing.close()) },
+    schema
+  })
+  t.equal(await closing.cleanup(), 1000)
+  t.same(await left(), [{ n: 21_500 }])
+})
+
+void t.test('one process sweeps at a time, and waits for nobody', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const recorder = recordingPool(pool)
+  const { schema, table } = await makeStore(t, pool)
+  const store = new PostgresStore({ pool: recorder, schema })
+  await fill(pool, schema, 100)
+  await store.get(ID)
+  const other = await pool.connect()
+  t.teardown(() => other.release())
+  await other.query(`BEGIN; SELECT id FROM ${table} WHERE expires_at < now() LIMIT 1 FOR UPDATE`)
+  t.equal(await store.cleanup(), 9, 'a row that is in use is left for the next time')
+  await other.query('ROLLBACK')
+  const lock = /pg_try_advisory_xact_lock\((-?\d+)\)/.exec(recorder.queries.at(-1)?.text ?? '')?.[1]
+  await other.query(`BEGIN; SELECT pg_advisory_xact_lock(${String(lock)})`)
+  t.equal(await store.cleanup(), 0, 'somebody else is at it')
+  await other.query('ROLLBACK')
+  t.equal(await store.cleanup(), 1)
+})
+
+void t.test('eight sweeps at once remove each expired session once', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { store, schema, table } = await makeStore(t, pool)
+  await fill(pool, schema, 20_000)
+  const counts = await Promise.all(Array.from({ length: 8 }, () => store.cleanup()))
+  const rest = await store.cleanup()
+  t.equal(
+    [...counts, rest].reduce((sum, count) => sum + count),
+    2000
+  )
+  t.same((await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows, [{ n: 18_000 }])
+})
+
+const NO_POOLS: Record<string, unknown> = {
+  nothing: undefined,
+  null: null,
+  'a connection string': 'postgres://ada:secret@db/app',
+  'an object': {}
+}
+
+for (const [name, pool] of Object.entries(NO_POOLS)) {
+  void t.test(`${name} is no pool, and is not printed`, async (t) => {
+    t.throws(() => new PostgresStore({ pool } as PostgresStoreOptions), {
+      code: 'SESSION_OPTION_INVALID',
+      message: /^(?!.*secret).*option "pool" has no query\(\).*new pg\.Pool/
+    })
+  })
+}
+
+interface Wrong {
+  readonly message: RegExp
+  readonly pool: (t: Test, pool: Pool, schema: string) => Promise<PostgresPool>
+}
+
+const WRONG: Record<string, Wrong> = {
+  'a missing table': {
+    message: /has no table "sesame_\w+"\."sessions": run `await store\.migrate\(\)` once/,
+    pool: async (_t, pool) => pool
+  },
+  'a table of somebody else': {
+    message: /finds another table at "sesame_\w+"\."sessions": choose a name/,
+    async pool(_t, pool, schema) {
+      await pool.query(`CREATE TABLE ${schema}.sessions (id text)`)
+      return pool
+    }
+  },
+  'a pool that was ended': {
+    message: /option "pool" was ended/,
+    async pool() {
+      const pool = new Pool({ connectionString: server.url })
+      await pool.end()
+      return pool
+    }
+  },
+  'a pool of another database': {
+    message: /option "pool" answers without rows, so it is no pool of PostgreSQL/,
+    pool: async () => ({ query: async () => [[], []] }) as unknown as PostgresPool
+  },
+  'a database that is not there': {
+    message: /cannot log in to PostgreSQL: correct the user, password or database.*"nowhere"/,
+    pool: async (t) => makePool(t, server, { connectionString: server.url.replace(/\/[^/]*$/, '/nowhere') })
+  },
+  'a role without rights': {
+    message: /may not read "sesame_\w+"\."sessions": GRANT SELECT/,
+    async pool(t, pool, schema) {
+      await new PostgresStore({ pool, schema }).migrate()
+      await pool.query(`CREATE ROLE ${schema} LOGIN`)
+      t.teardown(() => pool.query(`DROP ROLE ${schema}`))
+      return makePool(t, server, { options: `-c role=${schema}` })
+    }
+  }
+}
+
+for (const [name, { message, pool }] of Object.entries(WRONG)) {
+  void t.test(`${name} fails the registration and says what to do`, { skip }, async (t) => {
+    const admin = makePool(t, server)
+    const schema = await makeSchema(t, admin)
+    const store = new PostgresStore({ pool: await pool(t, admin, schema), schema })
+    const app = Fastify()
+    await t.rejects(async () => app.register(sessions, { secret: SECRET, store }), { message })
+    await t.rejects(store.ready(), SessionOptionError)
+  })
+}
+
+void t.test('an engine that is away is no wrong option', async (t) => {
+  const away = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const store = new PostgresStore({ pool: { query: () => Promise.reject(away) } })
+  await t.rejects(store.ready(), away)
+})
+
+void t.test('a store is ready once it has migrated', { skip }, async (t) => {
+  const { store } = await makeStore(t, makePool(t, server))
+  await store.ready()
+  const app = addRoutes(await makeApp(t, { store }))
+  t.equal((await app.inject('/set?name=ada')).statusCode, 200)
+})
+
+const FOREIGN: Record<string, string> = {
+  'an array': `'f', 1, '[]', now(), now(), now() + interval '1 day', 'ada'`,
+  'a number': `'f', 1, '5', now(), now(), now() + interval '1 day', 'ada'`,
+  'a JSON null': `'f', 1, 'null', now(), now(), now() + interval '1 day', 'ada'`,
+  'no data': `'f', 1, NULL, now(), now(), now() + interval '1 day', 'ada'`,
+  'no version': `'f', NULL, '{}', now(), now(), now() + interval '1 day', 'ada'`,
+  'no expiry': `'f', 1, '{}', now(), now(), NULL, 'ada'`,
+  'no end': `'f', 1, '{}', now(), now(), 'infinity', 'ada'`,
+  'a broken key': `'f', 1, '{"$text:no": 1}', now(), now(), now() + interval '1 day', 'ada'`,
+  'a broken text': `'f', 1, '{"a": {"$text": 1}}', now(), now(), now() + interval '1 day', 'ada'`
+}
+
+for (const [name, values] of Object.entries(FOREIGN)) {
+  void t.test(`a row with ${name} is not ours: absent, and reported`, { skip }, async (t) => {
+    const pool = makePool(t, server)
+    const { store, table } = await makeStore(t, pool)
+    await pool.query(`ALTER TABLE ${table} DROP CONSTRAINT sessions_data_check, ALTER data DROP NOT NULL,
+      ALTER version DROP NOT NULL, ALTER expires_at DROP NOT NULL`)
+    await pool.query(`INSERT INTO ${table} VALUES (${values})`)
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    const reports = listen(t, 'invalid-record')
+    t.equal(await store.get('f'), undefined)
+    t.same(reports, [{ id: 'f', reason: 'shape' }])
+    t.same(
+      (await store.listByUser('ada')).map(({ id }) => id),
+      [ID]
+    )
+    t.equal(reports.length, 2)
+  })
+}
+
+void t.test('our own table takes no such row', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { table } = await makeStore(t, pool)
+  for (const values of Object.values(FOREIGN).slice(0, 6))
+    await t.rejects(pool.query(`INSERT INTO ${table} VALUES (${values})`), { code: /^23/ })
+})
+
+void t.test('a statement that PostgreSQL broke off is run again, a few times', async (t) => {
+  for (const code of ['40001', '40P01']) {
+    let failures = 4
+    let calls = 0
+    const pool = {
+      query: async () => {
+        calls++
+        if (failures-- > 0) throw Object.assign(new Error('broken off'), { code })
+        return { rows: [] }
+      }
+    }
+    const store = new PostgresStore({ pool })
+    t.equal(await store.get(ID), undefined)
+    t.equal(calls, 5)
+    failures = 5
+    await t.rejects(Promise.resolve(store.get(ID)), { code })
+    t.equal(calls, 10)
+  }
+})
+
+void t.test('an update loses nothing where every transaction is serializable', { skip }, async (t) => {
+  const options = '-c default_transaction_isolation=serializable'
+  const { store } = await makeStore(t, makePool(t, server, { options }))
+  await store.create(ID, makeRecord({ data: {} }))
+  const keys = ['a', 'b', 'c']
+  const patch = (key: string) => ({ set: { [key]: '1' }, remove: [], ...LATER })
+  await Promise.all(keys.map((key) => store.update(ID, patch(key))))
+  t.same(Object.keys((await store.get(ID))?.data ?? {}).sort(), keys)
+})
+
+void t.test('a request costs as few round trips as can be', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { schema } = await makeStore(t, pool)
+  const recorder = recordingPool(pool)
+  const app = addRoutes(await makeApp(t, { store: new PostgresStore({ pool: recorder, schema }) }))
+  const count = await countStatements(pool, schema)
+  const table: string[] = []
+  const send = async (what: string, url: string, cookie: string | undefined, expected: number) => {
+    recorder.queries.length = 0
+    const before = await count()
+    const response = await app.inject({ url, headers: cookie === undefined ? {} : { cookie } })
+    t.equal(response.statusCode, 200)
+    t.equal(recorder.queries.length, expected, what)
+    const executed = (await count()) - before
+    if (Number.isFinite(executed)) t.equal(executed, expected, `${what}, by the engine's own count`)
+    table.push(`${what}: ${recorder.queries.length} (engine: ${executed})`)
+    return response.cookies.map(({ name, value }) => `${name}=${value}`).join('; ')
+  }
+  await send('anonymous', '/empty', undefined, 0)
+  const cookie = await send('new session', '/set?name=ada', undefined, 1)
+  await send('read', '/read', cookie, 1)
+  await send('read and changed key', '/set?name=bob', cookie, 2)
+  await send('read and update()', '/add', cookie, 2)
+  const rotated = await send('read and rotation', '/login', cookie, 2)
+  await send('read and logout', '/logout', rotated, 2)
+  t.comment(`round trips — ${table.join(', ')}`)
+})
+
+/** How many statements on this table the engine has run; NaN where it does not count, or counts for others too. */
+async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
+  try {
+    if (process.env['DATABASE_URL'] !== undefined) throw new Error('not our own server')
+    await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
+    // It takes equal statements on two tables for one, under the text of the first.
+    await pool.query('SELECT pg_stat_statements_reset()')
+  } catch {
+    return async () => NaN
+  }
+  const text = 'SELECT sum(calls)::int AS calls FROM pg_stat_statements WHERE position($1 IN query) > 0'
+  return async () => (await pool.query<{ calls: number | null }>(text, [`"${table}"`])).rows[0]?.calls ?? 0
+}

@@ -1,0 +1,265 @@
+import { Cluster, Redis } from 'ioredis'
+import { createClient } from 'redis'
+import t, { type Test } from 'tap'
+import { RedisStore } from '../../plugin/stores/redis.js'
+import { testStore } from '../../plugin/testing/index.js'
+import { idOf as anyId, makePatch, makeRecord } from '../../plugin/testing/records.js'
+import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
+import {
+  CLIENTS,
+  connect,
+  countCommands,
+  freshPrefix,
+  intercept,
+  startCluster,
+  startRedis,
+  withoutServer
+} from '../fixtures/redis.js'
+
+const servers = withoutServer === false ? await startCluster(t) : []
+const urls = servers.map(({ url }) => url)
+const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
+
+/** Ids that a rotation may go between. */
+const idOf = (name: string) => `ab${anyId(name).slice(2)}`
+const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
+
+/** A store whose every command `before` sees, and a store that is left alone, on the same keys. */
+async function setUp(t: Test, before: (text: string, keys: string[]) => unknown = () => undefined) {
+  const raw = new Cluster([...urls])
+  t.teardown(() => raw.disconnect())
+  const prefix = freshPrefix()
+  const store = new RedisStore({ client: raw, prefix })
+  const watched = new RedisStore({ client: intercept(raw, before), prefix })
+  const entries = (user: string) => raw.zrange(`${prefix}user:.${user}`, '0', '-1', 'WITHSCORES')
+  return { raw, prefix, store, watched, entries }
+}
+
+void t.test('the store contract on three masters', { skip: withoutServer }, async (t) => {
+  for (const client of CLIENTS) {
+    void t.test(`with ${client}`, async (t) => {
+      const { run, skipped } = testStore(
+        `${client} cluster`,
+        async () => {
+          const argument = { client, urls, prefix: freshPrefix() }
+          return { store: await connect(argument), process: { module: MODULE, argument } }
+        },
+        (name, options, body) => t.test(name, options, body),
+        {
+          timeout: 60_000,
+          lacks: {
+            cleanup: 'Redis drops by itself what has expired',
+            'engine failure': 'redis-failure.test.ts kills a master'
+          }
+        }
+      )
+      t.comment(`${client} cluster: ${run.length} cases, ${skipped.length} skipped`)
+    })
+  }
+})
+
+void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) => {
+  for (const client of CLIENTS) {
+    void t.test(`the plugin mints tokens for it, with ${client}`, async (t) => {
+      const store = await connect({ client, urls, prefix: freshPrefix() })
+      t.equal(store.rotationPrefix, 2)
+      const app = addRoutes(await makeApp(t, { store }))
+      app.get('/id', async ({ session }) => session.id)
+      for (let round = 0; round < 20; round++) {
+        const browser = new Browser(app)
+        await browser.get('/set?a=1')
+        const before = (await browser.get('/id')).body
+        t.equal((await browser.get('/login')).statusCode, 200)
+        const after = (await browser.get('/id')).body
+        t.not(after, before)
+        t.equal(after.slice(0, 2), before.slice(0, 2))
+        t.equal(await store.get(before), undefined)
+        t.not(await store.get(after), undefined)
+      }
+      t.equal((await store.listByUser('ada')).length, 20)
+      t.equal(await store.destroyByUser('ada'), 20)
+    })
+  }
+
+  void t.test('an id of another slot is refused, and nothing is changed', async (t) => {
+    const { store, entries } = await setUp(t)
+    const elsewhere = `cd${NEW_ID.slice(2)}`
+    const record = makeRecord({ userId: 'ada' })
+    await store.create(ID, record)
+    const patch = makePatch({ renameTo: elsewhere, set: { a: '1' }, userId: 'bob' })
+    await t.rejects(store.update(ID, patch), { message: /a rotation keeps the first 2 digits of the id/ })
+    t.same(await store.get(ID), record)
+    t.equal(await store.get(elsewhere), undefined)
+    t.strictSame(await entries('bob'), [])
+  })
+
+  void t.test('a client of one node fails at ready()', async (t) => {
+    const nodeRedis = await createClient({ url: urls[0] as string }).connect()
+    const ioRedis = new Redis(urls[0] as string)
+    t.teardown(() => (nodeRedis.destroy(), ioRedis.disconnect()))
+    for (const client of [nodeRedis, ioRedis]) {
+      const store = new RedisStore({ client, prefix: freshPrefix() })
+      t.equal(store.rotationPrefix, undefined)
+      await t.rejects(store.ready(), { code: 'SESSION_OPTION_INVALID', message: /createCluster\(\)/ })
+    }
+  })
+
+  void t.test('and the cluster’s own client is ready', async (t) => {
+    for (const client of CLIENTS) {
+      const store = await connect({ client, urls, prefix: freshPrefix() })
+      t.teardown(() => store.close())
+      await t.resolves(store.ready(), client)
+    }
+  })
+})
+
+void t.test('the steps of the index, each broken off', { skip: withoutServer }, async (t) => {
+  const down = (sign: string) => (text: string) => {
+    if (text.includes(sign)) throw new Error('CLUSTERDOWN The cluster is down')
+  }
+  const CREATING = "return { 'taken' }"
+  const ENTERING = 'enter(KEYS[1]'
+  const UPDATING = "'RENAME'"
+  const LEAVING = "'ZREM', KEYS[1]"
+
+  void t.test('an entry whose session was never made is not shown, and makes no session', async (t) => {
+    const { store, watched } = await setUp(t, down(CREATING))
+    await t.rejects(watched.create(ID, makeRecord({ userId: 'ada' })), { message: /CLUSTERDOWN/ })
+    t.strictSame(await store.listByUser('ada'), [])
+    t.equal(await store.destroyByUser('ada'), 0)
+    t.equal(await store.create(ID, makeRecord({ userId: 'ada' })), true)
+    t.equal((await store.listByUser('ada')).length, 1)
+  })
+
+  void t.test('a session whose entry cannot be made is not made, moved or extended either', async (t) => {
+    const { store, watched } = await setUp(t, down(ENTERING))
+    const record = makeRecord({ userId: 'ada' })
+    await t.rejects(watched.create(NEW_ID, record), { message: /CLUSTERDOWN/ })
+    t.equal(await store.get(NEW_ID), undefined)
+    await store.create(ID, record)
+    const patches = [{ renameTo: NEW_ID }, { userId: 'bob' }, { expiresAt: record.expiresAt + 1000 }]
+    for (const patch of patches) {
+      await t.rejects(watched.update(ID, makePatch(patch)), { message: /CLUSTERDOWN/ })
+      t.same(await store.get(ID), record)
+    }
+  })
+
+  void t.test('a move that fails after its entry was made leaves the session where it was', async (t) => {
+    const { store, watched } = await setUp(
+      t,
+      (() => {
+        let calls = 0
+        return (text: string) => {
+          if (text.includes(UPDATING) && ++calls === 2) throw new Error('CLUSTERDOWN')
+        }
+      })()
+    )
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    await t.rejects(watched.update(ID, makePatch({ renameTo: NEW_ID })), { message: /CLUSTERDOWN/ })
+    t.strictSame(
+      (await store.listByUser('ada')).map(({ id }) => id),
+      [ID]
+    )
+    t.equal(await store.destroyByUser('ada'), 1)
+    t.equal(await store.get(ID), undefined)
+  })
+
+  void t.test(
+    'a write whose old entry stays has been made all the same, and the entry shows nothing',
+    async (t) => {
+      const { store, watched, entries } = await setUp(t, down(LEAVING))
+      await store.create(ID, makeRecord({ userId: 'ada' }))
+      t.equal(await watched.update(ID, makePatch({ userId: 'bob', renameTo: NEW_ID })), 'ok')
+      t.equal((await entries('ada')).length, 2)
+      t.strictSame(await store.listByUser('ada'), [])
+      t.equal(await store.destroyByUser('ada'), 0)
+      t.equal((await store.listByUser('bob')).length, 1)
+      t.equal(await watched.destroy(NEW_ID), true)
+      t.equal((await entries('bob')).length, 2)
+      t.strictSame(await store.listByUser('bob'), [])
+    }
+  )
+
+  void t.test('a session that rotates twice while its user is logged out everywhere is ended', async (t) => {
+    const moves: [string, string][] = [
+      [ID, NEW_ID],
+      [NEW_ID, OTHER_ID]
+    ]
+    const { store, watched } = await setUp(t, async (text) => {
+      const move = text.includes("'DEL', KEYS[1]") ? moves.shift() : undefined
+      if (move !== undefined) await store.update(move[0], makePatch({ renameTo: move[1] }))
+    })
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    t.equal(await watched.destroyByUser('ada'), 1)
+    for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
+  })
+
+  void t.test('a user that changes between two steps gets the entry', async (t) => {
+    const users = ['bob', 'eve']
+    const { store, watched } = await setUp(t, async (text) => {
+      const userId = text.includes(ENTERING) ? users.shift() : undefined
+      if (userId !== undefined) await store.update(ID, makePatch({ userId }))
+    })
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    t.equal(await watched.update(ID, makePatch({ renameTo: NEW_ID })), 'ok')
+    t.strictSame(
+      (await store.listByUser('eve')).map(({ id }) => id),
+      [NEW_ID]
+    )
+  })
+
+  void t.test('an entry lives as long as its session', async (t) => {
+    const { raw, store, prefix, entries } = await setUp(t)
+    const record = makeRecord({ userId: 'ada' })
+    await store.create(ID, record)
+    const expiresAt = record.expiresAt + 60_000
+    await store.update(ID, makePatch({ expiresAt }))
+    t.strictSame(await entries('ada'), [ID, String(expiresAt)])
+    t.ok((await raw.pttl(`${prefix}user:.ada`)) > 60_000)
+    await store.update(ID, makePatch({ expiresAt: record.expiresAt }))
+    t.strictSame(await entries('ada'), [ID, String(expiresAt)])
+  })
+})
+
+void t.test('round trips', { skip: withoutServer }, async (t) => {
+  const steps: [what: string, path: string, single: number, cluster: number][] = [
+    ['an anonymous request', '/empty', 0, 0],
+    ['a new session without a user', '/set?a=1', 1, 1],
+    ['a read', '/read', 1, 1],
+    ['a changed key', '/set?a=2', 2, 2],
+    ['an increment', '/add', 2, 2],
+    ['a rotation without a user', '/rotate', 2, 2],
+    ['a login: rotation, and whose it is', '/login', 2, 4],
+    ['a read by a user', '/read', 1, 1],
+    ['a changed key by a user', '/set?a=3', 2, 2],
+    ['a rotation by a user', '/rotate', 2, 5],
+    ['a logout of a user', '/logout', 2, 3],
+    ['a new session', '/set?a=1', 1, 1],
+    ['a logout without a user', '/logout', 2, 2]
+  ]
+  const single = [await startRedis(t)]
+  for (const client of CLIENTS) {
+    for (const [engine, nodes] of Object.entries({ 'a single server': single, 'a cluster': servers })) {
+      void t.test(`each request costs what the engine needs at least: ${client}, ${engine}`, async (t) => {
+        const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
+        const app = addRoutes(await makeApp(t, { store }))
+        app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
+        await warmUp(app)
+        const browser = new Browser(app)
+        for (const [what, path, one, many] of steps) {
+          const count = await countCommands(nodes, () => browser.get(path))
+          t.equal(count, engine === 'a cluster' ? many : one, what)
+          t.comment(`${client}, ${engine}: ${what}: ${count}`)
+        }
+      })
+    }
+  }
+})
+
+/** So that every node has seen every script. */
+async function warmUp(app: Awaited<ReturnType<typeof makeApp>>): Promise<void> {
+  const browsers = Array.from({ length: 40 }, () => new Browser(app))
+  for (const path of ['/set?a=1', '/login', '/rotate', '/logout']) {
+    await Promise.all(browsers.map((browser) => browser.get(path)))
+  }
+}

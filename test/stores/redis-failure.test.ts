@@ -1,0 +1,314 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Response } from 'light-my-request'
+import t, { type Test } from 'tap'
+import type { SessionOptions } from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
+import { listen } from '../fixtures/diagnostics.js'
+import {
+  CLIENTS,
+  connect,
+  eventually,
+  freshPrefix,
+  startCluster,
+  startRedis,
+  withoutServer,
+  type ClientName,
+  type RedisServer
+} from '../fixtures/redis.js'
+
+/** In ms. */
+const STORE_TIMEOUT = 500
+/** How soon the first 2xx must come once the engine is back: in ms. */
+const RECOVERY = 1000
+
+const unhandled: unknown[] = []
+process.on('unhandledRejection', (reason) => unhandled.push(reason))
+t.teardown(() => t.strictSame(unhandled, [], 'nothing was left unhandled'))
+
+interface Log {
+  readonly msg: string
+  readonly err?: { readonly code?: string; readonly message: string }
+}
+
+/** An app on these servers whose log is kept. */
+async function setUp(
+  t: Test,
+  client: ClientName,
+  servers: readonly RedisServer[],
+  options: Partial<SessionOptions> = {}
+) {
+  const logs: Log[] = []
+  const store = await connect({ client, urls: servers.map(({ url }) => url), prefix: freshPrefix() })
+  const stream = { write: (line: string) => void logs.push(JSON.parse(line) as Log) }
+  const app = await makeApp(
+    t,
+    { store, storeTimeout: STORE_TIMEOUT, ...options },
+    { logger: { level: 'warn', stream } }
+  )
+  addRoutes(app)
+  return { app, store, logs }
+}
+
+async function signedIn(app: FastifyInstance): Promise<Browser> {
+  const browser = new Browser(app)
+  await firstSuccess(browser, '/set?name=ada')
+  return browser
+}
+
+/** 503, in time, without a cookie, a word of the driver's or a way in. */
+function assertUnavailable(t: Test, response: Response, took: number): void {
+  const { statusCode, headers, body } = response
+  t.equal(statusCode, 503)
+  t.equal(headers['set-cookie'], undefined, 'no cookie is touched')
+  t.same(JSON.parse(body), {
+    statusCode: 503,
+    code: 'SESSION_STORE_UNAVAILABLE',
+    error: 'Service Unavailable',
+    message: 'Session store unavailable'
+  })
+  t.ok(took < STORE_TIMEOUT + 2000, `answered after ${Math.round(took)} ms`)
+}
+
+async function timed(work: () => Promise<Response>): Promise<[Response, number]> {
+  const start = performance.now()
+  return [await work(), performance.now() - start]
+}
+
+/** Polls until the first 2xx; how many ms that took. */
+async function firstSuccess(browser: Browser, path: string): Promise<number> {
+  const start = performance.now()
+  await eventually(`a 2xx of ${path}`, async () => (await browser.get(path)).statusCode === 200)
+  return performance.now() - start
+}
+
+interface Outage {
+  readonly name: string
+  readonly args?: readonly string[]
+  /** The requests that fail, and those that succeed all the same. */
+  readonly fails: readonly string[]
+  readonly works?: readonly string[]
+  readonly options?: Partial<SessionOptions>
+  begin(server: RedisServer): unknown
+  end(server: RedisServer): unknown
+}
+
+const WRITES = ['/set?name=eve', '/add', '/login']
+const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always']
+
+const OUTAGES: readonly Outage[] = [
+  {
+    name: 'killed with -9, and started again',
+    args: DURABLE,
+    fails: ['/read', ...WRITES, '/logout'],
+    begin: (server) => server.kill(),
+    end: (server) => server.restart()
+  },
+  {
+    name: 'hanging, its connections open',
+    fails: ['/read', ...WRITES.slice(0, 1)],
+    begin: (server) => server.suspend(),
+    end: (server) => server.resume()
+  },
+  {
+    name: 'paused for writes, and so for the reads behind them',
+    fails: [...WRITES.slice(0, 1), '/read'],
+    begin: (server) => server.command('CLIENT', 'PAUSE', '600000', 'WRITE'),
+    end: (server) => server.command('CLIENT', 'UNPAUSE')
+  },
+  {
+    name: 'out of memory: reads go on',
+    fails: WRITES,
+    works: ['/read'],
+    begin: (server) => server.command('CONFIG', 'SET', 'maxmemory', '1'),
+    end: (server) => server.command('CONFIG', 'SET', 'maxmemory', '0')
+  },
+  {
+    name: 'a replica that may only be read: reads go on',
+    args: ['--replica-serve-stale-data', 'yes'],
+    fails: [...WRITES, '/logout'],
+    works: ['/read'],
+    begin: (server) => server.command('REPLICAOF', '127.0.0.1', '1'),
+    end: (server) => server.command('REPLICAOF', 'NO', 'ONE')
+  }
+]
+
+for (const client of CLIENTS) {
+  void t.test(
+    `where the engine fails, with ${client}`,
+    { skip: withoutServer, timeout: 100_000 },
+    async (t) => {
+      for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
+
+      void t.test('out of memory: a logout holds all the same', async (t) => {
+        const server = await startRedis(t)
+        const { app } = await setUp(t, client, [server])
+        const browser = await signedIn(app)
+        const { cookie } = browser
+        await server.command('CONFIG', 'SET', 'maxmemory', '1')
+        t.equal((await browser.get('/logout')).statusCode, 200)
+        t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
+      })
+
+      void t.test('anonymous, where the application wants it so', async (t) => {
+        const server = await startRedis(t, ...DURABLE)
+        const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
+        const browser = await signedIn(app)
+        await server.kill()
+        const response = await browser.get('/read')
+        t.same([response.statusCode, response.json()], [200, { name: null }])
+        t.equal(response.headers['set-cookie'], undefined)
+        await server.restart()
+        await eventually('the session is back', async () => {
+          return (await browser.get('/read')).json<{ name: unknown }>().name === 'ada'
+        })
+      })
+
+      void t.test('down at the start: the app starts, and works when the engine does', async (t) => {
+        const server = await startRedis(t)
+        await server.kill()
+        const { app, logs } = await setUp(t, client, [server])
+        t.match(logs[0]?.msg, /the session store is not ready/)
+        const browser = new Browser(app)
+        t.equal((await browser.get('/empty')).statusCode, 200, 'without a session there is nothing to fail')
+        assertUnavailable(t, ...(await timed(() => browser.get('/set?name=ada'))))
+        await server.restart()
+        const took = await firstSuccess(browser, '/set?name=ada')
+        t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
+        t.same((await browser.get('/read')).json(), { name: 'ada' })
+      })
+
+      void t.test('killed with -9 under load, and started again', async (t) => {
+        const server = await startRedis(t, ...DURABLE)
+        const { app } = await setUp(t, client, [server])
+        const load = await startLoad(t, app)
+        await load.reach(200, 200)
+        await server.kill()
+        await load.reach(503, 50)
+        await server.restart()
+        const back = await load.backAfter()
+        await load.reach(200, 200)
+        await finishLoad(t, `${client}, killed under load`, load, back)
+      })
+    }
+  )
+}
+
+async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<void> {
+  const server = await startRedis(t, ...(outage.args ?? []))
+  const { app, logs } = await setUp(t, client, [server], outage.options)
+  const failures = listen(t, 'store-failure')
+  const browser = await signedIn(app)
+  await outage.begin(server)
+  for (const path of outage.fails) {
+    assertUnavailable(t, ...(await timed(() => browser.get(path))))
+  }
+  for (const path of outage.works ?? []) await firstSuccess(browser, path)
+  t.equal(failures.length, outage.fails.length)
+  t.equal(logs.filter(({ err }) => err?.code === 'SESSION_STORE_UNAVAILABLE').length, outage.fails.length)
+  t.ok(
+    failures.every((failure) => (failure as { error: unknown }).error instanceof Error),
+    'the driver’s error is told to who listens'
+  )
+  await outage.end(server)
+  const took = await firstSuccess(browser, '/add')
+  t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
+  t.comment(`${client}, ${outage.name}: the first 2xx ${Math.round(took)} ms after its return`)
+  t.match((await browser.get('/read')).json(), { name: /ada|eve/ }, 'nobody was logged out')
+  t.equal((await browser.get('/logout')).statusCode, 200)
+}
+
+/** Several browsers that read and add as fast as they are answered. */
+async function startLoad(t: Test, app: FastifyInstance, size = 8) {
+  const counts = new Map<number, number>()
+  const cookies: unknown[] = []
+  const browsers = await Promise.all(Array.from({ length: size }, () => signedIn(app)))
+  let going = true
+  const count = (status: number) => counts.get(status) ?? 0
+  const work = async (browser: Browser): Promise<void> => {
+    for (let turn = 0; going; turn++) {
+      const { statusCode, headers } = await browser.get(turn % 2 === 0 ? '/read' : '/add')
+      counts.set(statusCode, count(statusCode) + 1)
+      if (headers['set-cookie'] !== undefined) cookies.push(headers['set-cookie'])
+      // As a client would that is refused at once.
+      if (statusCode !== 200) await delay(5)
+    }
+  }
+  const working = browsers.map(work)
+  const grown = (status: number, by: number) => {
+    const from = count(status)
+    return eventually(`${by} answers ${status}`, () => count(status) >= from + by)
+  }
+  const stop = async (): Promise<void> => {
+    going = false
+    await Promise.all(working)
+  }
+  t.teardown(stop)
+  return {
+    counts,
+    cookies,
+    browsers,
+    stop,
+    reach: (status: number, by: number) => grown(status, by),
+    async backAfter(): Promise<number> {
+      const start = performance.now()
+      await grown(200, 1)
+      return performance.now() - start
+    }
+  }
+}
+
+type Load = Awaited<ReturnType<typeof startLoad>>
+
+async function finishLoad(t: Test, name: string, load: Load, back: number): Promise<void> {
+  await load.stop()
+  t.strictSame([...load.counts.keys()].sort(), [200, 503], 'nothing but 200 and 503')
+  t.strictSame(load.cookies, [], 'no cookie was touched')
+  t.ok(back < RECOVERY, `the first 2xx after ${Math.round(back)} ms`)
+  for (const browser of load.browsers) {
+    t.same((await browser.get('/read')).json(), { name: 'ada' }, 'nobody was logged out')
+  }
+  const counts = [...load.counts].map(([status, count]) => `${count} × ${status}`).join(', ')
+  t.comment(`${name}: ${counts}; the first 2xx ${Math.round(back)} ms after its return`)
+}
+
+void t.test(
+  'a cluster whose master is killed under load',
+  { skip: withoutServer, timeout: 100_000 },
+  async (t) => {
+    const servers = await startCluster(t, { withReplicas: true })
+    const alive = new Set(servers)
+    for (const [index, client] of CLIENTS.entries()) {
+      void t.test(`its replica takes over: ${client}`, async (t) => {
+        const { app } = await setUp(t, client, servers)
+        const load = await startLoad(t, app)
+        await load.reach(200, 200)
+        const master = servers[index] as RedisServer
+        await master.kill()
+        const start = performance.now()
+        await load.reach(503, 1)
+        const replica = servers[index + 3] as RedisServer
+        alive.delete(master)
+        await eventually('the replica is a master', async () => {
+          const info = await replica.command('INFO', 'replication')
+          return String(info).includes('role:master') && everyNodeUp([...alive])
+        })
+        const failover = performance.now() - start
+        const back = await eventuallyAll(load.browsers)
+        await load.reach(200, 200)
+        await finishLoad(t, `${client}, failover after ${Math.round(failover)} ms`, load, back)
+      })
+    }
+  }
+)
+
+async function everyNodeUp(servers: readonly RedisServer[]): Promise<boolean> {
+  const infos = await Promise.all(servers.map((server) => server.command('CLUSTER', 'INFO')))
+  return infos.every((info) => String(info).includes('cluster_state:ok'))
+}
+
+/** Until each browser, whichever master has its session, is answered; how many ms that took. */
+async function eventuallyAll(browsers: readonly Browser[]): Promise<number> {
+  const times = await Promise.all(browsers.map((browser) => firstSuccess(browser, '/read')))
+  return Math.max(...times)
+}

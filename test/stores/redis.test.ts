@@ -1,0 +1,383 @@
+import { Redis } from 'ioredis'
+import { createClient, RESP_TYPES } from 'redis'
+import t, { type Test } from 'tap'
+import { SessionOptionError } from '../../plugin/index.js'
+import { RedisStore, type IoRedisClient } from '../../plugin/stores/redis.js'
+import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
+import { stopClock, testStore } from '../../plugin/testing/index.js'
+import type { SessionRecord } from '../../plugin/types.js'
+import { listen } from '../fixtures/diagnostics.js'
+import {
+  CLIENTS,
+  connect,
+  freshPrefix,
+  intercept,
+  sharedRedis,
+  startRedis,
+  withoutRedis,
+  withoutServer
+} from '../fixtures/redis.js'
+
+const url = withoutRedis === false ? await sharedRedis(t) : ''
+const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
+const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
+
+/** A store and a raw client beside it, on keys of their own. */
+async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient } = {}) {
+  const raw = new Redis(url)
+  t.teardown(() => raw.disconnect())
+  const prefix = freshPrefix()
+  const store = new RedisStore({ client: options.client?.(raw) ?? raw, prefix })
+  const keyOf = (id: string) => `${prefix}{${id.slice(0, 2)}}:${id}`
+  const usersKey = (user: string) => `${prefix}user:.${user}`
+  return { raw, prefix, store, keyOf, usersKey }
+}
+
+void t.test('the store contract', { skip: withoutRedis }, async (t) => {
+  for (const client of CLIENTS) {
+    void t.test(`with ${client}`, async (t) => {
+      const { run, skipped } = testStore(
+        client,
+        async () => {
+          const argument = { client, urls: [url], prefix: freshPrefix() }
+          return { store: await connect(argument), process: { module: MODULE, argument } }
+        },
+        (name, options, body) => t.test(name, options, body),
+        {
+          timeout: 60_000,
+          lacks: {
+            cleanup: 'Redis drops by itself what has expired',
+            'engine failure': 'redis-failure.test.ts kills the server'
+          }
+        }
+      )
+      t.comment(`${client}: ${run.length} cases, ${skipped.length} skipped`)
+    })
+  }
+})
+
+void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
+  void t.test('a session is a hash with a field for each key, and the fields of its own apart', async (t) => {
+    const { raw, store, keyOf, usersKey } = await setUp(t)
+    const record = makeRecord({ data: { v: '"a key"', '': '""' }, userId: 'ada' })
+    await store.create(ID, record)
+    t.strictSame(await raw.hgetall(keyOf(ID)), {
+      v: '1',
+      c: String(record.createdAt),
+      a: String(record.lastAccessed),
+      e: String(record.expiresAt),
+      u: '.ada',
+      '.v': '"a key"',
+      '.': '""'
+    })
+    t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1', 'WITHSCORES'), [ID, String(record.expiresAt)])
+  })
+
+  void t.test('a change writes only the keys that it changes', async (t) => {
+    const { raw, store, keyOf } = await setUp(t)
+    await store.create(ID, makeRecord({ data: { a: '1', b: '2' } }))
+    await raw.hset(keyOf(ID), '.a', '"by another hand"')
+    await store.update(ID, makePatch({ set: { b: '3' } }))
+    t.strictSame({ ...(await store.get(ID))?.data }, { a: '"by another hand"', b: '3' })
+  })
+
+  void t.test(
+    'session and index live no longer than they may, whatever the clock of the library',
+    async (t) => {
+      const { raw, store, keyOf, usersKey } = await setUp(t)
+      for (const [user, now] of Object.entries({ past: Date.UTC(2001, 0), future: Date.UTC(2040, 0) })) {
+        const id = idOf(user)
+        const record = makeRecord({
+          createdAt: now,
+          lastAccessed: now,
+          expiresAt: now + 60_000,
+          userId: user
+        })
+        const clock = stopClock(now)
+        await store.create(id, record)
+        t.same(await store.get(id), record, 'it is there')
+        await assertTtl(t, raw, [keyOf(id), usersKey(user)], 60_000)
+        await store.update(id, makePatch({ expiresAt: now + 90_000 }))
+        await assertTtl(t, raw, [keyOf(id), usersKey(user)], 90_000)
+        t.equal((await store.listByUser(user)).length, 1)
+        clock.move(90_000)
+        t.equal(await store.get(id), undefined)
+        clock.restore()
+      }
+    }
+  )
+
+  void t.test('stores with different prefixes do not see each other', async (t) => {
+    const [one, two] = [await setUp(t), await setUp(t)]
+    await one.store.create(ID, makeRecord({ userId: 'ada' }))
+    t.equal(await two.store.get(ID), undefined)
+    t.strictSame(await two.store.listByUser('ada'), [])
+    t.equal(await two.store.destroyByUser('ada'), 0)
+    t.not(await one.store.get(ID), undefined)
+  })
+
+  void t.test('the default prefix is sesame:', async (t) => {
+    const keys: string[] = []
+    const { raw } = await setUp(t)
+    const store = new RedisStore({ client: intercept(raw, (_, [key]) => keys.push(String(key))) })
+    await store.get(ID)
+    t.strictSame(keys, [`sesame:{${ID.slice(0, 2)}}:${ID}`])
+  })
+
+  void t.test('a script that the server has forgotten is sent again', async (t) => {
+    const { raw, store } = await setUp(t)
+    await store.create(ID, makeRecord())
+    await raw.script('FLUSH')
+    t.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'ok')
+    await raw.script('FLUSH')
+    t.equal(await store.destroy(ID), true)
+  })
+})
+
+async function assertTtl(t: Test, raw: Redis, keys: readonly string[], life: number): Promise<void> {
+  for (const key of keys) {
+    const ttl = await raw.pttl(key)
+    t.ok(ttl > life - 30_000 && ttl <= life, `${key} lives ${ttl} ms more`)
+  }
+}
+
+void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
+  const foreign: Record<string, (raw: Redis, key: string) => Promise<unknown>> = {
+    'a string': (raw, key) => raw.set(key, '{"cookie":{}}'),
+    'a list': (raw, key) => raw.rpush(key, 'v'),
+    'a hash of somebody else': (raw, key) => raw.hset(key, { v: '1', name: 'ada' }),
+    'a hash with times that are none': (raw, key) => raw.hset(key, { v: 'x', c: 'y', a: '1', e: 'never' })
+  }
+  for (const [name, put] of Object.entries(foreign)) {
+    void t.test(`${name} counts as absent, is reported, and stays as it is`, async (t) => {
+      const { raw, store, keyOf, usersKey } = await setUp(t)
+      const reports = listen(t, 'invalid-record')
+      await put(raw, keyOf(ID))
+      await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
+      await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
+      const before = await raw.dump(keyOf(ID))
+      t.equal(await store.get(ID), undefined)
+      t.equal(await store.update(ID, makePatch({ set: { a: '1' }, clear: true })), 'gone')
+      t.equal(await store.destroy(ID), false)
+      t.same(reports, Array(3).fill({ id: ID, reason: 'shape' }))
+      t.strictSame(
+        (await store.listByUser('ada')).map(({ id }) => id),
+        [OTHER_ID]
+      )
+      t.equal(await store.create(ID, makeRecord()), false)
+      t.equal(await store.update(OTHER_ID, makePatch({ renameTo: ID })), 'conflict')
+      t.equal(await store.destroyByUser('ada'), 1)
+      t.equal(await raw.dump(keyOf(ID)), before)
+    })
+  }
+
+  void t.test('an absent session is no report', async (t) => {
+    const { store } = await setUp(t)
+    const reports = listen(t, 'invalid-record')
+    await store.get(ID)
+    await store.update(ID, makePatch())
+    await store.destroy(ID)
+    t.strictSame(reports, [])
+  })
+
+  void t.test('a field of no kind in a session of ours is left out, and outlives a clear', async (t) => {
+    const { raw, store, keyOf } = await setUp(t)
+    await store.create(ID, makeRecord())
+    await raw.hset(keyOf(ID), { '': '1', other: '2', __proto__x: '3', ',zz': '4' })
+    await store.update(ID, makePatch({ clear: true, set: { a: '1' } }))
+    const { data } = (await store.get(ID)) as SessionRecord
+    t.strictSame({ ...data }, { a: '1' })
+    t.equal(await raw.hget(keyOf(ID), 'other'), '2')
+  })
+
+  void t.test('a failure of another kind is no absence', async (t) => {
+    const { raw } = await setUp(t)
+    const store = new RedisStore({
+      client: intercept(raw, () => {
+        throw new Error('BUSY Redis is busy')
+      })
+    })
+    await t.rejects(store.get(ID), { message: 'BUSY Redis is busy' })
+    await t.rejects(store.update(ID, makePatch()), { message: 'BUSY Redis is busy' })
+  })
+})
+
+void t.test('by user', { skip: withoutRedis }, async (t) => {
+  void t.test('an entry without its session is not shown, and goes with the next login', async (t) => {
+    const { raw, store, keyOf, usersKey } = await setUp(t)
+    const clock = stopClock()
+    t.teardown(() => clock.restore())
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    await raw.del(keyOf(ID))
+    t.strictSame(await store.listByUser('ada'), [])
+    t.equal(await store.destroyByUser('ada'), 0)
+    clock.move(60_000)
+    await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
+    t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [OTHER_ID])
+  })
+
+  void t.test('an entry of a session that is another user’s now is neither shown nor ended', async (t) => {
+    const { raw, store, usersKey } = await setUp(t)
+    await store.create(ID, makeRecord({ userId: 'bob' }))
+    await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
+    t.strictSame(await store.listByUser('ada'), [])
+    t.equal(await store.destroyByUser('ada'), 0)
+    t.not(await store.get(ID), undefined)
+  })
+
+  void t.test('a logout, a rotation and another user leave no entry behind', async (t) => {
+    const { raw, store, usersKey } = await setUp(t)
+    for (const id of [ID, OTHER_ID]) await store.create(id, makeRecord({ userId: 'ada' }))
+    await store.destroy(ID)
+    await store.update(OTHER_ID, makePatch({ renameTo: NEW_ID }))
+    t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [NEW_ID])
+    await store.update(NEW_ID, makePatch({ userId: 'bob' }))
+    t.equal(await raw.exists(usersKey('ada')), 0)
+    await store.destroyByUser('bob')
+    t.equal(await raw.exists(usersKey('bob')), 0)
+  })
+
+  void t.test('a session that rotates twice while its user is logged out everywhere is ended', async (t) => {
+    const moves: [string, string][] = [
+      [ID, NEW_ID],
+      [NEW_ID, OTHER_ID]
+    ]
+    const { raw, store, prefix } = await setUp(t)
+    const racing = new RedisStore({
+      prefix,
+      client: intercept(raw, async (text) => {
+        const move = text.includes("'DEL'") ? moves.shift() : undefined
+        if (move !== undefined) await store.update(move[0], makePatch({ renameTo: move[1] }))
+      })
+    })
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    t.equal(await racing.destroyByUser('ada'), 1)
+    for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
+  })
+
+  void t.test('1,000 sessions are listed and ended in two rounds each', async (t) => {
+    let inFlight = 0
+    let rounds = 0
+    const count = <A extends unknown[]>(call: (...args: A) => Promise<unknown>) => {
+      return async (...args: A): Promise<unknown> => {
+        if (inFlight++ === 0) rounds++
+        return call(...args).finally(() => inFlight--)
+      }
+    }
+    const { store } = await setUp(t, {
+      client: (raw) => ({
+        hgetall: count((key: string) => raw.hgetall(key)),
+        eval: count((text: string, n: number, ...rest: string[]) => raw.eval(text, n, ...rest)),
+        evalsha: (sha, n, ...rest) => count(async () => raw.evalsha(sha, n, ...rest))()
+      })
+    })
+    const ids = Array.from({ length: 1000 }, (_, index) => idOf(`${index}`))
+    await Promise.all(ids.map((id) => store.create(id, makeRecord({ userId: 'ada' }))))
+    rounds = 0
+    t.equal((await store.listByUser('ada')).length, 1000)
+    t.equal(rounds, 2)
+    t.equal(await store.destroyByUser('ada', ids[0]), 999)
+    t.equal(rounds, 4)
+    t.strictSame(
+      (await store.listByUser('ada')).map(({ id }) => id),
+      [ids[0]]
+    )
+  })
+})
+
+void t.test('clients with settings of their own', { skip: withoutRedis }, async (t) => {
+  const clients = {
+    'ioredis with a keyPrefix': async () => new Redis(url, { keyPrefix: freshPrefix() }),
+    'ioredis with autopipelining': async () => new Redis(url, { enableAutoPipelining: true }),
+    'ioredis with numbers as text': async () => new Redis(url, { stringNumbers: true }),
+    'redis that answers in Buffers': async () =>
+      createClient({ url, commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } }).connect(),
+    'redis that speaks RESP2': async () => createClient({ url, RESP: 2 }).connect(),
+    'redis without type mappings, as older ones': async () => {
+      const client = await createClient({ url }).connect()
+      return {
+        hGetAll: (key: string) => client.hGetAll(key),
+        eval: client.eval.bind(client),
+        evalSha: client.evalSha.bind(client),
+        destroy: () => client.destroy()
+      }
+    }
+  }
+  for (const [name, makeClient] of Object.entries(clients)) {
+    void t.test(name, async (t) => {
+      const client = await makeClient()
+      t.teardown(() => ('destroy' in client ? client.destroy() : client.disconnect()))
+      const store = new RedisStore({ client, prefix: freshPrefix() })
+      await store.ready()
+      const record = makeRecord({ data: { __proto__x: '1', n: '2' }, userId: 'ada' })
+      t.equal(await store.create(ID, record), true)
+      t.equal(await store.create(ID, record), false)
+      t.same(await store.get(ID), record)
+      t.equal(await store.update(ID, makePatch({ renameTo: NEW_ID, set: { n: '3' }, ifVersion: 1 })), 'ok')
+      t.strictSame(
+        (await store.listByUser('ada')).map(({ id, record: { data } }) => [id, data['n']]),
+        [[NEW_ID, '3']]
+      )
+      t.equal(await store.destroyByUser('ada'), 1)
+      t.equal(await store.destroy(NEW_ID), false)
+    })
+  }
+})
+
+void t.test('a wrong option says what is missing and how to mend it', async (t) => {
+  const method = async (): Promise<unknown> => undefined
+  const wrong: [name: string, options: object, message: RegExp][] = [
+    ['no client', {}, /"client" is a undefined, but must be a client: .*createClient\(\{ url \}\)/],
+    ['a URL', { client: 'redis://localhost' }, /"client" is a string, but must be a client/],
+    ['null', { client: null }, /"client" is null, but must be a client/],
+    ['an object', { client: { get: method } }, /"client" lacks hgetall, eval, evalsha; .*new Redis\(url\)/],
+    ['no scripts', { client: { hGetAll: method } }, /"client" lacks eval, evalSha;/],
+    [
+      'a prefix with braces',
+      { client: { hgetall: method, eval: method, evalsha: method }, prefix: 'a{b}' },
+      /"prefix"/
+    ],
+    ['a prefix that is no string', { client: {}, prefix: 1 }, /"prefix" is 1, but must be a string without/]
+  ]
+  for (const [name, options, message] of wrong) {
+    t.throws(() => new RedisStore(options as never), { constructor: SessionOptionError, message }, name)
+  }
+})
+
+void t.test('ready() fails for what no waiting mends', { skip: withoutServer }, async (t) => {
+  const server = await startRedis(t)
+
+  void t.test('a client that was never connected', async (t) => {
+    const store = new RedisStore({ client: createClient({ url: server.url }) })
+    await t.rejects(store.ready(), { code: 'SESSION_OPTION_INVALID', message: /await client\.connect\(\)/ })
+  })
+
+  void t.test('a user who may not run scripts, or not on these keys', async (t) => {
+    await server.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+info')
+    await server.command('ACL', 'SETUSER', 'other', 'on', '>pw', '~other:*', '+@all')
+    await server.command('ACL', 'SETUSER', 'typist', 'on', '>pw', '~*', '+@scripting', '+@hash', '+info')
+    for (const username of ['reader', 'other', 'typist']) {
+      const client = new Redis(server.port, { username, password: 'pw' })
+      t.teardown(() => client.disconnect())
+      const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
+      await t.rejects(new RedisStore({ client }).ready(), expected, username)
+    }
+  })
+
+  void t.test('a missing password', async (t) => {
+    const locked = await startRedis(t, '--requirepass', 'secret')
+    const client = new Redis(locked.port, { enableReadyCheck: false })
+    t.teardown(() => client.disconnect())
+    client.on('error', () => undefined)
+    await t.rejects(new RedisStore({ client }).ready(), { message: /`username` and `password`/ })
+  })
+
+  void t.test('but an engine that is only away is an error of its own', async (t) => {
+    const client = new Redis(1, { lazyConnect: true, maxRetriesPerRequest: 0 })
+    t.teardown(() => client.disconnect())
+    client.on('error', () => undefined)
+    const error = await new RedisStore({ client }).ready().catch((error: unknown) => error)
+    t.not(error instanceof SessionOptionError, true)
+    t.ok(error instanceof Error)
+  })
+})

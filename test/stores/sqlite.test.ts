@@ -1,0 +1,342 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { SessionOptionError } from '../../plugin/errors.js'
+import { driversOf, openWith, SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { testStore } from '../../plugin/testing/index.js'
+import { createProcesses } from '../../plugin/testing/processes.js'
+import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
+import { listen } from '../fixtures/diagnostics.js'
+import { makeFolder, makeSqlite, open, problemOf, workingDriver } from '../fixtures/sqlite.js'
+
+const SETTINGS = { synchronous: 'normal', busyTimeout: 2000 }
+
+for (const [name, driver] of [
+  ['SQLite by path', undefined],
+  ['SQLite by better-sqlite3', 'better-sqlite3'],
+  ['SQLite by node:sqlite', 'node:sqlite']
+] as const) {
+  const problem = driver && problemOf(driver)
+  void t.test(name, { skip: problem ?? false }, async (t) => {
+    // One engine needs other processes once; they take long to start.
+    const lacks = driver === undefined ? { 'two processes': 'shown with an open database' } : {}
+    const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { lacks })
+    t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
+  })
+}
+
+void t.test('what was answered before a kill -9 is there after it', async (t) => {
+  const path = tempPath(t)
+  const counter = new SqliteStore(path)
+  counter.create(idOf('counter'), makeRecord({ data: { n: '0' } }))
+  const program = fileURLToPath(new URL('../fixtures/sqlite-killed.ts', import.meta.url))
+  const child = spawn(process.execPath, [...process.execArgv, program, path])
+  let told = ''
+  child.stdout.setEncoding('utf8')
+  child.stdout.on('data', (text: string) => {
+    told += text
+    if (told.length > 2000) child.kill('SIGKILL')
+  })
+  await once(child, 'close')
+  t.equal(child.signalCode, 'SIGKILL')
+  counter.close()
+
+  const count = Number(told.slice(0, told.lastIndexOf('\n')).split('\n').at(-1))
+  const store = new SqliteStore(path)
+  t.teardown(() => store.close())
+  t.ok(count > 300, `${count} writes were answered`)
+  t.ok(Number(store.get(idOf('counter'))?.data['n']) >= count, 'the last update is there')
+  for (let index = 1; index <= count; index++) {
+    if (store.get(idOf(`${index}`)) === undefined) t.fail(`session ${index} is lost`)
+  }
+})
+
+void t.test('sessions outlive the store', async (t) => {
+  const path = tempPath(t)
+  const before = new SqliteStore(path)
+  before.create(idOf('a'), makeRecord({ userId: 'ada' }))
+  before.close()
+  const after = new SqliteStore(path)
+  t.teardown(() => after.close())
+  t.equal(after.get(idOf('a'))?.userId, 'ada')
+})
+
+void t.test('two processes may make the table of one new file at once', async (t) => {
+  const module = new URL('../fixtures/sqlite.ts', import.meta.url)
+  const processes = createProcesses()
+  t.teardown(() => processes.end())
+  for (let round = 0; round < 10; round++) {
+    const { path, remove } = makeFolder()
+    const [one, two] = await processes.connect({ module, argument: { path } })
+    await one([['create', idOf('a'), makeRecord()]])
+    await two([['destroy', idOf('a')]])
+    await processes.disconnect()
+    remove()
+  }
+})
+
+void t.test('a file that is locked is waited for as long as busyTimeout', async (t) => {
+  let failures = 0
+  const openLocked = (message: string, times: number, busyTimeout: number) => {
+    failures = 0
+    const database = {
+      exec: (sql: string) => {
+        if (sql.includes('journal_mode') && failures++ < times) throw new Error(message)
+      },
+      prepare: () => t.fail('nothing is prepared yet') as never,
+      close: () => undefined
+    }
+    return openWith('a.db', { synchronous: 'normal', busyTimeout }, { fake: () => () => database })
+  }
+  openLocked('database is locked', 3, 2000)
+  t.equal(failures, 4)
+  t.throws(() => openLocked('database is locked', Infinity, 20), /locked/)
+  t.ok(failures > 1)
+  t.throws(() => openLocked('file is not a database', Infinity, 2000), /not a database/)
+  t.equal(failures, 1)
+})
+
+void t.test('a database that it opened is in WAL mode, and as synchronous as asked', async (t) => {
+  const levels = { normal: 1, full: 2 }
+  for (const synchronous of ['normal', 'full'] as const) {
+    const database = openWith(tempPath(t), { synchronous, busyTimeout: 1234 })
+    t.teardown(() => database.close())
+    t.match(database.prepare('PRAGMA journal_mode').get({}), { journal_mode: 'wal' })
+    t.match(database.prepare('PRAGMA synchronous').get({}), { synchronous: levels[synchronous] })
+    t.match(database.prepare('PRAGMA busy_timeout').get({}), { timeout: 1234 })
+  }
+})
+
+void t.test('close leaves a database open that it did not open', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore(database)
+  store.close()
+  t.same({ ...(database.prepare('SELECT 1 AS one').get({}) as object) }, { one: 1 })
+})
+
+void t.test('close closes a database that it opened', async (t) => {
+  const store = new SqliteStore(tempPath(t))
+  store.close()
+  t.throws(() => store.get(idOf('a')))
+})
+
+void t.test(
+  'a read, a write and a destroy find their row by an index, as do a sweep and a list',
+  async (t) => {
+    const database = makeDatabase(t)
+    const prepared: string[] = []
+    new SqliteStore({
+      exec: (sql) => database.exec(sql),
+      close: () => undefined,
+      prepare: (sql) => {
+        prepared.push(sql)
+        return database.prepare(sql)
+      }
+    })
+    for (const sql of prepared) {
+      const names = new Set(sql.match(/:\w+/g)?.map((name) => name.slice(1)))
+      const values = Object.fromEntries([...names].map((name) => [name, null]))
+      const plan = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(values) as { detail: string }[]
+      t.notOk(
+        plan.some(({ detail }) => detail.startsWith('SCAN')),
+        `${sql}\n${JSON.stringify(plan)}`
+      )
+    }
+  }
+)
+
+void t.test('any table name is quoted', async (t) => {
+  const database = makeDatabase(t)
+  new SqliteStore(database).create(idOf('a'), makeRecord())
+  for (const table of ['Sessions of "us"', "x'; DROP TABLE sessions; --", 'select', 'a.b', '会话']) {
+    const store = new SqliteStore(database, { table })
+    t.equal(store.get(idOf('a')), undefined, table)
+    t.equal(store.create(idOf('a'), makeRecord({ data: { table } })), true)
+    t.equal(new SqliteStore(database, { table }).get(idOf('a'))?.data['table'], table)
+  }
+  t.ok(new SqliteStore(database).get(idOf('a')))
+})
+
+void t.test('a wrong option throws, naming it', async (t) => {
+  for (const [options, message] of [
+    [{ table: '' }, /"table" is ''/],
+    [{ table: 'a\0b' }, /"table" is/],
+    [{ table: 3 }, /"table" is 3/],
+    [{ synchronous: 'off' }, /"synchronous" is 'off'/],
+    [{ busyTimeout: -1 }, /"busyTimeout" is -1/],
+    [{ busyTimeout: 1.5 }, /"busyTimeout" is 1.5/]
+  ] as const) {
+    t.throws(() => new SqliteStore(':memory:', options as object), {
+      message,
+      code: 'SESSION_OPTION_INVALID'
+    })
+  }
+  for (const wrong of [undefined, null, 3, {}, { prepare: () => undefined }]) {
+    t.throws(() => new SqliteStore(wrong as unknown as string), { message: /"database" is/ })
+  }
+})
+
+void t.test('a path that cannot be opened throws what the driver says', async (t) => {
+  t.throws(() => new SqliteStore(`${tempPath(t)}/no/such/folder.db`), /open/)
+})
+
+void t.test(
+  'a table with other columns is refused, and a database that was opened for it closed',
+  async (t) => {
+    const path = tempPath(t)
+    const database = open(path, workingDriver())
+    t.teardown(() => database.close())
+    database.exec('CREATE TABLE sessions (sid TEXT, sess TEXT)')
+    t.throws(() => new SqliteStore(database), { message: /"table" sessions cannot be used: no such column/ })
+    t.throws(() => new SqliteStore(path), SessionOptionError)
+    database.exec('SELECT 1')
+  }
+)
+
+void t.test('a row that is not ours is absent and reported', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore(database)
+  const messages = listen(t, 'invalid-record')
+  for (const data of ['{', 'null', '3', '"text"', '']) {
+    store.create(idOf('a'), makeRecord({ userId: 'ada' }))
+    database.prepare('UPDATE sessions SET data = :data').run({ data })
+    t.equal(store.get(idOf('a')), undefined, data)
+    t.same(store.listByUser('ada'), [])
+    t.same(messages.splice(0), Array(2).fill({ id: idOf('a'), reason: 'json' }))
+    store.destroy(idOf('a'))
+  }
+})
+
+void t.test('a row that is not ours is absent where nobody listens', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore(database)
+  store.create(idOf('a'), makeRecord())
+  database.exec("UPDATE sessions SET data = '{'")
+  t.equal(store.get(idOf('a')), undefined)
+})
+
+void t.test('numbers are numbers where the database gives BigInts', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore({
+    exec: (sql) => database.exec(sql),
+    close: () => undefined,
+    prepare: (sql) => {
+      const statement = database.prepare(sql)
+      const big = statement as {
+        safeIntegers?: (on: boolean) => void
+        setReadBigInts?: (on: boolean) => void
+      }
+      big.safeIntegers?.(true)
+      big.setReadBigInts?.(true)
+      return statement
+    }
+  })
+  const record = makeRecord()
+  t.equal(store.create(idOf('a'), record), true)
+  t.same(store.get(idOf('a')), record)
+})
+
+void t.test('a sweep goes in batches, and others have their turn between', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore(database)
+  const left = () =>
+    (database.prepare('SELECT count(*) AS count FROM sessions').get({}) as { count: number }).count
+  for (let index = 0; index < 1200; index++) {
+    store.create(idOf(`${index}`), makeRecord({ expiresAt: Date.now() - 1 }))
+  }
+  const sweep = store.cleanup()
+  t.equal(left(), 700)
+  t.equal(store.create(idOf('a'), makeRecord()), true)
+  t.equal(await sweep, 1200)
+  t.equal(left(), 1)
+})
+
+void t.test('close stops a sweep that is under way', async (t) => {
+  const store = new SqliteStore(tempPath(t))
+  for (let index = 0; index < 1200; index++) {
+    store.create(idOf(`${index}`), makeRecord({ expiresAt: Date.now() - 1 }))
+  }
+  const sweep = store.cleanup()
+  store.close()
+  t.equal(await sweep, 500)
+})
+
+void t.test('better-sqlite3 is taken where it is, else node:sqlite', async (t) => {
+  const opened: string[] = []
+  const databaseOf = (driver: string) =>
+    class {
+      constructor(path: string) {
+        opened.push(`${driver} ${path}`)
+      }
+      exec(): void {
+        // Only where it was opened is looked at.
+      }
+      close(): void {
+        // As above.
+      }
+    }
+  const installed = (name: string) => databaseOf(name)
+  const missing = (name: string) => {
+    throw new Error(`Cannot find module '${name}'\nRequire stack: …`)
+  }
+  const builtin = (name: string) => ({ DatabaseSync: databaseOf(name) })
+
+  openWith('a.db', SETTINGS, driversOf(installed, builtin))
+  t.same(opened.splice(0), ['better-sqlite3 :memory:', 'better-sqlite3 a.db'])
+  openWith('b.db', SETTINGS, driversOf(missing, builtin))
+  t.same(opened.splice(0), ['node:sqlite b.db'])
+  t.throws(
+    () =>
+      openWith(
+        'c.db',
+        SETTINGS,
+        driversOf(missing, () => undefined)
+      ),
+    {
+      code: 'SESSION_OPTION_INVALID',
+      message: `fastify-sesame: option "store" is a SqliteStore, but there is no SQLite (better-sqlite3: Cannot find module 'better-sqlite3'; node:sqlite: not in Node ${process.version}): npm install better-sqlite3, or use Node 22.13 or later`
+    }
+  )
+})
+
+void t.test('a binary for another Node is passed over', async (t) => {
+  function Broken() {
+    throw new Error('was compiled against a different Node.js version')
+  }
+  t.throws(
+    () =>
+      openWith(
+        'c.db',
+        SETTINGS,
+        driversOf(
+          () => Broken,
+          () => undefined
+        )
+      ),
+    { message: /better-sqlite3: was compiled against a different Node.js version/ }
+  )
+})
+
+void t.test('a touch writes no data, and a plain change no index of users', async (t) => {
+  const database = makeDatabase(t)
+  const store = new SqliteStore(database)
+  store.create(idOf('a'), makeRecord({ data: { a: '1' } }))
+  database.exec(`CREATE TRIGGER no_user BEFORE UPDATE OF user_id ON sessions
+    BEGIN SELECT raise(ABORT, 'user'); END`)
+  t.equal(store.update(idOf('a'), makePatch()), 'ok')
+  t.equal(store.update(idOf('a'), makePatch({ set: { b: '2' } })), 'ok')
+  t.throws(() => store.update(idOf('a'), makePatch({ userId: 'ada' })), /user/)
+})
+
+function tempPath(t: Test): string {
+  const { path, remove } = makeFolder()
+  t.teardown(remove)
+  return path
+}
+
+function makeDatabase(t: Test): SqliteDatabase {
+  const database = open(':memory:', workingDriver())
+  t.teardown(() => database.close())
+  return database
+}

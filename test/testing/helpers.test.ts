@@ -1,0 +1,75 @@
+import t from 'tap'
+import { Type } from 'typebox'
+import { MemoryStore, SessionConflictError } from '../../plugin/index.js'
+import { signIn, spyStore, stopClock, wrapStore } from '../../plugin/testing/index.js'
+import { addRoutes, makeApp } from '../fixtures/app.js'
+import { makeRecord } from '../fixtures/stores.js'
+
+void t.test('signIn gives a cookie of a session that holds the data', async (t) => {
+  const app = addRoutes(await makeApp(t, { cookieName: 'sid' }))
+  const cookie = await signIn(app, { name: 'Ada', userId: 'ada' })
+  t.match(cookie, /^sid=[0-9a-f]{64}\.[\w-]{43}$/)
+  const response = await app.inject({ url: '/read', headers: { cookie } })
+  t.same(response.json(), { name: 'Ada' })
+  t.match(await app.sessionManager.list('ada'), [{ userId: 'ada', data: { name: 'Ada', userId: 'ada' } }])
+})
+
+void t.test('a session of signIn lives as long as one of a login', async (t) => {
+  const clock = stopClock()
+  t.teardown(() => clock.restore())
+  const app = addRoutes(await makeApp(t, { maxAge: 60 }))
+  const cookie = await signIn(app, { name: 'Ada' })
+  const read = async () => (await app.inject({ url: '/read', headers: { cookie } })).json<unknown>()
+  clock.move(59_999)
+  t.same(await read(), { name: 'Ada' })
+  clock.move(1)
+  t.same(await read(), { name: null })
+})
+
+void t.test('signIn refuses what a session would', async (t) => {
+  const app = await makeApp(t, { schema: Type.Object({ name: Type.String() }) })
+  await t.rejects(signIn(app, { name: 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
+  const open = await makeApp(t)
+  await t.rejects(signIn(open, { name: () => 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
+  const full = await makeApp(t, {
+    store: wrapStore(new MemoryStore(), (method, _args, next) => (method === 'create' ? false : next()))
+  })
+  await t.rejects(signIn(full, { name: 'Ada' }), SessionConflictError)
+})
+
+void t.test('a stopped clock moves by hand and is given back', async (t) => {
+  const before = Date.now()
+  const clock = stopClock()
+  t.ok(clock.start >= before)
+  let ticks = 0
+  const interval = setInterval(() => ticks++, 1000)
+  clock.move(3000)
+  clearInterval(interval)
+  t.equal(Date.now(), clock.start + 3000)
+  t.equal(ticks, 3)
+  clock.restore()
+  t.ok(Date.now() < clock.start + 3000)
+  const other = stopClock(5)
+  t.equal(Date.now(), 5)
+  other.restore()
+})
+
+void t.test('a spy tells the calls that reached the store', async (t) => {
+  const spy = spyStore()
+  const record = makeRecord()
+  t.equal(await spy.create('a', record), true)
+  t.same(await spy.get('a'), record)
+  t.same(spy.take(), [
+    ['create', 'a', record],
+    ['get', 'a']
+  ])
+  await spy.destroy('a')
+  t.same(spy.takeNames(), ['destroy'])
+  t.same(spy.take(), [])
+})
+
+void t.test('a wrapped store has the methods of the store, and no others', async (t) => {
+  const { get, create, update, destroy } = spyStore()
+  const store = wrapStore({ get, create, update, destroy }, (_method, _args, next) => next())
+  t.same(Object.keys(store), ['get', 'create', 'update', 'destroy'])
+})

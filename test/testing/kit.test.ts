@@ -1,0 +1,357 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { MemoryStore } from '../../plugin/stores/memory.js'
+import {
+  caseNames,
+  testStore,
+  wrapStore,
+  type MakeStore,
+  type TestStoreOptions
+} from '../../plugin/testing/index.js'
+import { idOf } from '../../plugin/testing/records.js'
+import type { SessionPatch, SessionRecord, SessionStore, StoredSession } from '../../plugin/types.js'
+
+const LACKS = { 'two processes': 'one process', 'engine failure': 'no engine' }
+
+type Around = Parameters<typeof wrapStore>[1]
+
+/** A memory store that breaks the contract, the cases that must see it, and how it breaks it. */
+const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemoryStore) => Around][] = [
+  [
+    'an update inserts what is gone',
+    /update after a destroy|touch after|update of an expired.*real|races a destroy revives/,
+    (store) =>
+      (method, [id, patch], next) => {
+        const answer = next()
+        if (method !== 'update' || answer !== 'gone') return answer
+        const { set, lastAccessed, expiresAt } = patch as SessionPatch
+        return store.create(id as string, {
+          version: 1,
+          data: set,
+          createdAt: 0,
+          lastAccessed,
+          expiresAt,
+          userId: null
+        })
+          ? 'ok'
+          : 'conflict'
+      }
+  ],
+  [
+    'an update reads and writes in two steps',
+    /\((E4|E5|E7)\)$|on one version/,
+    (store) => async (method, args, next) => {
+      if (method !== 'update') return next()
+      const [id, patch] = args as [string, SessionPatch]
+      const record = store.get(id)
+      if (record === undefined) return 'gone'
+      if (patch.ifVersion !== undefined && patch.ifVersion !== record.version) return 'conflict'
+      await nextTurn()
+      store.destroy(id)
+      store.create(patch.renameTo ?? id, {
+        ...record,
+        version: record.version + 1,
+        data: { ...record.data, ...patch.set }
+      })
+      return 'ok'
+    }
+  ],
+  [
+    'a touch counts as a write',
+    /leaves the version|no data write/,
+    (store) => (method, args, next) => {
+      if (method !== 'update') return next()
+      const [id, patch] = args as [string, SessionPatch]
+      return store.update(id, { ...patch, remove: [...patch.remove, 'no such key'] })
+    }
+  ],
+  [
+    'a rename leaves the old record',
+    /renameTo moves|renamed again and again|all of its parts|\(E12\)/,
+    (store) => (method, args, next) => {
+      const [id, patch] = args as [string, SessionPatch]
+      const before = method === 'update' && patch.renameTo !== undefined ? store.get(id) : undefined
+      const answer = next()
+      if (before !== undefined) store.create(id, before)
+      return answer
+    }
+  ],
+  [
+    'a rename overwrites',
+    /renameTo a taken id|rename and a create/,
+    (store) => (method, args, next) => {
+      const { renameTo } = (args[1] ?? {}) as Partial<SessionPatch>
+      if (method === 'update' && renameTo !== undefined && store.get(args[0] as string))
+        store.destroy(renameTo)
+      return next()
+    }
+  ],
+  [
+    'create overwrites',
+    /taken id says false|two creates/,
+    (store) => (method, args, next) => {
+      if (method === 'create') store.destroy(args[0] as string)
+      return next()
+    }
+  ],
+  [
+    'ifVersion is not looked at',
+    /wrong ifVersion|\(E7\)$|on one version/,
+    (store) => (method, args, next) => {
+      if (method !== 'update') return next()
+      const patch = { ...(args[1] as SessionPatch) }
+      Reflect.deleteProperty(patch, 'ifVersion')
+      return store.update(args[0] as string, patch)
+    }
+  ],
+  [
+    'clear is not looked at',
+    /clear drops|clear comes before|all of its parts/,
+    (store) => (method, args, next) => {
+      if (method !== 'update') return next()
+      return store.update(args[0] as string, { ...(args[1] as SessionPatch), clear: false })
+    }
+  ],
+  [
+    'an expired record is still there',
+    /absent for get and destroy|last millisecond|over before it came|whose expiry is over/,
+    () => {
+      const later = <T extends { expiresAt: number }>(it: T): T => ({ ...it, expiresAt: it.expiresAt + 9e6 })
+      return (method, args, next) => {
+        if (method === 'create' || method === 'update') args[1] = later(args[1] as SessionRecord)
+        return next()
+      }
+    }
+  ],
+  [
+    'records are shared with the caller',
+    /handed in or out|does not follow/,
+    () => {
+      const kept = new Map<unknown, SessionRecord>()
+      return (method, args, next) => {
+        const [id, given] = args as [string, SessionRecord & SessionPatch]
+        if (method === 'create') kept.set(id, given)
+        if (method === 'update') Object.assign(kept.get(id)?.data ?? {}, given.set)
+        return method === 'get' ? kept.get(id) : next()
+      }
+    }
+  ],
+  [
+    'keys are normalised',
+    /none is mistaken for another/,
+    () => (method, args, next) => {
+      const it = args[1] as { data?: object; set?: object }
+      const field = method === 'create' ? 'data' : 'set'
+      if (method === 'create' || method === 'update') args[1] = { ...it, [field]: folded(it[field]) }
+      return next()
+    }
+  ],
+  [
+    'user ids are folded',
+    /any string is a user id/,
+    () => (method, args, next) => {
+      if (method === 'create') {
+        const record = args[1] as SessionRecord
+        args[1] = { ...record, userId: record.userId?.toLowerCase() ?? null }
+      }
+      if (method.endsWith('ByUser')) args[0] = (args[0] as string).toLowerCase()
+      return next()
+    }
+  ],
+  [
+    'the list keeps what has ended',
+    /destroyed session is not listed|during a list leaves|renamed session is listed by its new id alone/,
+    () => {
+      const all = new Map<string, StoredSession>()
+      return (method, args, next) => {
+        const [id, record] = args as [string, SessionRecord]
+        if (method === 'create') all.set(id, { id, record })
+        if (method !== 'listByUser') return next()
+        return [...all.values()].filter((session) => session.record.userId === id)
+      }
+    }
+  ],
+  [
+    'destroyByUser spares nobody',
+    /spares `except`|200 sessions/,
+    (store) => (method, args, next) =>
+      method === 'destroyByUser' ? store.destroyByUser(args[0] as string) : next()
+  ],
+  [
+    'destroyByUser reads the list and then ends what it read',
+    /does not escape it/,
+    (store) => async (method, args, next) => {
+      if (method !== 'destroyByUser') return next()
+      const listed = store.listByUser(args[0] as string)
+      await nextTurn()
+      return listed.filter(({ id }) => store.destroy(id)).length
+    }
+  ],
+  [
+    'cleanup takes the living',
+    /cleanup removes the expired alone|cleanup in the middle/,
+    (store) => (method, _args, next) => {
+      if (method !== 'cleanup') return next()
+      return (
+        store.size -
+        (store.destroyByUser('nobody') + [...everyId(store)].filter((id) => store.destroy(id)).length)
+      )
+    }
+  ],
+  [
+    'a second close fails',
+    /close can be called twice/,
+    () => {
+      let closed = false
+      return (method, _args, next) => {
+        if (method === 'close' && closed) throw new Error('closed already')
+        closed ||= method === 'close'
+        return next()
+      }
+    }
+  ],
+  [
+    'an unknown id is an error',
+    /unknown to every method|hostile id/,
+    () => (method, _args, next) => {
+      const answer = next()
+      if (method === 'update' && answer === 'gone') throw new Error('not found')
+      return answer
+    }
+  ]
+]
+
+for (const [breach, cases, around] of MUTANTS) {
+  void t.test(`the kit sees that ${breach}`, async (t) => {
+    const names = caseNames({ lacks: LACKS }).run.filter((name) => cases.test(name))
+    const failed = await failures(cases, () => {
+      const store = new MemoryStore()
+      return { store: wrapStore(store, around(store)) }
+    })
+    t.same(Object.keys(failed), names)
+    t.ok(names.length > 0)
+  })
+}
+
+void t.test(
+  'the kit sees an engine’s failure that is hidden, and a store that does not recover',
+  async (t) => {
+    for (const [hidden, lasting] of [
+      [true, false],
+      [false, true]
+    ]) {
+      let down = false
+      const store = wrapStore(new MemoryStore(), (_method, _args, next) => {
+        if (!down) return next()
+        if (hidden === true) return undefined
+        throw new Error('down')
+      })
+      const make = () => ({
+        store: { ...store, close: () => undefined },
+        break: () => (down = true),
+        mend: () => (down = lasting === true)
+      })
+      const failed = await failures(/while the engine fails/, make, {})
+      t.equal(Object.keys(failed).length, 1)
+    }
+  }
+)
+
+void t.test('a capability that is neither there nor declared fails, saying what to declare', async (t) => {
+  const bare: MakeStore = () => {
+    const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
+    return { store: { get, create, update, destroy } }
+  }
+  for (const [capability, cases] of [
+    ['by user', /empty list/],
+    ['cleanup', /cleanup removes/],
+    ['two processes', /what one process writes/],
+    ['engine failure', /while the engine fails/]
+  ] as const) {
+    const messages = Object.values(await failures(cases, bare, {}))
+    t.equal(messages.length, 1)
+    t.match(messages[0], 'say why in `lacks')
+    t.match(messages[0], capability)
+    t.same(await failures(cases, bare, { lacks: { [capability]: 'declared' } }), {})
+  }
+})
+
+void t.test('a store that has only what it must have passes what it does not lack', async (t) => {
+  const lacks = { ...LACKS, 'by user': 'by id alone', cleanup: 'by itself' }
+  const make: MakeStore = () => {
+    const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
+    return { store: { get, create, update, destroy } }
+  }
+  t.same(await failures(/./, make, { lacks }), {})
+})
+
+void t.test('the names of the cases say what is skipped, and why', async (t) => {
+  const all = caseNames()
+  t.same(all.skipped, [])
+  t.equal(new Set(all.run).size, all.run.length, 'no name twice')
+  const { run, skipped } = caseNames({ lacks: LACKS })
+  t.equal(run.length + skipped.length, all.run.length)
+  t.match(skipped[0], { reason: 'engine failure: no engine' })
+})
+
+void t.test('a case tears down what it made, also where it fails', async (t) => {
+  const done: string[] = []
+  await failures(/created record comes back/, () => ({
+    store: wrapStore(new MemoryStore(), (method) => {
+      done.push(method)
+      return undefined
+    }),
+    teardown: () => done.push('teardown')
+  }))
+  t.same(done, ['create', 'close', 'teardown'])
+})
+
+void t.test('the kit runs under node:test', async (t) => {
+  const file = fileURLToPath(new URL('../fixtures/kit-node-test.ts', import.meta.url))
+  const child = spawn(process.execPath, [...process.execArgv, '--test-reporter=tap', file])
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
+  const [code] = (await once(child, 'close')) as [number]
+  const { run, skipped } = caseNames({ lacks: LACKS })
+  t.equal(code, 0, output.slice(-500))
+  t.match(output, `# pass ${run.length}\n`)
+  t.match(output, `# skipped ${skipped.length}\n`)
+})
+
+/** The failures of those cases that match, by name. */
+async function failures(
+  cases: RegExp,
+  make: MakeStore,
+  options: TestStoreOptions = { lacks: LACKS }
+): Promise<Record<string, string>> {
+  const bodies: [string, () => Promise<void>][] = []
+  testStore(
+    'x',
+    make,
+    (name, { skip }, body) => {
+      if (skip === false && cases.test(name)) bodies.push([name.slice(3), body])
+    },
+    options
+  )
+  const failed: Record<string, string> = {}
+  for (const [name, body] of bodies) {
+    await body().catch((error: unknown) => (failed[name] = (error as Error).message))
+  }
+  return failed
+}
+
+function folded(texts: object = {}): object {
+  const entries = Object.entries(texts as Record<string, string>)
+  return Object.fromEntries(entries.map(([key, text]) => [key.normalize(), text]))
+}
+
+/** Those that the kit's cases of cleanup make. */
+function* everyId(store: SessionStore): Generator<string> {
+  for (const name of ['one', 'a', 'b', 'c', ...Array.from({ length: 80 }, (_, index) => `id ${index}`)]) {
+    const id = idOf(name)
+    if (store.get(id) !== undefined) yield id
+  }
+}

@@ -1,0 +1,32 @@
+import t from 'tap'
+import { createProcesses } from '../../plugin/testing/processes.js'
+import { idOf, makeRecord } from '../../plugin/testing/records.js'
+
+const module = new URL('../fixtures/kit-process.ts', import.meta.url)
+
+void t.test('a failure in a child is one in the parent, and the child goes on', async (t) => {
+  const processes = createProcesses()
+  await t.rejects(processes.connect({ module, argument: 'throws' }), /cannot connect/)
+  await t.rejects(processes.connect({ module: '/no/such/module.js' }), /no.such.module/)
+  const [one] = await processes.connect({ module: module.href, argument: 'works' })
+  t.same(await one([['create', idOf('a'), makeRecord()]]), [true])
+
+  await processes.connect({ module, argument: 'has no close' })
+  await processes.disconnect()
+  await processes.disconnect()
+  t.same(await processes.end(), [0, 0])
+})
+
+void t.test('a child that does not end by itself is killed', async (t) => {
+  const processes = createProcesses(500)
+  await processes.connect({ module, argument: 'lingers' })
+  t.same(await processes.end(), ['SIGKILL', 'SIGKILL'])
+})
+
+void t.test('a child that ends in the middle fails its call', async (t) => {
+  const processes = createProcesses()
+  const [one, two] = await processes.connect({ module, argument: 'ends' })
+  await t.rejects(one([['get', idOf('a')]]), { message: 'the child process ended: 3' })
+  await t.rejects(two([['destroy', idOf('a')]]), { message: 'the child process ended: SIGKILL' })
+  t.same(await processes.end(), [3, 'SIGKILL'])
+})
