@@ -255,7 +255,7 @@ void t.test(
 void t.test('a rotationPrefix that would take ages is refused', async (t) => {
   for (const rotationPrefix of [5, -1, 1.5, '2', null] as never[]) {
     const store = Object.assign(spyStore(), { rotationPrefix })
-    await t.rejects(makeApp(t, { store }), { option: 'store.rotationPrefix' })
+    await t.rejects(makeApp(t, { store }), { message: /"store\.rotationPrefix"/ })
   }
 })
 

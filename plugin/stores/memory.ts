@@ -93,13 +93,12 @@ export class MemoryStore implements SessionStore {
     return ids.filter((id) => this.destroy(id)).length
   }
 
-  /** Goes through the sessions in slices, so that no sweep holds the event loop. Those that come meanwhile are not due. */
+  /** Goes through the sessions in slices, so that no sweep holds the event loop. */
   async cleanup(): Promise<number> {
-    const { size } = this.#entries
     let seen = 0
     let removed = 0
     for (const entry of this.#entries.values()) {
-      if (this.#closed || seen === size) break
+      if (this.#closed) break
       if (isOver(entry.record)) {
         this.#remove(entry)
         removed++

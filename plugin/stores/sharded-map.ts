@@ -27,9 +27,15 @@ export class ShardedMap<V> {
     if (this.#shardOf(key).delete(key)) this.#size--
   }
 
-  /** As those of a Map: what is removed meanwhile is passed over, what comes may be met. */
+  /** All that stay until it has come by. What comes meanwhile may be met, but never keeps it from its end. */
   *values(): Generator<V, void> {
-    for (const shard of this.#shards) yield* shard.values()
+    for (const shard of this.#shards) {
+      let left = shard.size
+      for (const value of shard.values()) {
+        if (left-- === 0) break
+        yield value
+      }
+    }
   }
 
   /** By the last two characters, which differ where names begin alike. */

@@ -326,6 +326,11 @@ for (const [name, pool] of Object.entries(NO_POOLS)) {
   })
 }
 
+/** A pool whose server says no with this SQLSTATE. */
+function refusing(code: string): PostgresPool {
+  return { query: () => Promise.reject(Object.assign(new Error('refused'), { code })) }
+}
+
 interface Wrong {
   readonly message: RegExp
   readonly pool: (t: Test, pool: Pool, schema: string) => Promise<PostgresPool>
@@ -354,6 +359,14 @@ const WRONG: Record<string, Wrong> = {
   'a pool of another database': {
     message: /option "pool" answers without rows, so it is no pool of PostgreSQL/,
     pool: async () => ({ query: async () => [[], []] }) as unknown as PostgresPool
+  },
+  'a user whom the server refuses': {
+    message: /cannot log in to PostgreSQL.*refused/,
+    pool: async () => refusing('28000')
+  },
+  'a wrong password': {
+    message: /cannot log in to PostgreSQL.*refused/,
+    pool: async () => refusing('28P01')
   },
   'a database that is not there': {
     message: /cannot log in to PostgreSQL: correct the user, password or database.*"nowhere"/,

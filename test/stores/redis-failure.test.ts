@@ -284,10 +284,13 @@ void t.test(
         const load = await startLoad(t, app)
         await load.reach(200, 200)
         const master = servers[index] as RedisServer
+        const replica = servers[index + 3] as RedisServer
+        // Replication is asynchronous: what the replica has not been sent dies with its master, new sessions too.
+        const written = await offsetOf(master)
+        await eventually('the replica has them', async () => (await offsetOf(replica)) >= written)
         await master.kill()
         const start = performance.now()
         await load.reach(503, 1)
-        const replica = servers[index + 3] as RedisServer
         alive.delete(master)
         await eventually('the replica is a master', async () => {
           const info = await replica.command('INFO', 'replication')
@@ -301,6 +304,12 @@ void t.test(
     }
   }
 )
+
+/** How far a server is in its master's stream of writes. */
+async function offsetOf(server: RedisServer): Promise<number> {
+  const info = String(await server.command('INFO', 'replication'))
+  return Number(/(?:slave|master)_repl_offset:(\d+)/.exec(info)?.[1])
+}
 
 async function everyNodeUp(servers: readonly RedisServer[]): Promise<boolean> {
   const infos = await Promise.all(servers.map((server) => server.command('CLUSTER', 'INFO')))

@@ -21,6 +21,7 @@ void t.test(
   async (t) => {
     const [PROCESSES, TIMES] = [8, 1250]
     const { app, prefix } = await setUp(t)
+    app.get('/count', async ({ session }) => String(session.get('count')))
     const browser = new Browser(app)
     await browser.get('/set?a=1')
     const argument = { url, prefix, secret: SECRET, cookie: browser.cookie, times: TIMES, parallel: 10 }
