@@ -24,7 +24,6 @@ const RECOVERY = 1000
 
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (reason) => unhandled.push(reason))
-t.teardown(() => t.strictSame(unhandled, [], 'nothing was left unhandled'))
 
 interface Log {
   readonly msg: string
@@ -321,3 +320,5 @@ async function eventuallyAll(browsers: readonly Browser[]): Promise<number> {
   const times = await Promise.all(browsers.map((browser) => firstSuccess(browser, '/read')))
   return Math.max(...times)
 }
+
+void t.test('nothing of it was left unhandled', async (t) => void t.strictSame(unhandled, []))
