@@ -9,8 +9,8 @@ import { examples, optionsTable, README, sectionOf } from './fixtures/readme.js'
 
 const SECRET = 'const secret = process.env.SESSION_SECRET ?? "an example secret of 32 bytes or more"'
 
-/** Blocks that need a server of their own to run: only their types are checked here, the stores' tests run the rest. */
-const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|fromExpressStore/
+/** Blocks that need a server, or a runner, of their own: only their types are checked here, the stores' tests run the rest. */
+const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|testStore\(/
 
 void t.test('the options table is the one that the schema gives', async (t) => {
   t.same(cellsOf(sectionOf('options')), cellsOf(optionsTable()))
@@ -97,7 +97,10 @@ async function submit(
 /** A block that is no program by itself gets an app, with the plugin unless it registers that. */
 function complete(code: string): string {
   if (code.includes('import Fastify')) return `${code.replace('port: 3000', 'port: 0')}\nexport { app }\n`
-  const named = ['requireAuth', 'MemoryStore'].filter((name) => code.includes(name)).join(', ')
+  const imported = code.match(/^import .*/gm)?.join() ?? ''
+  const named = ['requireAuth', 'MemoryStore']
+    .filter((name) => code.includes(name) && !imported.includes(name))
+    .join(', ')
   return [
     "import Fastify from 'fastify'",
     `import sessions${named === '' ? '' : `, { ${named} }`} from 'fastify-sesame'`,

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { build } from './app.js'
+import { openStore } from './store.js'
 
 const HOST = '127.0.0.1'
 const { PORT = '3000', STORE = 'memory', SESSION_SECRET } = process.env
@@ -9,18 +10,19 @@ try {
   await start()
 } catch (error) {
   console.error((error as Error).message)
-  process.exitCode = 1
+  // Not by exitCode alone: a store's connection would keep the process alive.
+  process.exit(1)
 }
 
 async function start(): Promise<void> {
   const port = portOf(PORT)
-  if (STORE !== 'memory') throw new Error(`STORE is "${STORE}", but must be "memory"`)
-  const app = await build({ secret: SESSION_SECRET ?? randomBytes(32) })
+  const { store, close } = await openStore(STORE)
+  const app = await build({ secret: SESSION_SECRET ?? randomBytes(32), store })
   await app.listen({ host: HOST, port }).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
     throw new Error(`Port ${port} of ${HOST} is taken: set PORT to another one, or to 0 for any`)
   })
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void app.close())
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void app.close().then(close))
   if (SESSION_SECRET === undefined) {
     console.log('SESSION_SECRET is not set: a random one was made, so every session ends with this process.')
   }

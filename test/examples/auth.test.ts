@@ -376,6 +376,35 @@ for (const [signal, env, notice] of [
   })
 }
 
+void t.test('with STORE=sqlite:FILE a session survives the end of the process', async (t) => {
+  const folder = t.testdir()
+  const env = { PORT: '0', SESSION_SECRET: SECRET, STORE: `sqlite:${folder}/sessions.db` }
+  const start = async () => {
+    const server = startServer(t, env)
+    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(await server.printed('lovelace'))?.[0] as string
+    return { server, url }
+  }
+  const first = await start()
+  const page = await fetch(`${first.url}/login`)
+  const cookie = String(page.headers.get('set-cookie')).split(';', 1)[0] as string
+  const [, token = ''] = /name="_csrf" value="([\w-]+)"/.exec(await page.text()) ?? []
+  const body = new URLSearchParams({ _csrf: token, username: 'ada', password: 'lovelace' })
+  const login = await fetch(`${first.url}/login`, {
+    method: 'POST',
+    body,
+    headers: { cookie },
+    redirect: 'manual'
+  })
+  t.equal(login.headers.get('location'), '/dashboard')
+  const signedIn = String(login.headers.get('set-cookie')).split(';', 1)[0] as string
+  first.server.child.kill('SIGTERM')
+  t.match(await first.server.ended, { code: 0, errors: '' })
+  const second = await start()
+  const accept = 'application/json'
+  const dashboard = await fetch(`${second.url}/dashboard`, { headers: { cookie: signedIn, accept } })
+  t.same(await dashboard.json(), { message: 'Welcome back!', user: 'ada' })
+})
+
 void t.test('a wrong setting is one clear line and exit code 1', async (t) => {
   const blocker = createServer().listen(0, '127.0.0.1')
   t.teardown(() => blocker.close())
@@ -386,7 +415,7 @@ void t.test('a wrong setting is one clear line and exit code 1', async (t) => {
     [{ PORT: taken }, new RegExp(`^Port ${taken} of 127.0.0.1 is taken: set PORT to another one.*\\n$`)],
     [{ PORT: '65536' }, /^PORT is "65536", but must be a whole number from 0 to 65535\n$/],
     [{ PORT: 'http' }, /^PORT is "http", but must be .*\n$/],
-    [{ PORT: '0', STORE: 'disk' }, /^STORE is "disk", but must be "memory"\n$/]
+    [{ PORT: '0', STORE: 'disk' }, /^STORE is "disk", but must be memory, sqlite:FILE.*\n$/]
   ]
   const results = cases.map(async ([env, errors]) => {
     t.match(await startServer(t, env).ended, { code: 1, output: '', errors }, JSON.stringify(env))

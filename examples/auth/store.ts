@@ -1,0 +1,41 @@
+import type { SessionStore } from 'fastify-sesame'
+
+export interface OpenStore {
+  /** `undefined`: sessions in memory. */
+  readonly store?: SessionStore
+  /** Ends the connections, once the application is closed. */
+  readonly close: () => Promise<unknown>
+}
+
+/** The store that `STORE` names. Each engine is loaded only where it is asked for. */
+export async function openStore(name: string): Promise<OpenStore> {
+  if (name === 'memory') return { close: async () => undefined }
+  if (/^sqlite:./.test(name)) return openSqlite(name.slice('sqlite:'.length))
+  if (/^postgres(ql)?:\/\//.test(name)) return openPostgres(name)
+  if (/^rediss?:\/\//.test(name)) return openRedis(name)
+  throw new Error(`STORE is "${name}", but must be memory, sqlite:FILE, postgres://… or redis://…`)
+}
+
+async function openSqlite(file: string): Promise<OpenStore> {
+  const { SqliteStore } = await import('fastify-sesame/stores/sqlite')
+  return { store: new SqliteStore(file), close: async () => undefined }
+}
+
+async function openPostgres(connectionString: string): Promise<OpenStore> {
+  const { PostgresStore } = await import('fastify-sesame/stores/postgres')
+  const { default: pg } = await import('pg')
+  const pool = new pg.Pool({ connectionString, connectionTimeoutMillis: 2000 })
+  pool.on('error', (error) => console.error(error.message))
+  const store = new PostgresStore({ pool })
+  await store.migrate()
+  return { store, close: () => pool.end() }
+}
+
+async function openRedis(url: string): Promise<OpenStore> {
+  const { RedisStore } = await import('fastify-sesame/stores/redis')
+  const { createClient } = await import('redis')
+  const client = createClient({ url, disableOfflineQueue: true, socket: { reconnectStrategy: () => 50 } })
+  client.on('error', (error: Error) => console.error(error.message))
+  await client.connect()
+  return { store: new RedisStore({ client }), close: () => client.close() }
+}
