@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { ask } from './ask.js'
 import { createLoad, sendLoad } from './load.js'
 
-const CONNECTIONS = 10
+/** So many that the server always has work: one that waits for the load pays, in CPU time, for being woken. */
+const CONNECTIONS = 64
 /** Windows of warming up, at most: what is slow is not sent `WARM` requests. */
 const MOST_WARM_UPS = 8
 const WARM = 20_000

@@ -15,7 +15,8 @@ import type { Awaitable, UpdateResult } from './types.js'
 
 /** How often an `update` function may run again because another process wrote in between. */
 const ATTEMPTS = 32
-const LONGEST_PAUSE = 50
+/** Milliseconds. */
+const LONGEST_PAUSE = 250
 
 /** Carries out what a session asks of the store, then sets the cookie: the end of a request. */
 export class Committer {
@@ -38,7 +39,7 @@ export class Committer {
   /** `failed`: the reply is a 5xx, so that nothing but an `invalidate()` holds. */
   commit(session: Session, reply: FastifyReply, failed: boolean): Awaitable<void> {
     if (internals.isCommitted(session)) return
-    const plan = internals.planOf(session, Date.now(), failed)
+    const plan = internals.planOf(session, failed)
     requireHeaders(plan, reply)
     internals.markCommitted(session)
     switch (plan?.kind) {
@@ -121,15 +122,17 @@ export class Committer {
   async #writeUntilUnchanged(session: Session, id: string, reply: FastifyReply): Promise<void> {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
+      const began = performance.now()
       const record = await this.#store.get(id)
       if (record === undefined || !isRecord(id, record)) return reportGone(id, true)
       internals.rebase(session, record)
-      const plan = internals.planOf(session, Date.now(), false)
+      const plan = internals.planOf(session, false)
       if (plan?.kind !== 'update') return
       const result = await this.#store.update(id, plan.patch)
       if (result !== 'conflict') return this.#settle(result, plan, reply)
-      // Only another process can be in the way here; a random pause breaks the step.
-      await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 ** attempt))
+      // Only another process can be in the way here. A random pause, in measure with the store's speed, breaks the step.
+      const tried = performance.now() - began
+      await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 * tried * 2 ** attempt))
     }
     throw new SessionConflictError()
   }

@@ -66,13 +66,13 @@ const NO_DIFFERENCE: Difference = Object.freeze({
 })
 
 /** The one place that decides what a request writes. `failed`: the reply is a 5xx. */
-export function planOf(outcome: SessionOutcome, now: number, failed: boolean): Plan {
+export function planOf(outcome: SessionOutcome, failed: boolean): Plan {
   const { ended, found } = outcome
   if (ended !== undefined) {
-    return { kind: 'destroy', id: ended, next: failed ? undefined : planCreate(outcome, now) }
+    return { kind: 'destroy', id: ended, next: failed ? undefined : planCreate(outcome) }
   }
   if (failed) return undefined
-  return found === undefined ? planCreate(outcome, now) : planUpdate(outcome, found, now)
+  return found === undefined ? planCreate(outcome) : planUpdate(outcome, found)
 }
 
 /** When a session ends: `createdAt + maxAge`, or earlier when nobody comes for `idleTimeout`. */
@@ -85,22 +85,24 @@ export function userIdOf(value: unknown): string | null {
   return typeof value === 'number' || (typeof value === 'string' && value !== '') ? String(value) : null
 }
 
-function planCreate(outcome: SessionOutcome, now: number): CreatePlan | undefined {
+function planCreate(outcome: SessionOutcome): CreatePlan | undefined {
   const { options, draft, createdAt } = outcome
   const data = draft.difference()?.set
   if (data === undefined || isEmpty(data)) return undefined
   const { token, id } = outcome.identity()
+  const now = Date.now()
   const expiresAt = expiryOf(options, createdAt, now)
   const userId = userIdOf(draft.value(options.userKey))
   const record = { version: 1, data, createdAt, lastAccessed: now, expiresAt, userId }
   return { kind: 'create', id, record, cookie: { token, expiresAt } }
 }
 
-function planUpdate(outcome: SessionOutcome, found: FoundSession, now: number): UpdatePlan | undefined {
+function planUpdate(outcome: SessionOutcome, found: FoundSession): UpdatePlan | undefined {
   const { options, draft, rotated, createdAt } = outcome
   const difference = draft.difference()
-  const touch = now - found.record.lastAccessed >= options.idleTimeout * TOUCH_PART
-  if (difference === undefined && !rotated && !found.stale && !touch) return undefined
+  const isChanged = difference !== undefined || rotated || found.stale
+  if (!isChanged && !isTouchDue(options, found.record)) return undefined
+  const now = Date.now()
   const expiresAt = expiryOf(options, createdAt, now)
   return {
     kind: 'update',
@@ -111,6 +113,11 @@ function planUpdate(outcome: SessionOutcome, found: FoundSession, now: number): 
       ? { token: outcome.identity().token, expiresAt }
       : undefined
   }
+}
+
+/** A request that only reads asks the clock no more often than it must: `Date.now()` costs a twentieth of a session. */
+function isTouchDue({ idleTimeout }: ResolvedOptions, { lastAccessed }: SessionRecord): boolean {
+  return idleTimeout !== Infinity && Date.now() - lastAccessed >= idleTimeout * TOUCH_PART
 }
 
 /** A cookie that an older secret signed is issued again with a touch, so that an ended session gets none. */

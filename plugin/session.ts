@@ -34,7 +34,7 @@ interface Internals {
   /** Whether the session was committed before: a request commits once. */
   isCommitted(session: Session): boolean
   markCommitted(session: Session): void
-  planOf(session: Session, now: number, failed: boolean): Plan
+  planOf(session: Session, failed: boolean): Plan
   /** Puts the request's changes on a record that is newer than the loaded one. */
   rebase(session: Session, record: SessionRecord): void
   /** Whether an object was changed in place after the commit. */
@@ -295,9 +295,9 @@ export class Session<D = SessionData> {
       markCommitted(session) {
         session.#committed = true
       },
-      planOf(session, now, failed) {
+      planOf(session, failed) {
         if (session.#mode !== 'open') return undefined
-        return planOf(session.#outcome(), now, failed)
+        return planOf(session.#outcome(), failed)
       },
       rebase(session, record) {
         const found = session.#found as FoundSession

@@ -15,7 +15,7 @@ const server = 'server' in found ? found.server : { url: '' }
 const PROCESSES = 8
 const INCREMENTS = 10_000
 
-void t.test('eight processes add 10,000 to one session', { skip, timeout: 90_000 }, async (t) => {
+void t.test('eight processes add 10,000 to one session', { skip, timeout: 280_000 }, async (t) => {
   const { store, schema } = await makeStore(t, makePool(t, server))
   const app = await makeApp(t, { store })
   app.get('/count', async ({ session }) => session.get('count'))

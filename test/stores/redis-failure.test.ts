@@ -135,7 +135,7 @@ const OUTAGES: readonly Outage[] = [
 for (const client of CLIENTS) {
   void t.test(
     `where the engine fails, with ${client}`,
-    { skip: withoutServer, timeout: 100_000 },
+    { skip: withoutServer, timeout: 280_000 },
     async (t) => {
       for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
 
@@ -273,7 +273,7 @@ async function finishLoad(t: Test, name: string, load: Load, back: number): Prom
 
 void t.test(
   'a cluster whose master is killed under load',
-  { skip: withoutServer, timeout: 100_000 },
+  { skip: withoutServer, timeout: 280_000 },
   async (t) => {
     const servers = await startCluster(t, { withReplicas: true })
     const alive = new Set(servers)

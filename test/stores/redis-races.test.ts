@@ -17,7 +17,7 @@ async function setUp(t: Test, client = CLIENTS[0] as (typeof CLIENTS)[number]) {
 
 void t.test(
   'eight processes add 10,000 to one session',
-  { skip: withoutRedis, timeout: 100_000 },
+  { skip: withoutRedis, timeout: 280_000 },
   async (t) => {
     const [PROCESSES, TIMES] = [8, 1250]
     const { app, prefix } = await setUp(t)
@@ -62,7 +62,7 @@ const AT_ONCE = 100
 for (const client of CLIENTS) {
   void t.test(
     `${ROUNDS} logouts, revocations and rotations race slow writes, and none comes back: ${client}`,
-    { skip: withoutRedis, timeout: 100_000 },
+    { skip: withoutRedis, timeout: 280_000 },
     async (t) => {
       const { app, store } = await setUp(t, client)
       const gates = addSlowRoute(app)
