@@ -5,7 +5,7 @@ import fastifyMultipart from '@fastify/multipart'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { SessionOptionError } from '../../plugin/index.js'
-import { Browser, makeApp, SECRET } from '../fixtures/app.js'
+import { Browser, makeApp } from '../fixtures/app.js'
 import {
   HOST,
   makeCsrfApp,
