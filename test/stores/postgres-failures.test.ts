@@ -180,7 +180,13 @@ void t.test('with onStoreError anonymous a request goes on without its session',
   await server.start()
   t.same(response.json(), { name: null })
   t.equal(setCookieOf(response), undefined)
-  t.same((await firstAnswer(app, cookie)).json(), { name: 'ada' })
+  // Every answer is a 200 here, so that only the name tells whether the engine is back.
+  let back = await firstAnswer(app, cookie)
+  for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
+    back = await firstAnswer(app, cookie)
+    if (back.json<{ name: unknown }>().name !== null) break
+  }
+  t.same(back.json(), { name: 'ada' })
 })
 
 async function setUp(t: Test, config: PoolConfig = {}) {
