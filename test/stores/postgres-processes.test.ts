@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { signIn } from '../../plugin/testing/index.js'
 import { makeApp, SECRET } from '../fixtures/app.js'
 import { findPostgres, makePool, makeStore } from '../fixtures/postgres.js'
+import { counted, countsOf } from '../fixtures/counts.js'
 
 // Through the whole plugin: what several processes do to one session at once.
 
@@ -53,14 +54,4 @@ function startWorker(t: Test) {
       return statuses
     }
   }
-}
-
-function countsOf(statuses: readonly number[]): Record<string, number> {
-  const counts: Record<string, number> = {}
-  for (const status of statuses) counts[status] = (counts[status] ?? 0) + 1
-  return counts
-}
-
-function counted(statuses: readonly number[]): string {
-  return JSON.stringify(countsOf(statuses))
 }

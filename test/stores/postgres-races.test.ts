@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { signIn } from '../../plugin/testing/index.js'
 import { makeApp, setCookieOf } from '../fixtures/app.js'
 import { findPostgres, makePool, makeStore } from '../fixtures/postgres.js'
+import { counted, countsOf } from '../fixtures/counts.js'
 
 // Through the whole plugin: ends of sessions race writes that loaded them before.
 
@@ -87,14 +88,4 @@ async function revoke(app: FastifyInstance, id: string, user: string): Promise<u
 
 async function send(app: FastifyInstance, cookie: string, url: string): Promise<Response> {
   return await app.inject({ url, headers: { cookie } })
-}
-
-function countsOf(statuses: readonly number[]): Record<string, number> {
-  const counts: Record<string, number> = {}
-  for (const status of statuses) counts[status] = (counts[status] ?? 0) + 1
-  return counts
-}
-
-function counted(statuses: readonly number[]): string {
-  return JSON.stringify(countsOf(statuses))
 }
