@@ -1,25 +1,29 @@
-// Run by scale.js in a process of its own, with --expose-gc: what a million sessions cost in the memory store.
+// Run by scale.js in processes of their own, with --expose-gc: what a million sessions cost in the memory store.
+// `sizes` is what they take and how fast one is found; `sweep`, the longest hold of the event loop by one sweep.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
+import { setTimeout as delay } from 'node:timers/promises'
 import { MemoryStore } from 'fastify-sesame'
 import { median } from './statistics.js'
 
 const MILLION = 1_000_000
 const DAY = 86_400_000
-const SWEEPS = 3
 const LOOK_UPS = 500_000
 const ID_BYTES = 32
 
 // There before every measurement, and used after it, so that no figure includes the ids.
 const ids = makeIds(MILLION)
 
-process.send({
-  bytesPerSession: memoryOf(() => null),
-  bytesPerSessionWithUser: memoryOf((number) => `user-${number}`),
-  sweepHoldMs: median(await repeat(SWEEPS, longestHold)),
-  lookUps: [1, 1000, MILLION].map((count) => ({ count, nanoseconds: lookUp(count) }))
-})
+const MEASUREMENTS = {
+  sizes: () => ({
+    bytesPerSession: memoryOf(() => null),
+    bytesPerSessionWithUser: memoryOf((number) => `user-${number}`),
+    lookUps: [1, 1000, MILLION].map((count) => ({ count, nanoseconds: lookUp(count) }))
+  }),
+  sweep: longestHolds
+}
+process.send(await MEASUREMENTS[process.argv[2]]())
 process.disconnect()
 
 /** Bytes of heap a session with two short values, beyond its id. */
@@ -29,10 +33,23 @@ function memoryOf(userOf) {
   return (heapUsed() - before) / store.size
 }
 
-/** In ms: the longest time for which the sweep of a million expired sessions lets nothing else run. */
-async function longestHold() {
+/**
+ * In ms: the longest time for which nothing else ran while a million expired sessions were swept, and, in as long a time
+ * afterwards, while nothing was done: what the machine itself holds.
+ */
+async function longestHolds() {
   const store = fill(MILLION, -1)
   globalThis.gc()
+  const started = performance.now()
+  const sweep = await longestGapDuring(async () => {
+    const swept = await store.cleanup()
+    if (swept !== MILLION) throw new Error(`swept ${swept} sessions of ${MILLION}`)
+  })
+  const took = performance.now() - started
+  return { sweep, idle: await longestGapDuring(() => delay(took)) }
+}
+
+async function longestGapDuring(work) {
   let longest = 0
   let last = performance.now()
   let isOver = false
@@ -42,9 +59,8 @@ async function longestHold() {
     last = now
     if (!isOver) setImmediate(look)
   })
-  const swept = await store.cleanup()
+  await work()
   isOver = true
-  if (swept !== MILLION) throw new Error(`swept ${swept} sessions of ${MILLION}`)
   return longest
 }
 
@@ -82,10 +98,4 @@ function heapUsed() {
   globalThis.gc()
   globalThis.gc()
   return process.memoryUsage().heapUsed
-}
-
-async function repeat(times, work) {
-  const results = []
-  for (let time = 0; time < times; time++) results.push(await work())
-  return results
 }

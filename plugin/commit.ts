@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
-import { recover, then } from './awaitable.js'
+import { isPromise, recover, then } from './awaitable.js'
 import type { SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
@@ -18,6 +18,12 @@ const ATTEMPTS = 32
 /** Milliseconds. */
 const LONGEST_PAUSE = 250
 
+/**
+ * When a session is committed: by `save()`, or as its reply goes out. `failed`: that is a 5xx, so that nothing but an
+ * `invalidate()` holds.
+ */
+export type Moment = 'early' | 'reply' | 'failed'
+
 /** Carries out what a session asks of the store, then sets the cookie: the end of a request. */
 export class Committer {
   readonly #options: ResolvedOptions
@@ -27,6 +33,8 @@ export class Committer {
   readonly #limit: SessionLimit
   /** The last retry of each session in this process: those that follow wait for it, instead of beating each other. */
   readonly #turns = new Map<string, Promise<unknown>>()
+  /** Commits under way: a reply that is sent meanwhile, by a handler that answers twice, waits for its cookie. */
+  readonly #pending = new WeakMap<Session, Awaitable<void>>()
 
   constructor(options: ResolvedOptions, tokens: Tokens, store: ReportedStore, cookie: SessionCookie) {
     this.#options = options
@@ -36,12 +44,20 @@ export class Committer {
     this.#limit = createLimit(options, store)
   }
 
-  /** `failed`: the reply is a 5xx, so that nothing but an `invalidate()` holds. */
-  commit(session: Session, reply: FastifyReply, failed: boolean): Awaitable<void> {
-    if (internals.isCommitted(session)) return
-    const plan = internals.planOf(session, failed)
-    requireHeaders(plan, reply)
+  commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {
+    if (internals.isCommitted(session)) return this.#pending.get(session)
+    const plan = internals.planOf(session, moment === 'failed')
+    requireHeaders(plan, reply, moment)
     internals.markCommitted(session)
+    const work = this.#carryOut(session, plan, reply, moment)
+    if (!isPromise(work)) return
+    const forget = (): void => void this.#pending.delete(session)
+    this.#pending.set(session, work)
+    work.then(forget, forget)
+    return work
+  }
+
+  #carryOut(session: Session, plan: Plan, reply: FastifyReply, moment: Moment): Awaitable<void> {
     switch (plan?.kind) {
       case undefined:
         return
@@ -50,7 +66,7 @@ export class Committer {
       case 'update':
         return this.#update(session, plan, reply)
       case 'destroy':
-        return this.#destroy(plan, reply)
+        return this.#destroy(plan, reply, moment)
     }
   }
 
@@ -99,11 +115,14 @@ export class Committer {
     })
   }
 
-  #destroy({ id, next }: DestroyPlan, reply: FastifyReply): Awaitable<void> {
+  #destroy({ id, next }: DestroyPlan, reply: FastifyReply, moment: Moment): Awaitable<void> {
     return then(end(this.#store, id), (was) => {
       // Somebody else ended it, and may have given the browser a newer cookie since.
       if (!was) return reportGone(id, false)
-      if (next !== undefined) return this.#create(next, reply)
+      if (next !== undefined) {
+        requireHeaders(next, reply, moment)
+        return this.#create(next, reply)
+      }
       if (!reply.raw.headersSent) this.#cookie.clear(reply)
     })
   }
@@ -147,10 +166,16 @@ function reportGone(id: string, lossy: boolean): void {
   if (lossy) throw new SessionGoneError()
 }
 
-/** Asked before anything is written. An end of a session holds all the same; only its cookie cannot be cleared. */
-function requireHeaders(plan: Plan, reply: FastifyReply): void {
-  const needsCookie = plan?.kind === 'create' || (plan?.kind === 'update' && plan.cookie !== undefined)
-  if (needsCookie && reply.raw.headersSent) {
+/**
+ * Asked before anything is written. An end of a session holds all the same, only its cookie cannot be cleared; so does
+ * a change whose cookie would only live longer.
+ */
+function requireHeaders(plan: Plan, reply: FastifyReply, moment: Moment): void {
+  const hasNewToken =
+    plan?.kind === 'create' || (plan?.kind === 'update' && plan.patch.renameTo !== undefined)
+  // The answer to an upgrade that is accepted, 101, is not Fastify's, and carries none of the reply's headers.
+  const { upgrade } = reply.request.raw as { upgrade?: boolean }
+  if (hasNewToken && (reply.raw.headersSent || (upgrade === true && moment === 'early'))) {
     throw new SessionUsageError(
       'SESSION_HEADERS_SENT',
       'The session needs a cookie, but the headers are sent: save() first'

@@ -75,7 +75,7 @@ export class SessionManager implements SessionHost {
 
   /** Writes what changed and puts the cookie on the reply. A second time nothing happens: a request commits once. */
   save(session: Session, reply: FastifyReply): Awaitable<void> {
-    return this.#committer.commit(session, reply, false)
+    return this.#committer.commit(session, reply, 'early')
   }
 
   /** Ends the session and clears its cookie: a logout. */
@@ -174,7 +174,7 @@ export class SessionManager implements SessionHost {
         'An object of the session was changed in place after save()'
       )
     }
-    return this.#committer.commit(session, reply, reply.statusCode >= 500)
+    return this.#committer.commit(session, reply, reply.statusCode >= 500 ? 'failed' : 'reply')
   }
 
   /** @internal */
@@ -187,7 +187,7 @@ export class SessionManager implements SessionHost {
         'save() needs the reply: call it after the onRequest hook of fastify-sesame, or use sessionManager.save()'
       )
     }
-    await this.#committer.commit(session, reply, false)
+    await this.#committer.commit(session, reply, 'early')
   }
 
   #loadCookie(request: FastifyRequest, header: string, readonly: boolean): Awaitable<void> {

@@ -71,17 +71,20 @@ function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProte
   })
 }
 
-/** Callbacks where the store answers at once: a promise for each hook would cost more than the session does. */
+/**
+ * Callbacks where the store answers at once: a promise for each hook would cost more than the session does.
+ * What Fastify throws in `done()`, such as for a header that cannot be sent, goes to `done` too, or nobody would handle it.
+ */
 function addHooks(app: FastifyInstance, manager: SessionManager): void {
   app.addHook('onRequest', function loadSession(request, reply, done) {
     request[kReply] = reply
     const pending = manager.load(request)
-    if (isPromise(pending)) pending.then(() => done(), done)
+    if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
     else done()
   })
   app.addHook('onSend', function saveSession(request, reply, _payload, done) {
     const pending = manager.finish(request, reply)
-    if (isPromise(pending)) pending.then(() => done(), done as Done)
+    if (isPromise(pending)) pending.then(() => done()).then(undefined, done as Done)
     else done()
   })
 }

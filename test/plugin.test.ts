@@ -94,6 +94,26 @@ void t.test(
   }
 )
 
+void t.test(
+  'what is set after an invalidate(), once the headers are sent, is refused; the end holds',
+  async (t) => {
+    const memory = new MemoryStore()
+    const app = addRoutes(await makeApp(t, { store: memory }))
+    app.get('/late', async ({ session }, reply) => {
+      reply.hijack()
+      reply.raw.writeHead(200)
+      session.invalidate()
+      session.set('name', 'eve')
+      const error = await session.save().catch((reason: unknown) => reason)
+      reply.raw.end((error as { code: string }).code)
+    })
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/late')).body, 'SESSION_HEADERS_SENT')
+    t.equal(memory.size, 0)
+  }
+)
+
 void t.test('invalidate() after the headers are sent ends the session, without a cookie', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: memory }))

@@ -13,8 +13,8 @@ void t.test('without arguments everything is measured, scale too', async (t) => 
     quick: false,
     isWhole: true,
     withScale: true,
-    rounds: 5,
-    seconds: 1,
+    rounds: 7,
+    seconds: 0.5,
     port: 0,
     pin: true
   })

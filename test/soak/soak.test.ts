@@ -1,0 +1,139 @@
+import type { AddressInfo } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import t from 'tap'
+import { MemoryStore, type SessionPatch, type SessionRecord, type SessionStore } from '../../plugin/index.js'
+import { wrap } from '../fixtures/stores.js'
+import { makeSoakApp } from './fixtures/app.js'
+import { faulty } from './fixtures/faults.js'
+import { growthOf, isClean, isFlat, makeJudge, type Crime, type Judge } from './fixtures/judge.js'
+import { runLoad } from './fixtures/load.js'
+import { makeRandom } from './fixtures/random.js'
+import { reportOf } from './fixtures/report.js'
+
+const SEED = 5
+
+/** In ms: far more than any of these needs. */
+const AT_MOST = 60_000
+
+/** The soak's load on an app in this process, until that is enough. */
+async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): Promise<Judge> {
+  const judge = makeJudge()
+  const app = await makeSoakApp(store)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const end = performance.now() + AT_MOST
+  const isOver = () => isEnough(judge) || performance.now() > end
+  await runLoad({ portOf: () => port, judge, users: 4, seed: SEED, isOver })
+  await app.close()
+  return judge
+}
+
+type Update = SessionStore['update']
+
+/** A MemoryStore that answers later, and of which one method is wrong. */
+function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionStore {
+  const memory = new MemoryStore()
+  const wrong = make(memory) as Record<string, ((...args: unknown[]) => unknown) | undefined>
+  return wrap(memory, async (method, args, next) => {
+    await nextTurn()
+    return wrong[method]?.(...args) ?? next()
+  })
+}
+
+const withUpdate = (make: (memory: MemoryStore) => Update) => broken((memory) => ({ update: make(memory) }))
+
+/** A store that does what it must not, and what the judge must say of it. */
+const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]> = {
+  'reads, and then writes all': [
+    () =>
+      withUpdate((memory) => async (id, patch) => {
+        const before = memory.get(id)
+        await nextTurn()
+        const kept = Object.entries(before?.data ?? {}).filter(([key]) => !patch.remove.includes(key))
+        const set = { ...Object.fromEntries(kept), ...patch.set }
+        return memory.update(id, { ...unconditional(patch), set, remove: [], clear: true })
+      }),
+    'lost updates'
+  ],
+  'does not mind the version': [
+    () => withUpdate((memory) => (id, patch) => memory.update(id, unconditional(patch))),
+    'lost updates'
+  ],
+  'forgets a change': [
+    () => {
+      let updates = 0
+      return withUpdate((memory) => (id, patch) => (++updates % 50 === 0 ? 'ok' : memory.update(id, patch)))
+    },
+    'lost updates'
+  ],
+  'inserts what is gone': [
+    () =>
+      withUpdate((memory) => (id, patch) => {
+        const result = memory.update(id, patch)
+        if (result === 'gone') memory.create(patch.renameTo ?? id, recordOf(patch.set, patch))
+        return 'ok'
+      }),
+    'resurrected sessions'
+  ],
+  'does not destroy': [() => broken(() => ({ destroy: () => true })), 'resurrected sessions'],
+  'does not revoke': [() => broken(() => ({ destroyByUser: () => 1 })), 'resurrected sessions'],
+  'keeps the old record at a rotation': [
+    () =>
+      withUpdate((memory) => (id, patch) => {
+        const before = memory.get(id)
+        const result = memory.update(id, patch)
+        if (patch.renameTo !== undefined && before !== undefined) memory.create(id, before)
+        return result
+      }),
+    'forks'
+  ],
+  'does not remove': [
+    () => withUpdate((memory) => (id, patch) => memory.update(id, { ...patch, remove: [] })),
+    'lost or repeated flash'
+  ],
+  'forgets sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
+}
+
+function unconditional(patch: SessionPatch): SessionPatch {
+  const entries = Object.entries(patch).filter(([name]) => name !== 'ifVersion')
+  return Object.fromEntries(entries) as unknown as SessionPatch
+}
+
+function recordOf(
+  data: Readonly<Record<string, string>>,
+  { lastAccessed = 0, expiresAt = 0 }
+): SessionRecord {
+  return { version: 1, data, createdAt: lastAccessed, lastAccessed, expiresAt, userId: null }
+}
+
+void t.test('a store that does what it must is clean, whatever faults it has', async (t) => {
+  const kinds = new Map<string, number>()
+  const store = faulty(
+    broken(() => ({})),
+    0.03,
+    makeRandom(SEED),
+    (fault) => kinds.set(fault, 1)
+  )
+  const judge = await soak(store, ({ checks }) => kinds.size >= 4 && checks > 300)
+  t.ok(isClean(judge), reportOf('a good store', judge))
+  t.ok(kinds.size >= 4 && judge.checks > 300, `${kinds.size} kinds of faults, ${judge.checks} comparisons`)
+})
+
+for (const [name, [make, crime]] of Object.entries(BROKEN)) {
+  void t.test(`a store that ${name} is convicted of ${crime}`, async (t) => {
+    const judge = await soak(make(), ({ crimes }) => crimes.has(crime))
+    t.notOk(isClean(judge))
+    t.ok((judge.crimes.get(crime) ?? 0) > 0, reportOf(name, judge))
+  })
+}
+
+void t.test('a heap that grows is seen, one that only goes up and down is not', async (t) => {
+  const megabytes = (...values: number[]) => values.map((value) => value * 2 ** 20)
+  t.ok(isFlat(megabytes(30, 33, 31, 30, 34, 31, 30, 33, 31)))
+  const growing = megabytes(30, 32, 34, 36, 38, 40, 42, 44, 46)
+  t.notOk(isFlat(growing))
+  t.equal(growthOf(growing), 12 * 2 ** 20)
+  t.notOk(isClean({ ...makeJudge(), checks: 1, heap: growing }))
+})
+
+void t.test('a soak that compared nothing is not clean', async (t) => t.notOk(isClean(makeJudge())))

@@ -1,0 +1,185 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { extname } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import type { SessionStore } from '../../plugin/index.js'
+import { SqliteStore } from '../../plugin/stores/sqlite.js'
+import {
+  BEFORE,
+  makeGate,
+  serve,
+  settle,
+  signIn,
+  STORES,
+  storedOf,
+  until,
+  watchProcess
+} from './fixtures/server.js'
+import { cookieOf, openWire, requestText } from './fixtures/wire.js'
+
+const unhandled = watchProcess()
+
+for (const [kind, wrapping] of Object.entries(STORES)) {
+  void t.test(
+    `app.close() waits for a request in flight and its commit, then closes the store, on ${kind}`,
+    async (t) => {
+      const gate = makeGate()
+      const served = await serve(t, wrapping, (app) =>
+        app.get('/wait', async ({ session }) => {
+          session.set('name', 'ada')
+          await gate.wait()
+          return 'answer'
+        })
+      )
+      const wire = await openWire(served.port)
+      wire.write(requestText('/wait', { connection: 'close' }))
+      await gate.reached
+      const closed = served.app.close()
+      await settle()
+      await t.rejects(openWire(served.port), { code: 'ECONNREFUSED' })
+      gate.open()
+      const response = await wire.next()
+      await closed
+      t.match(response, { status: 200, body: 'answer' })
+      t.same(storedOf(served, cookieOf(response)), BEFORE)
+      t.same(served.store.takeNames(), ['create', 'close'])
+    }
+  )
+
+  void t.test(`app.close() waits for a commit that the store has not answered, on ${kind}`, async (t) => {
+    const gate = makeGate()
+    const served = await serve(t, (memory) => {
+      const store = wrapping(memory)
+      return {
+        get: (id) => store.get(id),
+        create: async (id, record) => {
+          await gate.wait()
+          return store.create(id, record)
+        },
+        update: (id, patch) => store.update(id, patch),
+        destroy: (id) => store.destroy(id)
+      }
+    })
+    const wire = await openWire(served.port)
+    wire.write(requestText('/set?name=ada', { connection: 'close' }))
+    await gate.reached
+    const closed = served.app.close()
+    await settle()
+    gate.open()
+    const response = await wire.next()
+    await closed
+    t.same(storedOf(served, cookieOf(response)), BEFORE)
+  })
+
+  void t.test(
+    `a request behind another, when the app closes meanwhile, touches no session, on ${kind}`,
+    async (t) => {
+      const gate = makeGate()
+      const served = await serve(t, wrapping, (app) =>
+        app.get('/wait', async () => {
+          await gate.wait()
+          return 'answer'
+        })
+      )
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      wire.write(requestText('/wait', { cookie }))
+      await gate.reached
+      served.store.take()
+      const closed = served.app.close()
+      await settle()
+      wire.write(requestText('/logout', { cookie }))
+      await settle()
+      gate.open()
+      t.equal((await wire.next()).status, 200)
+      t.equal((await wire.next()).status, 503)
+      await closed
+      t.same(served.store.takeNames(), ['close'])
+      t.same(storedOf(served, cookie), BEFORE)
+    }
+  )
+}
+
+const ENDED: Record<string, () => SessionStore | undefined> = {
+  'a store that works on': () => undefined,
+  'a store that is closed, and so fails': () => new SqliteStore(':memory:')
+}
+
+for (const [kind, makeStore] of Object.entries(ENDED)) {
+  void t.test(
+    `forceCloseConnections cuts a request off; what it still does harms nobody, on ${kind}`,
+    async (t) => {
+      const gate = makeGate()
+      let answered = false
+      const served = await serve(
+        t,
+        (memory) => makeStore() ?? memory,
+        (app) =>
+          app.get('/wait', async ({ session }) => {
+            session.set('name', 'ada')
+            await gate.wait()
+            answered = true
+            return 'answer'
+          }),
+        { server: { forceCloseConnections: true } }
+      )
+      const wire = await openWire(served.port)
+      wire.write(requestText('/wait', { connection: 'close' }))
+      await gate.reached
+      await served.app.close()
+      t.equal(await wire.ended(), '')
+      gate.open()
+      await until('the answer', () => answered)
+      await settle()
+      t.same(unhandled, [])
+    }
+  )
+}
+
+void t.test('a store that does not close holds up the app for storeTimeout, and no longer', async (t) => {
+  const served = await serve(
+    t,
+    (memory) => Object.assign(memory, { close: () => new Promise(() => undefined) }),
+    undefined,
+    {
+      storeTimeout: 50,
+      server: { logger: false }
+    }
+  )
+  const start = performance.now()
+  await served.app.close()
+  const took = performance.now() - start
+  t.ok(took >= 45 && took < 2000, `${Math.round(took)} ms`)
+})
+
+void t.test(
+  'a process whose apps were used and closed ends by itself: no timer, no handle is left',
+  async (t) => {
+    const program = fileURLToPath(new URL(`./fixtures/closing${extname(import.meta.url)}`, import.meta.url))
+    const child = spawn(process.execPath, [...process.execArgv, '--unhandled-rejections=strict', program])
+    const killer = setTimeout(() => child.kill('SIGKILL'), 20_000)
+    const [said, complained] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      once(child, 'exit')
+    ])
+    clearTimeout(killer)
+    t.same([child.exitCode, child.signalCode, complained], [0, null, ''])
+    const runs = said
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Run)
+    t.equal(runs.length, 5)
+    for (const { kind, before, after } of runs) t.same(after.sort(), before.sort(), kind)
+  }
+)
+
+interface Run {
+  readonly kind: string
+  readonly before: string[]
+  readonly after: string[]
+}
+
+void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))

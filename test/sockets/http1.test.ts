@@ -1,0 +1,288 @@
+import { Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import type { Session } from '../../plugin/index.js'
+import {
+  BEFORE,
+  makeGate,
+  serve,
+  settle,
+  signIn,
+  STORES,
+  storedOf,
+  until,
+  watchProcess,
+  type Gate,
+  type Served
+} from './fixtures/server.js'
+import { ask, openWire, requestText } from './fixtures/wire.js'
+
+const unhandled = watchProcess()
+
+/** What a handler does to a session, and what the store has of it afterwards where that was committed. */
+interface Act {
+  readonly act: (session: Session) => void
+  readonly committed: Record<string, string> | undefined
+  /** How many sessions there are then. */
+  readonly size: number
+}
+
+const ACTS: Record<string, Act> = {
+  reads: { act: (session) => void session.get('name'), committed: BEFORE, size: 1 },
+  'sets a key': { act: (session) => session.set('late', 1), committed: { ...BEFORE, late: '1' }, size: 1 },
+  regenerates: { act: (session) => session.regenerate(), committed: undefined, size: 1 },
+  invalidates: { act: (session) => session.invalidate(), committed: undefined, size: 0 }
+}
+
+/** A route for each act, which waits at a gate before it answers with `answer`. */
+function addActs(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
+  for (const [name, { act }] of Object.entries(ACTS)) {
+    app.all(pathOf(name), async ({ session }) => {
+      act(session)
+      await gates.get(name)?.wait()
+      return answer
+    })
+  }
+}
+
+const pathOf = (name: string) => `/${name.replaceAll(' ', '-')}`
+const makeGates = () => new Map(Object.keys(ACTS).map((name) => [name, makeGate()]))
+
+for (const [kind, wrapping] of Object.entries(STORES)) {
+  void t.test(`pipelined on one connection, on ${kind}`, async (t) => {
+    void t.test('changes of one session all live, each answered in its turn', async (t) => {
+      const served = await serve(t, wrapping)
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      const paths = Array.from({ length: 50 }, (_, index) =>
+        index % 2 === 0 ? '/add' : `/set?k${index}=v${index}`
+      )
+      wire.write(paths.map((path) => requestText(path, { cookie })).join(''))
+      for (const path of paths) {
+        const { status, body, cookies } = await wire.next()
+        t.same([status, body, cookies], [200, path.slice(1, 4), []], path)
+      }
+      wire.socket.destroy()
+      const stored = storedOf(served, cookie)
+      t.equal(stored?.['count'], '25')
+      t.equal(Object.keys(stored ?? {}).length, 2 + 25)
+    })
+
+    void t.test('requests of different sessions never see each other', async (t) => {
+      const { port } = await serve(t, wrapping)
+      const names = ['ada', 'eve', 'bob', '']
+      const cookies = await Promise.all(names.map(async (name) => (name === '' ? '' : signIn(port, name))))
+      const wire = await openWire(port)
+      const order = Array.from({ length: 40 }, (_, index) => (index * 7) % 4)
+      wire.write(order.map((who) => requestText('/read', { cookie: cookies[who] as string })).join(''))
+      for (const who of order) {
+        t.same(JSON.parse((await wire.next()).body), { name: names[who] === '' ? null : names[who] })
+      }
+      wire.socket.destroy()
+    })
+
+    void t.test('a logout among them ends the session, whatever comes behind it', async (t) => {
+      const served = await serve(t, wrapping)
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      wire.write(
+        ['/set?a=1', '/logout', '/set?b=2', '/add', '/read']
+          .map((path) => requestText(path, { cookie }))
+          .join('')
+      )
+      const [before, logout, ...after] = [
+        await wire.next(),
+        await wire.next(),
+        await wire.next(),
+        await wire.next(),
+        await wire.next()
+      ]
+      wire.socket.destroy()
+      t.same([before.status, logout.status], [200, 200])
+      t.match(logout.cookies, [/^session_id=; Max-Age=0/])
+      t.equal(storedOf(served, cookie), undefined)
+      for (const { status, cookies } of after) {
+        // One that began when the session was over is a visitor's, who gets a session of his own.
+        t.ok(status === 409 || status === 200, `${status}`)
+        t.not(cookies[0]?.split(';', 1)[0], cookie)
+        if (status === 409) t.same(cookies, [])
+      }
+    })
+  })
+
+  void t.test(`a client that goes away, on ${kind}`, async (t) => {
+    const gone = async (
+      t: Test,
+      answer: string | undefined,
+      run: (served: Served, gates: Map<string, Gate>) => Promise<void>
+    ) => {
+      const gates = makeGates()
+      await run(await serve(t, wrapping, (app) => addActs(app, gates, answer)), gates)
+    }
+
+    for (const [name, { committed, size }] of Object.entries(ACTS)) {
+      void t.test(`while a handler that ${name} is at work: its answer is committed`, (t) =>
+        gone(t, 'answer', async (served, gates) => {
+          const cookie = await signIn(served.port)
+          const wire = await openWire(served.port)
+          wire.write(requestText(pathOf(name), { cookie }))
+          const gate = gates.get(name) as Gate
+          await gate.reached
+          wire.vanish()
+          await wire.ended()
+          await settle()
+          gate.open()
+          await until('the commit', () => committed === BEFORE || !isSame(storedOf(served, cookie), BEFORE))
+          await settle()
+          t.same(storedOf(served, cookie), committed)
+          t.equal(served.memory.size, size)
+        })
+      )
+    }
+
+    // Fastify sends nothing for it, so that no onSend hook runs: the handler must return something, or save().
+    void t.test('while a handler without an answer is at work: nothing is committed', (t) =>
+      gone(t, undefined, async (served, gates) => {
+        for (const [name, gate] of gates) {
+          const cookie = await signIn(served.port)
+          const wire = await openWire(served.port)
+          wire.write(requestText(pathOf(name), { cookie }))
+          await gate.reached
+          wire.vanish()
+          await wire.ended()
+          await settle()
+          gate.open()
+          await settle()
+          t.same(storedOf(served, cookie), BEFORE, name)
+        }
+      })
+    )
+
+    void t.test('in the middle of a request body: the handler never runs, and nothing is written', (t) =>
+      gone(t, 'answer', async (served) => {
+        const cookie = await signIn(served.port)
+        served.store.take()
+        for (const name of Object.keys(ACTS)) {
+          const wire = await openWire(served.port)
+          const text = requestText(pathOf(name), { cookie, 'content-type': 'application/json' }, '{"a":"b"}')
+          wire.write(text.slice(0, -4))
+          await until('the session is read', () => served.store.takeNames().includes('get'))
+          await settle()
+          wire.vanish()
+          await wire.ended()
+        }
+        await settle()
+        t.same(served.store.take(), [], 'nothing but the read')
+        t.same(storedOf(served, cookie), BEFORE)
+      })
+    )
+
+    void t.test('while the store reads, or writes: as if it had stayed', async (t) => {
+      const moments = ['get', 'update'] as const
+      for (const moment of moments) {
+        const gate = makeGate()
+        const served = await serve(t, (memory) => {
+          const store = wrapping(memory)
+          return {
+            get: async (id) => {
+              const record = await store.get(id)
+              if (moment === 'get') await gate.wait()
+              return record
+            },
+            update: async (id, patch) => {
+              if (moment === 'update') await gate.wait()
+              return store.update(id, patch)
+            },
+            create: (id, record) => store.create(id, record),
+            destroy: (id) => store.destroy(id)
+          }
+        })
+        const cookie = await signIn(served.port)
+        const wire = await openWire(served.port)
+        wire.write(requestText('/set?late=1', { cookie }))
+        await gate.reached
+        wire.vanish()
+        await wire.ended()
+        gate.open()
+        await until('the commit', () => storedOf(served, cookie)?.['late'])
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '"1"' })
+      }
+    })
+
+    void t.test('in the middle of a response: it was committed before the first byte', async (t) => {
+      let destroyed = false
+      const served = await serve(t, wrapping, (app) =>
+        app.get('/endless', async ({ session }, reply) => {
+          session.set('late', 1)
+          const body = new Readable({ read: () => void setImmediate(() => body.push('x'.repeat(10_000))) })
+          body.on('close', () => (destroyed = true))
+          return reply.send(body)
+        })
+      )
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      wire.write(requestText('/endless', { cookie }))
+      await wire.sees('xxx')
+      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+      wire.vanish()
+      await until('the stream is closed', () => destroyed)
+      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+    })
+  })
+
+  void t.test(`slow clients, on ${kind}`, async (t) => {
+    void t.test('that send byte by byte: both changes of one session live', async (t) => {
+      const served = await serve(t, wrapping)
+      const cookie = await signIn(served.port)
+      const texts = ['{"a":1}', '{"b":2}'].map((body) =>
+        requestText('/set', { cookie, 'content-type': 'application/json' }, body)
+      )
+      const wires = await Promise.all(texts.map(() => openWire(served.port)))
+      for (let at = 0; at < (texts[0] as string).length; at++) {
+        wires.forEach((wire, index) => wire.write((texts[index] as string)[at] as string))
+        await new Promise(setImmediate)
+      }
+      for (const wire of wires) {
+        t.equal((await wire.next()).status, 200)
+        wire.socket.destroy()
+      }
+      t.same(storedOf(served, cookie), { ...BEFORE, a: '1', b: '2' })
+    })
+
+    void t.test('that do not read their answer: it is committed, and others see it', async (t) => {
+      const served = await serve(t, wrapping, (app) =>
+        app.get('/large', async ({ session }) => {
+          session.set('name', 'eve')
+          return 'x'.repeat(20_000_000)
+        })
+      )
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      wire.socket.pause()
+      wire.write(requestText('/large', { cookie }))
+      await until('the commit', () => storedOf(served, cookie)?.['name'] === '"eve"')
+      t.same(JSON.parse((await ask(served.port, '/read', cookie)).body), { name: 'eve' })
+      wire.vanish()
+    })
+
+    void t.test('that are cut off by the request time-out: nothing is written', async (t) => {
+      const served = await serve(t, wrapping, undefined, {
+        server: { requestTimeout: 100, http: { connectionsCheckingInterval: 20, headersTimeout: 50 } }
+      })
+      const cookie = await signIn(served.port)
+      served.store.take()
+      const wire = await openWire(served.port)
+      wire.write(requestText('/set', { cookie, 'content-type': 'application/json' }, '{"a":1}').slice(0, -1))
+      await wire.ended()
+      await settle()
+      t.same(served.store.takeNames(), ['get'])
+      t.same(storedOf(served, cookie), BEFORE)
+    })
+  })
+}
+
+function isSame(one: unknown, two: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(two)
+}
+
+void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))

@@ -1,0 +1,209 @@
+import { once } from 'node:events'
+import {
+  connect,
+  constants,
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  type OutgoingHttpHeaders
+} from 'node:http2'
+import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import {
+  BEFORE,
+  makeGate,
+  serve,
+  settle,
+  storedOf,
+  STORES,
+  until,
+  watchProcess,
+  type Served
+} from './fixtures/server.js'
+import { cookieOf } from './fixtures/wire.js'
+
+const unhandled = watchProcess()
+
+/** A connection in clear text (h2c); it ends with the test. */
+function openSession(t: Test, { port }: Served): ClientHttp2Session {
+  const session = connect(`http://127.0.0.1:${port}`)
+  t.teardown(() => session.destroy())
+  return session
+}
+
+function start(
+  session: ClientHttp2Session,
+  path: string,
+  headers: OutgoingHttpHeaders = {}
+): ClientHttp2Stream {
+  const stream = session.request({ ':path': path, ...headers })
+  stream.on('error', () => undefined)
+  return stream
+}
+
+interface Answer {
+  readonly status: number
+  readonly cookies: readonly string[]
+  readonly body: string
+}
+
+async function ask(
+  session: ClientHttp2Session,
+  path: string,
+  headers: OutgoingHttpHeaders = {},
+  body?: string
+): Promise<Answer> {
+  const stream = start(session, path, { ...(body !== undefined && { ':method': 'POST' }), ...headers })
+  stream.end(body)
+  const [head] = (await once(stream, 'response')) as [{ ':status': number; 'set-cookie'?: string[] }]
+  return { status: head[':status'], cookies: head['set-cookie'] ?? [], body: await text(stream) }
+}
+
+const h2 = { server: { http2: true } }
+
+for (const [kind, wrapping] of Object.entries(STORES)) {
+  void t.test(`HTTP/2, on ${kind}`, async (t) => {
+    void t.test('a session from its first cookie to its end', async (t) => {
+      const served = await serve(t, wrapping, undefined, h2)
+      const client = openSession(t, served)
+      const first = await ask(client, '/set?name=ada')
+      t.equal(first.cookies.length, 1)
+      const cookie = cookieOf(first)
+      t.same(JSON.parse((await ask(client, '/read', { cookie })).body), { name: 'ada' })
+      const second = await ask(client, '/login', { cookie })
+      t.equal(storedOf(served, cookie), undefined)
+      t.same(storedOf(served, cookieOf(second)), { ...BEFORE, userId: '"ada"' })
+      t.match((await ask(client, '/logout', { cookie: cookieOf(second) })).cookies, [
+        /^session_id=; Max-Age=0/
+      ])
+      t.equal(served.memory.size, 0)
+    })
+
+    // RFC 9113 section 8.2.3: a client may send each cookie in a field of its own.
+    void t.test('a cookie in several fields', async (t) => {
+      const served = await serve(t, wrapping, undefined, h2)
+      const client = openSession(t, served)
+      const cookie = cookieOf(await ask(client, '/set?name=ada'))
+      const crumbs = ['theme=dark', cookie, 'lang=en']
+      t.same(JSON.parse((await ask(client, '/read', { cookie: crumbs })).body), { name: 'ada' })
+    })
+
+    void t.test('100 streams of one connection that change one session: every change lives', async (t) => {
+      const served = await serve(t, wrapping, undefined, h2)
+      const client = openSession(t, served)
+      const cookie = cookieOf(await ask(client, '/set?name=ada'))
+      const answers = await Promise.all(Array.from({ length: 100 }, () => ask(client, '/add', { cookie })))
+      t.ok(answers.every(({ status, cookies }) => status === 200 && cookies.length === 0))
+      t.same(storedOf(served, cookie), { ...BEFORE, count: '100' })
+    })
+
+    void t.test('the own origin is :authority', async (t) => {
+      const served = await serve(t, wrapping, undefined, { ...h2, csrf: { protect: 'all', token: false } })
+      const client = openSession(t, served)
+      const json = { 'content-type': 'application/json' }
+      const post = async (origin: string) =>
+        (await ask(client, '/set', { ...json, origin }, '{"a":1}')).status
+      t.equal(await post(`http://127.0.0.1:${served.port}`), 200)
+      t.equal(await post('http://evil.test'), 403)
+    })
+
+    void t.test('a stream that is reset in the middle of its body: nothing is written', async (t) => {
+      const served = await serve(t, wrapping, undefined, h2)
+      const client = openSession(t, served)
+      const cookie = cookieOf(await ask(client, '/set?name=ada'))
+      served.store.take()
+      const stream = start(client, '/set', {
+        ':method': 'POST',
+        'content-type': 'application/json',
+        'content-length': 7,
+        cookie
+      })
+      stream.write('{"a":')
+      await until('the read', () => served.store.takeNames().includes('get'))
+      await settle()
+      stream.close(constants.NGHTTP2_CANCEL)
+      await once(stream, 'close')
+      await settle()
+      t.same(served.store.take(), [])
+      t.same(
+        JSON.parse((await ask(client, '/read', { cookie })).body),
+        { name: 'ada' },
+        'the connection goes on'
+      )
+    })
+
+    void t.test('a stream that is reset while the handler is at work: its answer is committed', async (t) => {
+      const gate = makeGate()
+      const served = await serve(
+        t,
+        wrapping,
+        (app) =>
+          app.get('/wait', async ({ session }) => {
+            session.set('late', 1)
+            await gate.wait()
+            return 'answer'
+          }),
+        h2
+      )
+      const client = openSession(t, served)
+      const cookie = cookieOf(await ask(client, '/set?name=ada'))
+      const stream = start(client, '/wait', { cookie })
+      await gate.reached
+      stream.close(constants.NGHTTP2_CANCEL)
+      await once(stream, 'close')
+      await settle()
+      gate.open()
+      await until('the commit', () => storedOf(served, cookie)?.['late'])
+      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+    })
+
+    void t.test(
+      'a connection that breaks in the middle of a response: committed before the first byte',
+      async (t) => {
+        let closed = false
+        const served = await serve(
+          t,
+          wrapping,
+          (app) =>
+            app.get('/endless', async ({ session }, reply) => {
+              session.set('late', 1)
+              const body = new Readable({
+                read: () => void setImmediate(() => body.push('x'.repeat(10_000)))
+              })
+              body.on('close', () => (closed = true))
+              return reply.send(body)
+            }),
+          h2
+        )
+        const client = openSession(t, served)
+        const cookie = cookieOf(await ask(client, '/set?name=ada'))
+        const stream = start(client, '/endless', { cookie })
+        await once(stream, 'data')
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+        client.destroy()
+        await until('the stream is closed', () => closed)
+      }
+    )
+
+    void t.test('a hijacked reply that saved early', async (t) => {
+      const served = await serve(
+        t,
+        wrapping,
+        (app) =>
+          app.get('/hijack', async ({ session }, reply) => {
+            session.set('name', 'ada')
+            await session.save()
+            reply.hijack()
+            reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
+            reply.raw.end('raw')
+          }),
+        h2
+      )
+      const answer = await ask(openSession(t, served), '/hijack')
+      t.equal(answer.body, 'raw')
+      t.same(storedOf(served, cookieOf(answer)), BEFORE)
+    })
+  })
+}
+
+void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))

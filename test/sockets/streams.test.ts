@@ -1,0 +1,316 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { ReadableStream } from 'node:stream/web'
+import { setTimeout as delay } from 'node:timers/promises'
+import websocket from '@fastify/websocket'
+import type { FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import { requireAuth, type Session } from '../../plugin/index.js'
+import {
+  BEFORE,
+  idOf,
+  serve,
+  settle,
+  signIn,
+  STORES,
+  storedOf,
+  until,
+  watchProcess
+} from './fixtures/server.js'
+import { ask, cookieOf, openWire, requestText, type Wire } from './fixtures/wire.js'
+
+const unhandled = watchProcess()
+
+const codeOf = (error: unknown) => (error as { code?: unknown }).code
+
+/** `'saved'`, or the code of what `save()` threw. */
+async function outcomeOf(save: () => Promise<void>): Promise<unknown> {
+  return save().then(() => 'saved', codeOf)
+}
+
+const STREAMS: Record<string, (chunks: () => Generator<string>) => unknown> = {
+  'a stream of Node': (chunks) => Readable.from(chunks()),
+  'a web stream': (chunks) => ReadableStream.from(bytes(chunks())),
+  'a Response': (chunks) => new Response(ReadableStream.from(bytes(chunks())) as never)
+}
+
+function* bytes(chunks: Generator<string>): Generator<Uint8Array> {
+  for (const chunk of chunks) yield Buffer.from(chunk)
+}
+
+for (const [kind, wrapping] of Object.entries(STORES)) {
+  for (const [name, make] of Object.entries(STREAMS)) {
+    void t.test(`${name} as a reply, on ${kind}`, async (t) => {
+      const served = await serve(t, wrapping, (app) => {
+        app.get('/before', async ({ session }, reply) => {
+          session.set('name', 'ada')
+          function* chunks() {
+            yield `${served.memory.size} `
+            try {
+              session.set('late', 1)
+            } catch (error) {
+              yield String(codeOf(error))
+            }
+          }
+          return reply.send(make(chunks))
+        })
+        app.get('/breaks/:after', async ({ session, params }, reply) => {
+          session.set('late', 1)
+          function* chunks() {
+            if ((params as { after: string }).after === 'first') yield 'first'
+            throw new Error('the stream broke')
+          }
+          return reply.send(make(chunks))
+        })
+      })
+      const response = await ask(served.port, '/before')
+      t.equal(
+        response.body,
+        '1 SESSION_COMMITTED',
+        'stored before the first byte; a change in the middle throws'
+      )
+      t.same(storedOf(served, cookieOf(response)), BEFORE)
+
+      // It was committed as the 200 that it was when its headers were made.
+      for (const after of ['none', 'first']) {
+        const cookie = await signIn(served.port)
+        const wire = await openWire(served.port)
+        wire.write(requestText(`/breaks/${after}`, { cookie, connection: 'close' }))
+        const got = await wire.ended()
+        if (after === 'none') t.match(got, /^HTTP\/1.1 500 /)
+        else t.notMatch(got, /\r\n0\r\n\r\n$/, 'the client is not told that it was all')
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+      }
+    })
+  }
+
+  void t.test(`server-sent events, on ${kind}`, async (t) => {
+    let send: (text: string) => void = () => undefined
+    let request: FastifyRequest | undefined
+    let left = false
+    const served = await serve(t, wrapping, (app) =>
+      app.get('/events', async (asked, reply) => {
+        request = asked
+        reply.hijack()
+        reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+        reply.raw.on('close', () => (left = true))
+        send = (text) => void reply.raw.write(`data: ${text}\n\n`)
+        send(String(asked.session.get('name')))
+      })
+    )
+    const sessionNow = () => (request as FastifyRequest).session
+
+    /** A stream of events under way, and the server's session of it. */
+    async function begin(cookie: string): Promise<{ wire: Wire; session: Session }> {
+      const wire = await openWire(served.port)
+      wire.write(requestText('/events', { cookie }))
+      await wire.sees('data: ')
+      return { wire, session: sessionNow() }
+    }
+
+    void t.test('a session that is there is changed later, and once', async (t) => {
+      const cookie = await signIn(served.port)
+      const { wire, session } = await begin(cookie)
+      await ask(served.port, '/set?other=1', cookie)
+      session.set('late', 1)
+      t.equal(await outcomeOf(() => session.save()), 'saved')
+      t.same(storedOf(served, cookie), { ...BEFORE, late: '1', other: '"1"' })
+      t.throws(() => session.set('later', 1), { code: 'SESSION_COMMITTED' })
+      send('bye')
+      await wire.sees('bye')
+      left = false
+      wire.vanish()
+      await until('the server knows', () => left)
+    })
+
+    void t.test('what needs a cookie is refused, and writes nothing; an end is not', async (t) => {
+      const cookie = await signIn(served.port)
+      const renewed = await begin(cookie)
+      renewed.session.regenerate()
+      t.equal(await outcomeOf(() => renewed.session.save()), 'SESSION_HEADERS_SENT')
+      const fresh = await begin('')
+      fresh.session.set('late', 1)
+      const { size } = served.memory
+      t.equal(await outcomeOf(() => fresh.session.save()), 'SESSION_HEADERS_SENT')
+      t.equal(served.memory.size, size)
+      t.same(storedOf(served, cookie), BEFORE)
+      const ended = await begin(cookie)
+      ended.session.invalidate()
+      t.equal(await outcomeOf(() => ended.session.save()), 'saved')
+      t.equal(storedOf(served, cookie), undefined)
+      for (const { wire } of [renewed, fresh, ended]) wire.vanish()
+    })
+
+    void t.test('a session that ended meanwhile stays ended', async (t) => {
+      const cookie = await signIn(served.port)
+      const { wire, session } = await begin(cookie)
+      await ask(served.port, '/logout', cookie)
+      session.set('late', 1)
+      t.equal(await outcomeOf(() => session.save()), 'SESSION_GONE')
+      t.equal(storedOf(served, cookie), undefined)
+      wire.vanish()
+    })
+  })
+
+  void t.test(`a late change that only moves the expiry needs no cookie, on ${kind}`, async (t) => {
+    const outcomes: unknown[] = []
+    const served = await serve(
+      t,
+      wrapping,
+      (app) =>
+        app.get('/events', async ({ session }, reply) => {
+          reply.hijack()
+          reply.raw.writeHead(200)
+          await delay(5)
+          session.set('late', 1)
+          outcomes.push(await outcomeOf(() => session.save()))
+          reply.raw.end()
+        }),
+      { idleTimeout: 60 }
+    )
+    const cookie = await signIn(served.port)
+    const wire = await openWire(served.port)
+    wire.write(requestText('/events', { cookie, connection: 'close' }))
+    await wire.ended()
+    t.same(outcomes, ['saved'])
+    t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+  })
+
+  void t.test(`a hijacked reply that nobody saved writes nothing, on ${kind}`, async (t) => {
+    const served = await serve(t, wrapping, (app) =>
+      app.get('/hijack', async ({ session }, reply) => {
+        session.set('late', 1)
+        reply.hijack()
+        reply.raw.end('raw')
+      })
+    )
+    const cookie = await signIn(served.port)
+    const wire = await openWire(served.port)
+    wire.write(requestText('/hijack', { cookie, connection: 'close' }))
+    await wire.ended()
+    await settle()
+    t.same(storedOf(served, cookie), BEFORE)
+  })
+
+  void t.test(`a WebSocket, on ${kind}`, (t) => testWebSocket(t, wrapping))
+}
+
+/** What the tests need of the socket of @fastify/websocket. */
+interface Socket {
+  send(text: string): void
+  on(event: 'message', listener: (data: Buffer) => void): void
+}
+
+/** Each message names what to do to the session; it answers with what `save()` said. */
+const DOES: Record<string, (session: Session) => void> = {
+  read: () => undefined,
+  set: (session) => session.set('late', 1),
+  regenerate: (session) => session.regenerate(),
+  invalidate: (session) => session.invalidate()
+}
+
+async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promise<void> {
+  const served = await serve(t, wrapping, async (app) => {
+    await app.register(websocket)
+    const onSocket = (socket: Socket, { session }: FastifyRequest): void => {
+      socket.send(`hello ${session.has('name') ? 'ada' : 'nobody'}`)
+      socket.on('message', (data) => {
+        DOES[data.toString()]?.(session)
+        void outcomeOf(() => session.save()).then((outcome) => socket.send(String(outcome)))
+      })
+    }
+    app.get('/chat', { websocket: true }, onSocket as never)
+    const early = async ({ session }: FastifyRequest): Promise<void> => {
+      session.set('seen', 1)
+      await session.save()
+    }
+    app.get('/early', { websocket: true, preHandler: early }, onSocket as never)
+    app.get('/members', { websocket: true, preHandler: requireAuth() }, onSocket as never)
+  })
+
+  void t.test('has the session of its handshake, which is changed later, and once', async (t) => {
+    const cookie = await signIn(served.port)
+    const wire = await handshake(served.port, '/chat', cookie)
+    await wire.sees('hello ada')
+    await ask(served.port, '/set?other=1', cookie)
+    wire.socket.write(frame('set'))
+    await wire.sees('saved')
+    t.same(storedOf(served, cookie), { ...BEFORE, late: '1', other: '"1"' })
+    wire.vanish()
+  })
+
+  void t.test('save() in the handshake, which must not need a cookie', async (t) => {
+    const cookie = await signIn(served.port)
+    const wire = await handshake(served.port, '/early', cookie)
+    await wire.sees('hello ada')
+    t.same(storedOf(served, cookie), { ...BEFORE, seen: '1' })
+    wire.vanish()
+    const { size } = served.memory
+    const nobody = await handshake(served.port, '/early', '', false)
+    t.match(await nobody.ended(), /^HTTP\/1.1 500 [^]*SESSION_HEADERS_SENT/)
+    t.equal(served.memory.size, size)
+  })
+
+  // Its 101 carries no header of the reply: the browser would never get the cookie.
+  void t.test('what needs a cookie is refused, and writes nothing', async (t) => {
+    for (const [does, signedIn] of [
+      ['regenerate', true],
+      ['set', false]
+    ] as const) {
+      const cookie = signedIn ? await signIn(served.port) : ''
+      const { size } = served.memory
+      const wire = await handshake(served.port, '/chat', cookie)
+      await wire.sees('hello')
+      wire.socket.write(frame(does))
+      await wire.sees('SESSION_HEADERS_SENT')
+      t.equal(served.memory.size, size)
+      if (signedIn) t.same(storedOf(served, cookie), BEFORE)
+      wire.vanish()
+    }
+  })
+
+  void t.test('ends the session, and changes none that ended', async (t) => {
+    const cookie = await signIn(served.port)
+    const [ending, setting] = [
+      await handshake(served.port, '/chat', cookie),
+      await handshake(served.port, '/chat', cookie)
+    ]
+    await setting.sees('hello ada')
+    ending.socket.write(frame('invalidate'))
+    await ending.sees('saved')
+    t.equal(served.memory.get(idOf(cookie)), undefined)
+    setting.socket.write(frame('set'))
+    await setting.sees('SESSION_GONE')
+    t.equal(served.memory.get(idOf(cookie)), undefined)
+    for (const wire of [ending, setting]) wire.vanish()
+  })
+
+  void t.test('is refused as a request is', async (t) => {
+    const wire = await handshake(served.port, '/members', await signIn(served.port), false)
+    t.match(await wire.ended(), /^HTTP\/1.1 401 [^]*SESSION_UNAUTHENTICATED/)
+  })
+}
+
+async function handshake(port: number, path: string, cookie: string, accepted = true): Promise<Wire> {
+  const key = randomBytes(16).toString('base64')
+  const wire = await openWire(port)
+  const headers = {
+    connection: 'Upgrade',
+    upgrade: 'websocket',
+    'sec-websocket-version': '13',
+    'sec-websocket-key': key
+  }
+  wire.write(requestText(path, { ...headers, ...(cookie !== '' && { cookie }) }))
+  if (accepted) {
+    // RFC 6455 section 1.3: what a server makes of the key.
+    await wire.sees(createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64'))
+  }
+  return wire
+}
+
+/** A short text frame as a client sends it: RFC 6455 section 5.2, under a mask of zeros. */
+function frame(text: string): Buffer {
+  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
+}
+
+void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
