@@ -54,6 +54,8 @@ async function enter(entry, scenario, settings, index) {
 
 async function play(entry, { counts }, round) {
   const isCounted = counts && entry.contender.kind !== 'none'
+  // While the others had their turns, its memory may have become cold: what brings it back is not a request's cost.
+  await measure(entry.server, entry.load, entry.amount)
   const take = isCounted ? measureLosses : measure
   const sample = await take(entry.server, entry.load, entry.amount)
   if (sample.failed > 0) throw new Error(`${sample.failed} of ${sample.requests} requests failed`)

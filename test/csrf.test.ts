@@ -1,5 +1,6 @@
 import { Writable } from 'node:stream'
 import formbody from '@fastify/formbody'
+import multipart from '@fastify/multipart'
 import t from 'tap'
 import { MemoryStore } from '../plugin/index.js'
 import { idOfToken } from '../plugin/token.js'
@@ -85,6 +86,7 @@ void t.test('the own origin is what a browser writes for the host that it asked'
     ['http', '[::1', 'http://[::1]'],
     ['http', 'b\u00fccher.test', 'http://b\u00fccher.test'],
     ['xhttp', 'app.test', 'http://app.test'],
+    ['xhttp', 'app.test', 'null'],
     ['h2', 'app.test', 'null']
   ] as const) {
     t.equal(await send(scheme, host, origin), 'origin', `${scheme}, ${host}, ${origin}`)
@@ -109,7 +111,9 @@ void t.test('over a socket: names in any case, a repeated Origin, no Host', asyn
   t.equal(await send({ HOST, 'SEC-FETCH-SITE': 'cross-site' }), 'origin')
   t.equal(await send({ HOST, Origin: [OWN, 'http://evil.test'] }), 'origin')
   t.equal(await send({ HOST, Origin: ['http://evil.test', OWN] }), 'origin')
+  t.equal(await send({ HOST, Origin: ['http://app', '.test'] }), 'origin', 'two halves are no whole')
   t.equal(await send({ HOST, 'Sec-Fetch-Site': ['same-origin', 'cross-site'] }), 'origin')
+  t.equal(await send({ HOST, 'Sec-Fetch-Site': ['same-', 'origin'] }), 'origin')
   t.equal(await send({ HOST, Origin: OWN, 'X-CSRF-TOKEN': [token, token] }), 'token')
   t.equal(await send({ Origin: OWN }, { setHost: false }), 'origin', 'without a Host there is no own origin')
   t.equal(await send({}, { setHost: false }), 'passes')
@@ -164,6 +168,25 @@ void t.test('the header is the one that counts where a body has a field too', as
   const { browser, token } = await visit(app)
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'wrong' }, { _csrf: token })), 'token')
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token }, { _csrf: 'wrong' })), 'passes')
+})
+
+void t.test('the field of a body without a Content-Type is checked like any other', async (t) => {
+  const app = await makeCsrfApp(t, { protect: 'all' })
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+    done(null, { _csrf: body })
+  })
+  const { browser, token } = await visit(app)
+  t.equal(verdictOf(await post(browser, {}, token)), 'passes')
+  t.equal(verdictOf(await post(browser, {}, 'wrong')), 'token')
+})
+
+void t.test('a multipart field that says null is a wrong token, never a 500', async (t) => {
+  const app = await makeCsrfApp(t, { protect: 'all' })
+  await app.register(multipart, { attachFieldsToBody: 'keyValues' })
+  const { browser } = await visit(app)
+  const field = 'Content-Disposition: form-data; name="_csrf"\r\nContent-Type: application/json\r\n\r\nnull'
+  const headers = { 'content-type': 'multipart/form-data; boundary=x' }
+  t.equal(verdictOf(await post(browser, headers, `--x\r\n${field}\r\n--x--\r\n`)), 'token')
 })
 
 void t.test('generateCsrf makes the session on first use, and writes it once', async (t) => {

@@ -167,6 +167,14 @@ void t.test('an expired session is told so, as a page and as JSON', async (t) =>
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
+void t.test('a live session that nobody has signed in to is not told that it expired', async (t) => {
+  const { browser } = await setUp(t)
+  await browser.get('/set?theme=dark')
+  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
+  await browser.get('/guarded', PAGE)
+  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+})
+
 void t.test('a logged-out session is over, a forged cookie never was', async (t) => {
   const { app, browser } = await setUp(t)
   await browser.get('/login')
@@ -363,7 +371,11 @@ void t.test('a message may be empty, and is what both kinds of answer say', asyn
   }
 })
 
-const MISSING = { statusCode: 500, code: 'SESSION_PLUGIN_MISSING' }
+const MISSING = {
+  statusCode: 500,
+  code: 'SESSION_PLUGIN_MISSING',
+  message: 'requireAuth needs fastify-sesame: register it before the route'
+}
 
 void t.test('without the plugin, or with it only in a sibling context, it fails loudly', async (t) => {
   const app = Fastify()

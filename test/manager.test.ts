@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { MemoryStore, type SessionOptions } from '../plugin/index.js'
+import { MemoryStore, type SessionOptions, type SessionRecord } from '../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
 import { listen } from './fixtures/diagnostics.js'
@@ -56,6 +56,22 @@ void t.test(
     t.same(store.takeNames(), ['get'])
   }
 )
+
+void t.test('get() loads the session after a reply that came before the plugin’s own hook', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const seen: unknown[] = []
+  app.addHook('onRequest', async ({ url }, reply) => (url === '/early' ? reply.send('early') : undefined))
+  app.addHook('onResponse', async (request) => {
+    if (request.url === '/early') seen.push((await app.sessionManager.get(request))?.get('name'))
+  })
+  await app.register((await import('../plugin/index.js')).default, { secret: SECRET })
+  const browser = new Browser(addRoutes(app))
+  app.get('/early', async () => 'late')
+  await browser.get('/set?name=ada')
+  t.equal((await browser.get('/early')).body, 'early')
+  t.same(seen, ['ada'])
+})
 
 void t.test('session.save() before the plugin’s own onRequest says what to do', async (t) => {
   const app = Fastify()
@@ -248,8 +264,59 @@ void t.test(
   }
 )
 
+/** Times from now in ms: the moment at which a session is over, and the last at which it lives. */
+const EDGES: Record<string, { over: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
+  expiresAt: { over: { expiresAt: 0 }, live: { expiresAt: 1 } },
+  maxAge: { over: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
+  idleTimeout: { over: { lastAccessed: -10_000 }, live: { lastAccessed: -9_999 } }
+}
+
+for (const [name, edge] of Object.entries(EDGES)) {
+  void t.test(`${name} ends a session at that millisecond, whatever the store still has`, async (t) => {
+    const { start } = stopClock(t)
+    let record = makeRecord()
+    const store = wrap(new MemoryStore(), (method, _args, next) =>
+      method === 'get' ? record : method === 'listByUser' ? [{ id: 'a', record }] : next()
+    )
+    const { manager, browser } = await setUp(t, { store, maxAge: 100, idleTimeout: 10 })
+    await browser.get('/set?name=ada')
+    for (const [kind, { createdAt = 0, lastAccessed = 0, expiresAt = 1000 }] of Object.entries(edge)) {
+      record = makeRecord({
+        createdAt: start + createdAt,
+        lastAccessed: start + lastAccessed,
+        expiresAt: start + expiresAt
+      })
+      t.same((await browser.get('/read')).json(), { name: kind === 'live' ? 'ada' : null }, kind)
+      t.equal((await manager.list('ada')).length, kind === 'live' ? 1 : 0, kind)
+    }
+  })
+}
+
+void t.test('a cookie whose session is nowhere is not reported as a broken record', async (t) => {
+  const { memory, browser } = await setUp(t)
+  const reports = listen(t, 'invalid-record')
+  await browser.get('/set?name=ada')
+  memory.get = () => undefined
+  t.same((await browser.get('/read')).json(), { name: null })
+  t.same(reports, [])
+})
+
 for (const isAsync of [false, true]) {
   const kind = isAsync ? 'asynchronous' : 'synchronous'
+  void t.test(`of several cookies the first with a live session counts, on ${kind} stores`, async (t) => {
+    const memory = new MemoryStore()
+    const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
+    const { app } = await setUp(t, { store })
+    const cookies: string[] = []
+    for (const url of ['/set?name=dead', '/set?name=gone', '/set?name=ada', '/set?name=eve']) {
+      const browser = new Browser(app)
+      await browser.get(url)
+      cookies.push(browser.cookie)
+      if (cookies.length < 3) await browser.get('/logout')
+    }
+    const { body } = await app.inject({ url: '/read', headers: { cookie: cookies.join('; ') } })
+    t.same(JSON.parse(body), { name: 'ada' })
+  })
   void t.test(
     `onStoreError 'anonymous' on a ${kind} store: the request goes on, nothing is saved`,
     async (t) => {

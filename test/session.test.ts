@@ -91,6 +91,20 @@ void t.test('a stored session has its id and its times, and a login starts its c
   t.match(last.result, { id: after.id, createdAt: now, lastAccessed: now, expiresAt: now + DAY })
 })
 
+void t.test(
+  'lastAccessed is the last write before the request, and the idle time-out counts from it',
+  async (t) => {
+    const { start, move } = stopClock(t)
+    const { visit } = await makeVisits(t, { idleTimeout: 100 })
+    await visit((session) => session.set('name', 'ada'))
+    move(5000)
+    await visit((session) => session.set('name', 'eve'))
+    move(1000)
+    const { result } = await visit(lookAt)
+    t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
+  }
+)
+
 void t.test('expiresAt is what the store says where that is earlier', async (t) => {
   const { start, move } = stopClock(t)
   const { visit, memory } = await makeVisits(t)
@@ -342,6 +356,8 @@ void t.test('userKey says whose session it is: a text, a number, or nobody', asy
       t.throws(() => session.set('account', value), error)
       t.throws(() => session.update('account', () => value), error)
     }
+    const message = 'Session key "account" says whose session it is, so it must be'
+    t.throws(() => session.set('account', true), { message })
   })
 })
 
@@ -401,6 +417,7 @@ void t.test('a change after the commit throws instead of being lost', async (t) 
   const early = await visit(async (session) => {
     session.set('name', 'ada')
     await session.save()
+    t.throws(() => session.set('name', 'eve'), { message: 'already saved: change it before save()' })
     return codesOf(session)
   })
   t.same(early.result, all('SESSION_COMMITTED'))
@@ -433,7 +450,8 @@ void t.test('an object changed in place after save() fails the request instead o
     await session.save()
     list.push(2)
   })
-  t.match(response.json(), { statusCode: 500, code: 'SESSION_COMMITTED' })
+  const message = 'An object of the session was changed in place after save()'
+  t.match(response.json(), { statusCode: 500, code: 'SESSION_COMMITTED', message })
   t.same(calls, ['create'])
   await visit((session) => session.set('list', [1]))
   const cyclic = await attempt(async (session) => {
@@ -466,6 +484,7 @@ void t.test('a readonly route reads everything and refuses every change', async 
   })
   const work = async (session: Session) => {
     const codes = codesOf(session)
+    t.throws(() => session.set('name', 'eve'), { message: "config { session: 'readonly' }" })
     await session.save()
     return { codes, values: valuesOf(session), note: session.peekFlash('note') }
   }
@@ -474,12 +493,25 @@ void t.test('a readonly route reads everything and refuses every change', async 
   t.same(calls, ['get'])
 })
 
+void t.test('an object changed in place on a readonly route is no error, and is not kept', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  await visit((session) => session.set('list', [1]))
+  const change = async (session: Session) => {
+    const list = session.get('list') as unknown[]
+    await session.save()
+    list.push(2)
+  }
+  t.same((await visit(change, browser, 'readonly')).calls, ['get'])
+  t.same((await visit((session) => session.get('list'))).result, [1])
+})
+
 void t.test('a session that is not loaded yet reads as empty and refuses every change', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   const seen: unknown[] = []
   app.addHook('onRequest', async ({ session }) => {
     seen.push(codesOf(session), session.keys(), session.isNew)
+    t.throws(() => session.set('name', 'eve'), { message: 'after the onRequest hook of fastify-sesame' })
     await session.save()
   })
   await app.register(sessions, { secret: SECRET })

@@ -13,7 +13,7 @@ void t.test('without arguments everything is measured, scale too', async (t) => 
     quick: false,
     isWhole: true,
     withScale: true,
-    rounds: 7,
+    rounds: 5,
     seconds: 0.5,
     port: 0,
     pin: true

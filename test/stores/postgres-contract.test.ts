@@ -12,7 +12,7 @@ void t.test('the store contract', { skip }, async (t) => {
     'PostgreSQL',
     async () => {
       const { store, schema } = await makeStore(t, pool)
-      const module = new URL('../fixtures/postgres-process.ts', import.meta.url)
+      const module = new URL('../fixtures/postgres.ts', import.meta.url)
       return { store, process: { module, argument: { url: server.url, schema } } }
     },
     (name, options, body) => t.test(name, options, body),

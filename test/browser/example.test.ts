@@ -1,0 +1,143 @@
+import type { Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { startChromium, withoutChromium as skip, type NewPage } from './fixtures/chromium.js'
+import { makeAttacker } from './fixtures/attacker.js'
+import { loadExample, type MakeExample } from './fixtures/example.js'
+import { makeHouse } from './fixtures/house.js'
+import { naiveDoorman } from './fixtures/naive.js'
+import { nameOn, press, signIn } from './fixtures/person.js'
+import { serve } from './fixtures/server.js'
+
+// The example application, as a person with a browser meets it.
+
+// A busy machine may take seconds for one page.
+t.setTimeout(280_000)
+let newPage: NewPage
+let makeExample: MakeExample
+t.before(async () => {
+  if (skip !== false) return
+  newPage = await startChromium(t)
+  makeExample = await loadExample(t)
+})
+
+/** A window, and the address of an example that it alone visits. */
+async function visit(t: Test): Promise<{ page: Page; origin: string }> {
+  const { at } = await serve(await makeExample(t))
+  return { page: await newPage(t), origin: at('127.0.0.1') }
+}
+
+/** The flash messages that a page shows. */
+function messages(page: Page): Promise<string[]> {
+  return page.locator('.flash').allTextContents()
+}
+
+const pathOf = (page: Page): string => new URL(page.url()).pathname
+
+void t.test(
+  'a person signs in, changes the profile and signs out, and is told each thing once',
+  { skip },
+  async (t) => {
+    const { page, origin } = await visit(t)
+    await page.goto(origin)
+    t.equal(pathOf(page), '/login')
+    await signIn(page, origin, 'ada', 'wrong')
+    t.same([pathOf(page), await messages(page)], ['/login', ['Invalid credentials']])
+    await page.reload()
+    t.same(await messages(page), [])
+
+    const [before] = await page.context().cookies()
+    await signIn(page, origin)
+    t.same([pathOf(page), await messages(page)], ['/dashboard', ['Welcome back!']])
+    const [after, ...others] = await page.context().cookies()
+    t.match(after, { name: 'sid', domain: '127.0.0.1', path: '/', httpOnly: true, sameSite: 'Lax' })
+    t.same([others, await page.evaluate('document.cookie')], [[], ''], 'no script sees it')
+    t.not(after?.value, before?.value, 'the login gave a new one')
+    t.equal(await page.locator('main > p:not(.flash)').textContent(), 'Hello, Ada Lovelace.')
+    await page.reload()
+    t.same(await messages(page), [])
+
+    await press(page, 'Profile', 'link')
+    await page.getByLabel('Display name').fill('Countess <b>Ada</b>')
+    await press(page, 'Save')
+    t.same([pathOf(page), await messages(page)], ['/profile', ['Your profile is saved.']])
+    await page.reload()
+    t.same(await messages(page), [], 'and a reload sends the form no second time')
+    await press(page, 'Dashboard', 'link')
+    t.equal(await page.locator('main > p').textContent(), 'Hello, Countess <b>Ada</b>.')
+
+    await press(page, 'Log out')
+    t.same([pathOf(page), await messages(page)], ['/login', ['You are logged out.']])
+    await page.goto(`${origin}/profile`)
+    t.same([pathOf(page), await messages(page)], ['/login', ['Please login to continue']])
+  }
+)
+
+void t.test('a second device is listed, ended, and sent to the login page', { skip }, async (t) => {
+  const { page, origin } = await visit(t)
+  const phone = await newPage(t, { userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0' })
+  await signIn(page, origin)
+  await signIn(phone, origin)
+  await page.goto(`${origin}/sessions`)
+  t.same((await page.locator('.sessions strong').allTextContents()).sort(), [
+    'Chrome on Linux',
+    'Firefox on Android'
+  ])
+  t.match(await page.locator('.sessions li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
+
+  await press(page, 'End session: Firefox on Android')
+  t.same(await messages(page), ['The session is ended.'])
+  t.same(await page.locator('.sessions strong').allTextContents(), ['Chrome on Linux'])
+  await press(phone, 'Profile', 'link')
+  t.same([pathOf(phone), await messages(phone)], ['/login', ['Session expired']])
+  await page.reload()
+  t.same([pathOf(page), await messages(page)], ['/sessions', []])
+})
+
+const APPS: readonly { name: string; isKept: boolean; make: MakeExample }[] = [
+  { name: 'the example', isKept: false, make: (t) => makeExample(t) },
+  { name: 'a page behind requireAuth()', isKept: false, make: (t) => makeHouse(t, {}) },
+  {
+    // Without the library: its Vary: Cookie alone makes Chromium ask again for an address after the logout.
+    name: 'a page that may be cached',
+    isKept: true,
+    make: (t) => makeHouse(t, {}, { isCached: true, doorman: naiveDoorman() })
+  }
+]
+
+/** A page that comes back as it was left has no load event of its own. */
+async function isLoaded(page: Page): Promise<void> {
+  await page.evaluate(
+    "new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))"
+  )
+}
+
+for (const { name, isKept, make } of APPS) {
+  const verb = isKept ? 'shows' : 'does not show'
+  void t.test(`after a logout the browser ${verb} again ${name}`, { skip }, async (t) => {
+    const url = (await serve(await make(t))).at('127.0.0.1')
+    const shown = isKept ? 'Ada Lovelace' : 'nobody'
+    const elsewhere = (await makeAttacker(t)).at('localhost')
+    const page = await newPage(t)
+    await signIn(page, url)
+    await page.goto(`${url}/profile`)
+    await press(page, 'Log out')
+    await page.goBack({ waitUntil: 'commit' })
+    await isLoaded(page)
+    t.equal(await nameOn(page), shown, 'by the back button')
+    await page.goto(`${url}/profile`)
+    t.equal(await nameOn(page), shown, 'by its address')
+
+    await signIn(page, url)
+    await page.goto(`${url}/profile`)
+    await page.goto(elsewhere)
+    const tab = await page.context().newPage()
+    await tab.goto(`${url}/profile`)
+    await press(tab, 'Log out')
+    const gone = page.waitForEvent('framenavigated')
+    // Later, because nothing that runs in a page outlives it.
+    await page.evaluate('void setTimeout(() => history.back())')
+    await gone
+    await isLoaded(page)
+    t.equal(await nameOn(page), shown, 'by the history of another site')
+  })
+}

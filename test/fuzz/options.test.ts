@@ -1,0 +1,167 @@
+import Fastify from 'fastify'
+import fc, { type Arbitrary } from 'fast-check'
+import t from 'tap'
+import sessions, {
+  MemoryStore,
+  OptionsSchema,
+  SessionOptionError,
+  type SessionOptions
+} from '../../plugin/index.js'
+import { addRoutes, SECRET } from '../fixtures/app.js'
+import { check } from './fixtures/check.js'
+
+/** An option's path, such as `cookie` and `sameSite`. */
+type Path = readonly [string, string?]
+
+const names = Object.keys(OptionsSchema.properties)
+const nested = (name: 'cookie' | 'csrf'): Path[] =>
+  Object.keys(OptionsSchema.properties[name].properties).map((key) => [name, key])
+const KNOWN: readonly Path[] = [...names.map((name): Path => [name]), ...nested('cookie'), ...nested('csrf')]
+const unknownName = fc.oneof(
+  fc.string({ maxLength: 12 }),
+  fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')
+)
+/** What Fastify keeps for itself, and checks itself. */
+const isFastifys = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
+const path: Arbitrary<Path> = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom(...KNOWN) },
+  { weight: 1, arbitrary: unknownName.filter((name) => !isFastifys(name)).map((name): Path => [name]) },
+  { weight: 1, arbitrary: fc.tuple(fc.constantFrom('cookie', 'csrf'), unknownName) }
+)
+
+const nothing = (): void => undefined
+const value = fc.oneof(
+  fc.anything({
+    withBigInt: true,
+    withBoxedValues: true,
+    withDate: true,
+    withMap: true,
+    withNullPrototype: true
+  }),
+  fc.anything({ withObjectString: true, withSet: true, withSparseArray: true, withTypedArray: true }),
+  fc.constantFrom<unknown>(
+    nothing,
+    Map,
+    Symbol('x'),
+    Symbol.iterator,
+    new Proxy({}, {}),
+    Promise.resolve(),
+    /x/,
+    new URL('http://a.test')
+  ),
+  fc.constantFrom<unknown>(
+    0,
+    -0,
+    1,
+    16,
+    64,
+    65,
+    0.5,
+    1e-9,
+    34_560_000,
+    34_560_001,
+    2 ** 31 - 1,
+    2 ** 31,
+    2 ** 53,
+    Infinity,
+    NaN,
+    -1
+  ),
+  fc.constantFrom<unknown>(
+    'none',
+    'lax',
+    'auto',
+    true,
+    false,
+    'all',
+    'routes',
+    'fail',
+    'anonymous',
+    'reject',
+    '/',
+    '/a',
+    '/a;b',
+    '.a.test',
+    'a.test',
+    '1h'
+  ),
+  fc.constantFrom<unknown>(
+    '__Host-a',
+    '__Secure-a',
+    '__host-',
+    'a=b',
+    '$a',
+    'x-token',
+    'https://a.test',
+    ['https://a.test'],
+    ['null'],
+    [' https://a.test']
+  ),
+  fc.constantFrom<unknown>(SECRET, [SECRET], [SECRET, SECRET], [], Buffer.alloc(31), Buffer.alloc(32), [
+    Buffer.alloc(64)
+  ]),
+  fc.constantFrom<unknown>(
+    { get: nothing },
+    { type: 'object', properties: {} },
+    { properties: { name: { type: 'string' } } },
+    { properties: { name: 1 } }
+  ),
+  fc.constant(undefined).map(() => new MemoryStore())
+)
+
+function optionsOf(given: readonly (readonly [Path, unknown])[]): Record<string, unknown> {
+  const options = Object.create(null) as Record<string, unknown>
+  options['secret'] = SECRET
+  for (const [[name, key], value] of given) {
+    if (key === undefined) options[name] = value
+    else
+      options[name] = Object.fromEntries([...Object.entries(Object(options[name]) as object), [key, value]])
+  }
+  // Own properties, `__proto__` too.
+  return Object.fromEntries(Object.entries(options))
+}
+
+/** Whether what was thrown says which of the given options is wrong. */
+function isNamed(error: unknown, options: object): boolean {
+  if (!(error instanceof SessionOptionError)) return false
+  const { option, message, code } = error
+  const isGiven = Object.keys(options).some(
+    (name) => option === name || option.startsWith(`${name}.`) || option.startsWith(`${name}[`)
+  )
+  return isGiven && code === 'SESSION_OPTION_INVALID' && message.includes(`option "${option}"`)
+}
+
+/** A session that is set in one request is there in the next one, or, with a store that is none, is answered in words. */
+async function works(options: SessionOptions): Promise<void> {
+  const app = Fastify()
+  try {
+    await app.register(sessions, options)
+    addRoutes(app)
+    const first = await app.inject('/set?name=ada')
+    const cookie = String(first.headers['set-cookie']).split(';', 1)[0] as string
+    const { body } = await app.inject({ url: '/read', headers: { cookie } })
+    const isSoonOver = [options.maxAge, options.idleTimeout].some(
+      (seconds) => seconds !== undefined && seconds < 60
+    )
+    if (body !== '{"name":"ada"}' && !isSoonOver) throw new Error(`it does not work: ${first.body}, ${body}`)
+  } finally {
+    await app.close()
+  }
+}
+
+async function registersOrNames(given: readonly (readonly [Path, unknown])[]): Promise<void> {
+  const options = optionsOf(given)
+  await works(options as unknown as SessionOptions).catch((error: unknown) => {
+    if (!isNamed(error, options)) throw error
+  })
+}
+
+void t.test('any value of one option works, or the error names that option', async (t) => {
+  const property = fc.asyncProperty(path, value, async (path, value) => registersOrNames([[path, value]]))
+  await check(t, property, { runs: 300, what: 'options tried' })
+})
+
+void t.test('any values of several options work, or the error names one of them', async (t) => {
+  const several = fc.array(fc.tuple(path, value), { minLength: 2, maxLength: 5 })
+  await check(t, fc.asyncProperty(several, registersOrNames), { runs: 100, what: 'options tried' })
+})

@@ -1,0 +1,65 @@
+import t from 'tap'
+import { exploreAll, type Step, type World } from './fixtures/explore.js'
+
+/** Actors that each take their steps in turn; what they meet in is a text, one for the store and one for the browser. */
+function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
+  const outcomes: string[] = []
+  const begin = async (): Promise<World> => {
+    const left = kinds.map((steps) => [...steps])
+    const seen: string[] = []
+    const places = { store: '', browser: '' }
+    return {
+      enabled: () => left.flatMap(([kind], actor) => (kind === undefined ? [] : [{ actor, kind }])),
+      async take({ actor, kind }) {
+        left[actor]?.shift()
+        if (kind === 'clock' || kind === 'write') places.store += String(actor)
+        if (kind === 'clock' || kind === 'arrive') places.browser += String(actor)
+        if (kind === 'look') seen.push(`${actor} saw ${places.store}`)
+        if (kind === 'start') seen.push(`${actor} had ${places.browser}`)
+      },
+      finish: async () => void outcomes.push(JSON.stringify([places, seen.sort()])),
+      clear: async () => undefined
+    }
+  }
+  return { begin, outcomes }
+}
+
+/** Every order, one by one. */
+async function outcomesOf(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
+  const world = await begin()
+  for (const step of path) await world.take(step)
+  const enabled = world.enabled()
+  if (enabled.length === 0) await world.finish()
+  for (const step of enabled) await outcomesOf(begin, [...path, step])
+}
+
+void t.test('steps that all meet are run in every order', async (t) => {
+  const { begin, outcomes } = makeWorlds([
+    ['clock', 'clock'],
+    ['clock', 'clock'],
+    ['clock', 'clock']
+  ])
+  t.same(await exploreAll(begin), { schedules: 90, pruned: 0 })
+  t.equal(new Set(outcomes).size, 90)
+})
+
+for (const kinds of [
+  [
+    ['start', 'look', 'write', 'arrive'],
+    ['start', 'look', 'write', 'arrive']
+  ],
+  [['start', 'look', 'write', 'arrive'], ['start', 'look', 'arrive'], ['clock']],
+  [
+    ['look', 'write'],
+    ['look', 'write', 'write'],
+    ['start', 'write']
+  ]
+] as Step['kind'][][][]) {
+  void t.test(`what is left out has no other outcome: ${kinds.join(' × ')}`, async (t) => {
+    const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
+    const { schedules } = await exploreAll(reduced.begin)
+    await outcomesOf(full.begin)
+    t.same(new Set(reduced.outcomes), new Set(full.outcomes))
+    t.ok(schedules < full.outcomes.length, `${schedules} instead of ${full.outcomes.length}`)
+  })
+}

@@ -1,0 +1,106 @@
+import t from 'tap'
+import { MemoryStore, type SessionPatch, type SessionStore } from '../../plugin/index.js'
+import { makeRecord } from '../fixtures/stores.js'
+import { exploreAll } from './fixtures/explore.js'
+import { brokenOrThrow } from './fixtures/run.js'
+import { setStage } from './fixtures/stage.js'
+
+// The explorer is worth nothing if it does not see a store that breaks the contract.
+
+interface Fault {
+  /** The requests that meet it. */
+  readonly names: readonly string[]
+  readonly breaks: RegExp
+  readonly wrong: (store: SessionStore) => Partial<SessionStore>
+}
+
+const FAULTS: Readonly<Record<string, Fault>> = {
+  'an update that inserts': {
+    names: ['set a', 'logout'],
+    breaks: /^no resurrection: A lives/,
+    wrong: (store) => ({
+      async update(id, patch) {
+        const result = await store.update(id, patch)
+        if (result !== 'gone' || patch.renameTo !== undefined) return result
+        await store.create(id, makeRecord({ data: patch.set, expiresAt: patch.expiresAt }))
+        return 'ok'
+      }
+    })
+  },
+  'a rotation that inserts': {
+    names: ['rotate', 'revoke'],
+    breaks: /^no resurrection: B lives/,
+    wrong: (store) => ({
+      async update(id, patch) {
+        const result = await store.update(id, patch)
+        if (result !== 'gone' || patch.renameTo === undefined) return result
+        await store.create(patch.renameTo, makeRecord({ data: patch.set, expiresAt: patch.expiresAt }))
+        return 'ok'
+      }
+    })
+  },
+  'a rotation that leaves the old record': {
+    names: ['rotate', 'read'],
+    breaks: /^no fork: one session lives as A and B/,
+    wrong: (store) => ({
+      async update(id, patch) {
+        const before = patch.renameTo === undefined ? undefined : await store.get(id)
+        const result = await store.update(id, patch)
+        if (before !== undefined) await store.create(id, before)
+        return result
+      }
+    })
+  },
+  'an update that writes the whole record': {
+    names: ['set a', 'set b'],
+    breaks: /^no lost change: A holds/,
+    wrong: (store) => ({
+      async update(id, patch) {
+        const before = await store.get(id)
+        const whole: SessionPatch = { ...patch, clear: true, set: { ...before?.data, ...patch.set } }
+        return store.update(id, whole)
+      }
+    })
+  },
+  'an update that ignores the version': {
+    names: ['add', 'add'],
+    breaks: /^no lost change: A holds/,
+    wrong: (store) => ({
+      update: (id, patch) =>
+        store.update(
+          id,
+          Object.fromEntries(
+            Object.entries(patch).filter(([key]) => key !== 'ifVersion')
+          ) as unknown as SessionPatch
+        )
+    })
+  },
+  'an end that looks first, and comes too late': {
+    names: ['logout', 'start afresh'],
+    breaks: /^the last cookie is a live session's: B is live/,
+    wrong: (store) => ({
+      async destroy(id) {
+        const was = (await store.get(id)) !== undefined
+        await store.destroy(id)
+        return was
+      }
+    })
+  },
+  'an end of all that leaves one': {
+    names: ['revoke all', 'set a'],
+    breaks: /^no resurrection: A lives/,
+    wrong: () => ({ destroyByUser: () => 1 })
+  }
+}
+
+for (const [name, { names, breaks, wrong }] of Object.entries(FAULTS)) {
+  void t.test(`${name} is found, and its schedule shown`, async (t) => {
+    const fault = (store: SessionStore): SessionStore => ({ ...store, ...wrong(store) })
+    const stage = await setStage(t, { store: new MemoryStore(), fault })
+    const broken = await exploreAll(() => stage.begin(names)).then(() => undefined, brokenOrThrow)
+    t.match(broken?.message, breaks)
+    t.comment([broken?.message, ...(broken?.schedule ?? [])].join('\n'))
+    for (const line of broken?.schedule ?? []) t.match(line, /^\d+\. request [12] \([a-z ]+\): /)
+    t.ok((broken?.schedule.length ?? 0) > 1, 'each step has a line')
+  })
+}

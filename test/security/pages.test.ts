@@ -1,0 +1,245 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import t from 'tap'
+import ts from 'typescript'
+import type { SessionOptions } from '../../plugin/index.js'
+import { caseNames } from '../../plugin/testing/index.js'
+import { makeApp } from '../fixtures/app.js'
+
+// docs/security.md names the test for each of its claims. Here each name is looked up, and nothing may be missing.
+
+/** `test/a.test.ts › a name`: where a name is made in a loop, `…` stands for each part that differs. */
+const REFERENCE = /^(\S+) › (.+)$/
+/** The kit that the tests of every store run; its cases are no calls of `test` in a file. */
+const KIT = 'plugin/testing'
+
+/** The lines of the standard, and the level of each. */
+const ASVS: Record<string, number> = {
+  ...levels('7.1', [2, 2, 2]),
+  ...levels('7.2', [1, 1, 1, 1]),
+  ...levels('7.3', [2, 2]),
+  ...levels('7.4', [1, 1, 2, 2, 2]),
+  ...levels('7.5', [2, 2, 3]),
+  ...levels('7.6', [2, 2]),
+  ...levels('3.3', [1, 2, 2, 2, 3]),
+  ...levels('3.5', [1, 1, 1, 2]),
+  '3.5.8': 3
+}
+
+const CASES = [...ids('A', 7), ...ids('B', 8), ...ids('C', 14), ...ids('D', 12), ...ids('E', 14)]
+
+const ADVISORIES =
+  `CVE-2011-0696 CVE-2012-2671 CVE-2013-0263 CVE-2013-10075 CVE-2015-3982 CVE-2015-5143 CVE-2015-5963
+  CVE-2016-7401 CVE-2018-11406 CVE-2019-15658 CVE-2019-16782 CVE-2019-25025 CVE-2021-29624 CVE-2021-34428
+  CVE-2022-24894 CVE-2022-24895 CVE-2022-25896 CVE-2023-20866 CVE-2023-27495 CVE-2023-29019 CVE-2023-29020
+  CVE-2023-30861 CVE-2023-46733 CVE-2024-26144 CVE-2024-31999 CVE-2024-35220 CVE-2025-24358 CVE-2025-46336
+  CVE-2025-47909 CVE-2025-47910 CVE-2026-107275 CVE-2026-27205 CVE-2026-39324 GHSA-49wp-qq6x-g2rf
+  GHSA-qppm-g56g-fpvp fastify/session#240`.split(/\s+/)
+
+/** Whose a line is, and whether a test must then be named. */
+const WHOSE: Record<string, boolean> = { library: true, shared: true, application: false }
+
+const root = new URL('../../', import.meta.url)
+const textOf = (path: string) => readFileSync(new URL(path, root), 'utf8')
+const page = textOf('docs/security.md')
+
+function levels(section: string, given: number[]): Record<string, number> {
+  return Object.fromEntries(given.map((level, index) => [`${section}.${index + 1}`, level]))
+}
+
+function ids(letter: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${letter}${index + 1}`)
+}
+
+/** The cells of the tables under a heading of the second level, without the heads. */
+function rowsOf(heading: string): string[][] {
+  const section = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? ''
+  return section.split(/\n(?!\|)/).flatMap((block) => {
+    const rows = block.split('\n').filter((line) => line.startsWith('|'))
+    return rows.slice(2).map((row) =>
+      row
+        .slice(1, -1)
+        .split('|')
+        .map((cell) => cell.trim())
+    )
+  })
+}
+
+/** The texts in backticks that are of the notation. Two backticks hold a name that has one in it. */
+function referencesIn(text: string): string[] {
+  const spans = [...text.matchAll(/(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)/g)].map(([, , span = '']) =>
+    span.trim()
+  )
+  return [...new Set(spans.filter((span) => REFERENCE.test(span)))]
+}
+
+/** The names of a file's tests, nested ones too. */
+function namesIn(source: string): Set<string> {
+  const names = new Set<string>()
+  const visit = (node: ts.Node): void => {
+    const name = ts.isCallExpression(node) ? nameOf(node) : undefined
+    if (name !== undefined) names.add(name)
+    ts.forEachChild(node, visit)
+  }
+  visit(ts.createSourceFile('a.ts', source, ts.ScriptTarget.Latest))
+  return names
+}
+
+/** The name that `t.test('…', () => …)` gives; `undefined` of any other call. */
+function nameOf({ expression, arguments: given }: ts.CallExpression): string | undefined {
+  const callee = ts.isPropertyAccessExpression(expression) ? expression.name : expression
+  const [name, last] = [given[0], given.at(-1)]
+  if (!ts.isIdentifier(callee) || callee.text !== 'test' || name === undefined || last === undefined) return
+  if (!ts.isArrowFunction(last) && !ts.isFunctionExpression(last)) return
+  if (ts.isStringLiteralLike(name)) return name.text
+  if (!ts.isTemplateExpression(name)) return
+  return name.head.text + name.templateSpans.map(({ literal }) => `…${literal.text}`).join('')
+}
+
+/** What is wrong with a reference; `undefined` where the test is there. */
+function problemOf(reference: string): string | undefined {
+  const [, file = '', name = ''] = REFERENCE.exec(reference) ?? []
+  if (file === KIT) return caseNames().run.includes(name) ? undefined : `the kit has no case “${name}”`
+  if (!/^test\/.*\.test\.(ts|js)$/.test(file)) return `${file} is no test file`
+  if (!existsSync(new URL(file, root))) return `there is no ${file}`
+  return namesIn(textOf(file)).has(name) ? undefined : `${file} has no test “${name}”`
+}
+
+void t.test('every test that the page names is there, by exactly that name', async (t) => {
+  const references = referencesIn(page)
+  t.ok(references.length > 100, `${references.length} tests`)
+  t.equal(references.length, new Set(page.match(/[\w/.-]+ › [^`]+/g)).size, 'no name is left unread')
+  t.same(references.map(problemOf).filter(Boolean), [])
+})
+
+void t.test('a renamed test, a missing file and a name that is only close are seen', async (t) => {
+  const file = 'test/security/pages.test.ts'
+  const own = 'a renamed test, a missing file and a name that is only close are seen'
+  t.equal(problemOf(`${file} › ${own}`), undefined)
+  t.equal(problemOf(`${KIT} › an update after a destroy is gone and makes no record (E1)`), undefined)
+  for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'a renamed test…'])
+    t.match(problemOf(`${file} › ${name}`), /has no test/, name)
+  t.match(problemOf(`test/security/none.test.ts › ${own}`), /there is no/)
+  t.match(problemOf(`${KIT} › an update after a destroy`), /has no case/)
+  t.match(problemOf(`plugin/session.ts › ${own}`), /is no test file/)
+  const source =
+    "t.test(`${a} is ${b}`, f => {}); t.test('x', { skip: false }, async () => {}); /y/.test('z')"
+  t.same([...namesIn(source)], ['… is …', 'x'])
+  t.same(referencesIn('`test/a.test.ts › a` ``test/a.test.ts › b `c` d`` `e › f` `g`'), [
+    'test/a.test.ts › a',
+    'test/a.test.ts › b `c` d',
+    'e › f'
+  ])
+})
+
+void t.test('the tests of every store run the kit', async (t) => {
+  const stores = readdirSync(new URL('test/stores/', root)).filter((file) => file.endsWith('.test.ts'))
+  const running = stores.filter((file) => /\btestStore\(/.test(textOf(`test/stores/${file}`)))
+  for (const name of ['memory', 'sqlite', 'postgres', 'redis.', 'redis-cluster', 'express'])
+    t.ok(
+      running.some((file) => file.includes(name)),
+      name
+    )
+})
+
+void t.test('every line of ASVS is there once, with its level, and whose it is', async (t) => {
+  const rows = rowsOf('OWASP ASVS')
+  t.same(Object.fromEntries(rows.map(([id, level]) => [id, Number(level)])), ASVS)
+  t.equal(rows.length, Object.keys(ASVS).length)
+  for (const [id, , , whose = '', shown = ''] of rows) {
+    t.ok(Object.hasOwn(WHOSE, whose), `${id}: ${whose}`)
+    t.equal(referencesIn(shown).length > 0, WHOSE[whose], `${id} of the ${whose} names a test, or none`)
+    const said = shown.replaceAll(/`{1,2}[^`]+ › .+?`{1,2}(?:<br>)?/g, '')
+    if (whose !== 'library') t.ok(said.length >= 20, `${id} says what is left to the application`)
+  }
+})
+
+void t.test('every security case is there once, with a test that bears its id', async (t) => {
+  const rows = rowsOf('Security cases')
+  t.same(
+    rows.map(([id]) => id),
+    CASES
+  )
+  for (const [id = '', , shown = ''] of rows) {
+    const own = referencesIn(shown).filter((reference) => new RegExp(`\\b${id}\\b`).test(reference))
+    // What a 5xx leaves is a row of the commit table, and its tests bear that row's name.
+    t.equal(own.length > 0, id !== 'E11', id)
+    t.ok(referencesIn(shown).length > 0, id)
+  }
+})
+
+void t.test('every advisory is there once, with a test', async (t) => {
+  const rows = rowsOf('Advisories')
+  const named = rows.flatMap(
+    ([advisory = '']) => advisory.match(/(?:CVE|GHSA)-[\w-]+|fastify\/session#\d+/g) ?? []
+  )
+  t.same([...named].sort(), [...ADVISORIES].sort())
+  for (const [advisory, , shown = ''] of rows) t.ok(referencesIn(shown).length > 0, advisory)
+})
+
+void t.test('the counts of the page are true', async (t) => {
+  const asvs = rowsOf('OWASP ASVS')
+  const isShown = ([, , , , shown = '']: string[]) => referencesIn(shown).length > 0
+  const of = (whose: string) => asvs.filter((row) => row[3] === whose).length
+  t.same(
+    rowsOf('Counts').map(([, count]) => Number(count)),
+    [
+      asvs.length,
+      asvs.filter(isShown).length,
+      of('shared'),
+      of('application'),
+      rowsOf('Security cases').length,
+      ADVISORIES.length,
+      referencesIn(page).length
+    ]
+  )
+})
+
+void t.test('the presets of NIST’s time-outs are options, within its limits', async (t) => {
+  const code = /```ts\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
+  const { outputText } = ts.transpileModule(code, { compilerOptions: { module: ts.ModuleKind.ESNext } })
+  const presets = (await import(`data:text/javascript,${encodeURIComponent(outputText)}`)) as Record<
+    string,
+    Partial<SessionOptions>
+  >
+  const limits: Record<string, [maxAge: number, idleTimeout: number]> = {
+    aal1: [30 * 86_400, Infinity],
+    aal2: [86_400, 3600],
+    aal3: [43_200, 900]
+  }
+  t.same(Object.keys(presets).sort(), Object.keys(limits))
+  for (const [name, [maxAge, idleTimeout]] of Object.entries(limits)) {
+    const { options } = (await makeApp(t, presets[name])).sessionManager
+    t.same([options.maxAge, options.idleTimeout], [maxAge * 1000, idleTimeout * 1000], name)
+    t.match(options, {
+      cookieName: /^__Host-/,
+      cookie: { persistent: false, secure: true, httpOnly: true, sameSite: 'lax' },
+      csrf: { protect: 'all', token: true }
+    })
+  }
+})
+
+void t.test('every link of the two pages leads somewhere', async (t) => {
+  for (const [file, base] of [
+    ['docs/security.md', 'docs/'],
+    ['SECURITY.md', '']
+  ] as const) {
+    const links = [...textOf(file).matchAll(/\]\(((?!https:)[^)\s]+)\)/g)].map(([, link = '']) => link)
+    t.ok(links.length > 1)
+    for (const link of links) {
+      const [path = '', anchor] = link.split('#')
+      const target = new URL(path === '' ? file : base + path, root)
+      t.ok(existsSync(target), `${file} links to ${link}`)
+      if (anchor !== undefined) t.ok(anchorsOf(readFileSync(target, 'utf8')).includes(anchor), link)
+    }
+  }
+})
+
+/** As GitHub makes them. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s-]/gu, '')
+      .replaceAll(' ', '-')
+  )
+}

@@ -1,0 +1,255 @@
+import crypto from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
+import type { FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import { MemoryStore } from '../../plugin/index.js'
+import { createCsrf } from '../../plugin/csrf.js'
+import { CsrfError } from '../../plugin/errors.js'
+import { SessionManager } from '../../plugin/manager.js'
+import { resolveOptions } from '../../plugin/options.js'
+import { Session } from '../../plugin/session.js'
+import { createTokens, idOfToken } from '../../plugin/token.js'
+import { SECRET } from '../fixtures/app.js'
+import { makeRecord } from '../fixtures/stores.js'
+
+// Guessing: how long a wrong signature, CSRF token or id takes to be refused does not tell how much of it was right.
+//
+// A guess that is wrong at its first place is timed against one that is wrong at its last, in turns. The same is done
+// in the same run with a comparison that stops at the first difference: that one must be found out, or the measurement
+// could find nothing; what is ours must be a small part of it.
+
+/** Pairs of a round; `TIMING_PAIRS=1000000` is the long form. */
+const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
+/** Until the compiler has made of both what it will. */
+const WARM_UP = 4000
+/** So many guesses, new ones each time, are put to ours and to the leaky one in turns. */
+const BLOCK = 500
+/** A busy machine may spoil a round. What leaks spoils all of them. */
+const ROUNDS = 5
+/** How many standard errors away from nothing the leak must be seen. */
+const FOUND = 10
+/** The part of the leak that ours must stay below: more than two standard errors where the leak is just found. */
+const SMALL = 1 / 4
+
+/** Pairs of guesses at secrets: the one is wrong at its first place, the other at its last. */
+interface Guesses {
+  readonly first: readonly string[]
+  readonly last: readonly string[]
+}
+
+interface Subject {
+  /** At as many new secrets as `BLOCK` says: one that stays could be known by its place in memory or in a table. */
+  guesses(): Guesses
+  /** `index`: of the guess among its block. */
+  refuse(guess: string, index: number): unknown
+}
+
+/** By how many nanoseconds a guess that is wrong only at its end takes longer, and the standard error of that. */
+interface Difference {
+  readonly mean: number
+  readonly error: number
+}
+
+/** Whether the comparison that is asked stops at the first difference. */
+let leaks = false
+
+function equalUntilDifferent(a: Uint8Array, b: Uint8Array): boolean {
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false
+  return true
+}
+
+/** Puts itself before the comparison of `node:crypto`, wherever that is used. */
+function makeLeaky(t: Test): void {
+  const original = crypto.timingSafeEqual
+  const leaky = (a: NodeJS.ArrayBufferView, b: NodeJS.ArrayBufferView) =>
+    leaks ? equalUntilDifferent(a as Uint8Array, b as Uint8Array) : original(a, b)
+  crypto.timingSafeEqual = leaky as typeof original
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    crypto.timingSafeEqual = original
+    syncBuiltinESMExports()
+  })
+}
+
+/** As a request brings it: just read, in one piece, and its hash not known yet. Each of these takes time to make up for. */
+function fresh(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
+function timeOf(refuse: Subject['refuse'], guess: string, index: number): number {
+  const own = fresh(guess)
+  const start = performance.now()
+  refuse(own, index)
+  return performance.now() - start
+}
+
+/** Nanoseconds that each guess wrong at its last place took longer than its twin, in a random order of the two. */
+function differences({ first, last }: Guesses, refuse: Subject['refuse']): number[] {
+  return first.map((early, index) => {
+    const late = last[index] as string
+    const isEarlyFirst = Math.random() < 0.5
+    const before = timeOf(refuse, isEarlyFirst ? early : late, index)
+    const after = timeOf(refuse, isEarlyFirst ? late : early, index)
+    return (isEarlyFirst ? after - before : before - after) * 1e6
+  })
+}
+
+/**
+ * The mean of the middle three fifths, and its standard error by the winsorized variance (Yuen): collections of
+ * garbage and turns of other processes are in the outer ones.
+ */
+function differenceOf(values: readonly number[]): Difference {
+  const sorted = [...values].sort((a, b) => a - b)
+  const cut = Math.floor(sorted.length / 5)
+  const kept = sorted.slice(cut, sorted.length - cut)
+  const [low, high] = [kept[0], kept.at(-1)] as [number, number]
+  const winsorized = sorted.map((value) => Math.min(high, Math.max(low, value)))
+  const center = meanOf(winsorized)
+  const variance = meanOf(winsorized.map((value) => (value - center) ** 2))
+  return { mean: meanOf(kept), error: Math.sqrt(variance * sorted.length) / kept.length }
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function measure(subject: Subject, pairs: number): { ours: Difference; leaky: Difference } {
+  const measured: Record<'ours' | 'leaky', number[]> = { ours: [], leaky: [] }
+  for (let done = 0; done < pairs; done += BLOCK) {
+    const guesses = subject.guesses()
+    for (const which of ['ours', 'leaky'] as const) {
+      leaks = which === 'leaky'
+      measured[which].push(...differences(guesses, subject.refuse))
+    }
+  }
+  leaks = false
+  return { ours: differenceOf(measured.ours), leaky: differenceOf(measured.leaky) }
+}
+
+function assertSilent(t: Test, name: string, subject: Subject): void {
+  // Nothing of an error but its stack takes long to make, and that would only cover what is looked for.
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
+  measure(subject, WARM_UP)
+  for (let round = 1; round <= ROUNDS; round++) {
+    const { ours, leaky } = measure(subject, PAIRS)
+    t.comment(`${name}: ${textOf(ours)}; one that stops early: ${textOf(leaky)}; ${PAIRS} pairs each`)
+    const isFound = leaky.mean / leaky.error > FOUND
+    const isSmall = Math.abs(ours.mean) < leaky.mean * SMALL
+    if (isFound && isSmall) return void t.pass(`in round ${round}`)
+  }
+  t.fail(`${name}: in none of ${ROUNDS} rounds was the leak found and ours a small part of it`)
+}
+
+function textOf({ mean, error }: Difference): string {
+  return `${mean.toFixed(2)} ± ${error.toFixed(2)} ns (t ${(mean / error).toFixed(1)})`
+}
+
+/** The same bytes but for one. */
+function changed(bytes: Buffer, at: number): Buffer {
+  const copy = Buffer.from(bytes)
+  copy[at] = (copy[at] as number) ^ 0x01
+  return copy
+}
+
+/** Any other, so that the guesses are spread over the store's table as ids are. */
+function otherDigit(digit: string | undefined): string {
+  const others = [...'0123456789abcdef'].filter((other) => other !== digit)
+  return others[Math.floor(Math.random() * others.length)] as string
+}
+
+/** A block of guesses at secrets that `make` makes; `spoil` makes a guess wrong at its first or at its last place. */
+function guessesAt<T>(make: () => T, spoil: (secret: T, where: 'first' | 'last') => string): Guesses {
+  const secrets = Array.from({ length: BLOCK }, make)
+  const guess = (where: 'first' | 'last') => secrets.map((secret) => spoil(secret, where))
+  return { first: guess('first'), last: guess('last') }
+}
+
+function assertAllRefused(
+  t: Test,
+  { guesses, refuse }: Subject,
+  isRefusal: (answer: unknown) => boolean
+): void {
+  const { first, last } = guesses()
+  for (const list of [first, last]) t.ok(list.every((guess, index) => isRefusal(refuse(guess, index))))
+}
+
+void t.test('a signature is refused in the same time, however much of it is right', async (t) => {
+  makeLeaky(t)
+  const tokens = createTokens([Buffer.from(SECRET)], 32)
+  const spoil = (value: string, where: 'first' | 'last'): string => {
+    const at = where === 'first' ? value.indexOf('.') + 1 : value.length - 1
+    return value.slice(0, at) + (value[at] === 'A' ? 'B' : 'A') + value.slice(at + 1)
+  }
+  const subject: Subject = {
+    guesses: () => guessesAt(() => tokens.sign(tokens.mint()), spoil),
+    refuse: (value) => tokens.verify(value)
+  }
+  assertAllRefused(t, subject, (answer) => answer === undefined)
+  t.ok(tokens.verify(tokens.sign(tokens.mint())), 'a right one passes')
+  assertSilent(t, 'signature', subject)
+})
+
+void t.test('a CSRF token is refused in the same time, however much of it is right', async (t) => {
+  makeLeaky(t)
+  const options = resolveOptions({ secret: SECRET }, () => new MemoryStore())
+  const csrf = createCsrf(options)
+  const headers: Record<string, string> = {}
+  const request = {
+    method: 'POST',
+    url: '/',
+    headers,
+    routeOptions: { config: {} }
+  } as unknown as FastifyRequest
+  const session = new Session(new SessionManager(options), request, 'open')
+  Object.assign(request, { session })
+  // Its first half is the pad, its second the secret under that.
+  const spoil = (token: Buffer, where: 'first' | 'last'): string =>
+    changed(token, where === 'first' ? 32 : 63).toString('base64url')
+  const subject: Subject = {
+    guesses: () => guessesAt(() => Buffer.from(csrf.generate(session), 'base64url'), spoil),
+    refuse(value) {
+      headers['x-csrf-token'] = value
+      try {
+        return csrf.checkToken(request)
+      } catch (error) {
+        return error
+      }
+    }
+  }
+  assertAllRefused(t, subject, (answer) => answer instanceof CsrfError)
+  t.equal(subject.refuse(csrf.generate(session), 0), undefined, 'a right one passes')
+  assertSilent(t, 'CSRF token', subject)
+})
+
+void t.test('an id is not found in the same time, however much of it is one that there is', async (t) => {
+  // The store's key is a hash of the token, so nobody can come closer to it by guessing. It tells nothing all the same.
+  const tokens = createTokens([Buffer.from(SECRET)], 32)
+  const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
+  // As many as a store has: in an almost empty one, a part of its table without an entry answers sooner.
+  const ids = Array.from({ length: 20_000 }, () => idOfToken(tokens.mint()))
+  const store = new MemoryStore()
+  for (const id of ids) store.create(id, record)
+  let stored: Buffer[] = []
+  const spoil = (id: Buffer, where: 'first' | 'last'): string => {
+    const text = id.toString('latin1')
+    const at = where === 'first' ? 0 : text.length - 1
+    return text.slice(0, at) + otherDigit(text[at]) + text.slice(at + 1)
+  }
+  const subject: Subject = {
+    guesses() {
+      const start = Math.floor(Math.random() * (ids.length - BLOCK))
+      stored = ids.slice(start, start + BLOCK).map((id) => Buffer.from(id, 'latin1'))
+      const rest = stored.values()
+      return guessesAt(() => rest.next().value as Buffer, spoil)
+    },
+    refuse(guess, index) {
+      if (!leaks) return store.get(guess)
+      return equalUntilDifferent(Buffer.from(guess, 'latin1'), stored[index] as Buffer) ? guess : undefined
+    }
+  }
+  assertAllRefused(t, subject, (answer) => answer === undefined)
+  t.ok(store.get(ids[0] as string), 'one that is there is found')
+  assertSilent(t, 'id', subject)
+})

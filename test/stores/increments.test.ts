@@ -1,0 +1,47 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { signIn } from '../../plugin/testing/index.js'
+import { makeApp, SECRET } from '../fixtures/app.js'
+import { findEngines } from '../fixtures/shared-engines.js'
+
+// Through the whole plugin: what several processes do to one session at once.
+
+const CHILD = fileURLToPath(new URL('../fixtures/increments-child.js', import.meta.url))
+const [PROCESSES, TIMES] = [8, 1250]
+
+const engines = await findEngines(t)
+// Of one engine's clients each process takes the next.
+const once = engines.filter(({ client }) => client !== 'ioredis')
+const children = Array.from({ length: PROCESSES }, () => fork(CHILD, { execArgv: [] }))
+t.teardown(() => children.map((child) => child.kill('SIGKILL')))
+
+for (const { engine, skip, open } of once) {
+  void t.test(
+    `eight processes add 10,000 to one session: ${engine}`,
+    { skip, timeout: 280_000 },
+    async (t) => {
+      const { store, ways } = await open(t)
+      const app = await makeApp(t, { store })
+      app.get('/count', async ({ session }) => session.get('count'))
+      const cookie = await signIn(app, { name: 'ada' })
+      const wayOf = (index: number) => ({ ...ways[index % ways.length], secret: SECRET })
+      const ready = await Promise.all(children.map((child, index) => ask(child, { serve: wayOf(index) })))
+      t.same(ready, Array(PROCESSES).fill('ready'))
+      const began = performance.now()
+      const send = { cookie, times: TIMES, parallel: 10 }
+      const statuses = await Promise.all(children.map((child) => ask(child, { send })))
+      t.comment(`${engine}: ${PROCESSES * TIMES} increments in ${Math.round(performance.now() - began)} ms`)
+      t.same(statuses, Array(PROCESSES).fill({ 200: TIMES }))
+      t.equal((await app.inject({ url: '/count', headers: { cookie } })).json(), PROCESSES * TIMES)
+    }
+  )
+}
+
+function ask(child: ChildProcess, order: object): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    child.once('message', resolve)
+    child.once('disconnect', () => reject(new Error('the process ended without a word')))
+    child.send(order)
+  })
+}
