@@ -103,6 +103,23 @@ void t.test('save() writes at once and sets the cookie; a second time nothing ha
   t.same(store.take(), [])
 })
 
+void t.test('neither save() promises a cookie to a handshake, whose answer carries none', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
+  app.get('/session', async ({ session }) => {
+    session.set('name', 'ada')
+    await session.save()
+  })
+  app.get('/manager', async ({ session }, reply) => {
+    session.set('name', 'ada')
+    await manager.save(session, reply)
+  })
+  for (const url of ['/session', '/manager']) {
+    t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
+  }
+  t.equal(memory.size, 0)
+})
+
 void t.test('destroy() is a logout: the record goes and the cookie is cleared', async (t) => {
   const { app, memory, manager, browser } = await setUp(t)
   app.get('/destroy', async (request, reply) => {

@@ -63,7 +63,7 @@ function makeLeaky(t: Test): void {
   const original = crypto.timingSafeEqual
   const leaky = (a: NodeJS.ArrayBufferView, b: NodeJS.ArrayBufferView) =>
     leaks ? equalUntilDifferent(a as Uint8Array, b as Uint8Array) : original(a, b)
-  crypto.timingSafeEqual = leaky as typeof original
+  crypto.timingSafeEqual = leaky
   syncBuiltinESMExports()
   t.teardown(() => {
     crypto.timingSafeEqual = original
@@ -155,7 +155,7 @@ function changed(bytes: Buffer, at: number): Buffer {
 
 /** Any other, so that the guesses are spread over the store's table as ids are. */
 function otherDigit(digit: string | undefined): string {
-  const others = [...'0123456789abcdef'].filter((other) => other !== digit)
+  const others = Array.from('0123456789abcdef').filter((other) => other !== digit)
   return others[Math.floor(Math.random() * others.length)] as string
 }
 
