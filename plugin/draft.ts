@@ -131,7 +131,7 @@ export class Draft {
   strayed(): boolean {
     const live = [...(this.#live ?? [])]
     this.#live = undefined
-    return live.some(([key, value]) => textNow(key, value) !== this.#text(key))
+    return live.some(([key, value]) => isChanged(key, value, this.#text(key)))
   }
 
   #put(key: string, value: unknown, text: string, again?: readonly Updater[]): void {
@@ -157,7 +157,7 @@ export class Draft {
 
   #noticeInPlace(key: string): void {
     const live = this.#live?.get(key)
-    if (live === undefined || textNow(key, live) === this.#text(key)) return
+    if (live === undefined || !isChanged(key, live, this.#text(key))) return
     const problem = this.#problemOf(key, live)
     if (problem !== undefined) throw new SessionValueError(key, problem)
     this.#mark(key, { text: toText(key, live) })
@@ -179,6 +179,12 @@ export class Draft {
     reportInvalid(this.#owner.id, key, 'schema')
     return undefined
   }
+}
+
+/** A text that somebody else wrote may say the same in other words, such as `1e999` for a number that JSON has no word for. */
+function isChanged(key: string, live: object, text: string | undefined): boolean {
+  const now = textNow(key, live)
+  return now !== text && (text === undefined || now !== JSON.stringify(JSON.parse(text)))
 }
 
 function textOf(texts: Texts, key: string): string | undefined {

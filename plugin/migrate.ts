@@ -1,4 +1,4 @@
-import { then } from './awaitable.js'
+import { isPromise, then } from './awaitable.js'
 import type { Awaitable, SessionRecord, SessionStore } from './types.js'
 
 /**
@@ -18,21 +18,42 @@ export function migrating(store: SessionStore, old: SessionStore): SessionStore 
     )
   }
 
+  /** Looks again where the old store has nothing: a move may have ended between the two looks. */
+  const moves = onePerId((id) =>
+    then(old.get(id), (found) => (found === undefined ? store.get(id) : takeOver(id, found)))
+  )
+
   return {
     ...(store.rotationPrefix !== undefined && { rotationPrefix: store.rotationPrefix }),
     get: (id) =>
-      then(
-        store.get(id),
-        (record) =>
-          record ?? then(old.get(id), (found) => (found === undefined ? undefined : takeOver(id, found)))
-      ),
+      moves.underWay(id) ?? then(store.get(id), (record) => record ?? moves.underWay(id) ?? moves.start(id)),
     create: (id, record) => store.create(id, record),
     update: (id, patch) => store.update(id, patch),
-    destroy: (id) => then(old.destroy(id), (was) => then(store.destroy(id), (is) => was || is)),
+    destroy: (id) =>
+      then(
+        moves.underWay(id)?.then(undefined, () => undefined),
+        () => then(old.destroy(id), (was) => then(store.destroy(id), (is) => was || is))
+      ),
     ...byUser(store, old),
     cleanup: () => then(old.cleanup?.() ?? 0, (a) => then(store.cleanup?.() ?? 0, (b) => a + b)),
     ready: () => then(store.ready?.(), () => old.ready?.()),
     close: () => then(old.close?.(), () => store.close?.())
+  }
+}
+
+/** Whoever asks for an id while work on it is under way waits for that, so that nobody uses a copy before the move is over. */
+function onePerId<T>(work: (id: string) => Awaitable<T>) {
+  const underWay = new Map<string, PromiseLike<T>>()
+  return {
+    underWay: (id: string): PromiseLike<T> | undefined => underWay.get(id),
+    start(id: string): Awaitable<T> {
+      const result = work(id)
+      if (!isPromise(result)) return result
+      const forget = (): void => void underWay.delete(id)
+      underWay.set(id, result)
+      result.then(forget, forget)
+      return result
+    }
   }
 }
 

@@ -211,8 +211,15 @@ function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
-function isOrigin(text: string): boolean {
-  return !text.includes('*') && URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
+/** Not of a hole in the list, which the schema passes over. */
+function isOrigin(text: string | undefined): boolean {
+  return (
+    text !== undefined &&
+    !text.includes('*') &&
+    URL.canParse(text) &&
+    /^https?:/.test(text) &&
+    new URL(text).origin === text
+  )
 }
 
 function resolveStore(

@@ -14,6 +14,9 @@ export interface SessionInfo {
   readonly data: Readonly<Record<string, unknown>>
 }
 
+/** In ms since the epoch: a Date holds no later time, and a cookie no Max-Age up to one. */
+const LATEST = 8.64e15
+
 /** Whether a store's answer is a record that this library wrote. One that is not is reported, and counts as absent. */
 export function isRecord(id: string, record: SessionRecord): boolean {
   const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(record) as {
@@ -32,7 +35,11 @@ export function isRecord(id: string, record: SessionRecord): boolean {
 }
 
 function areTimes(a: unknown, b: unknown, c: unknown): boolean {
-  return Number.isFinite(a) && Number.isFinite(b) && Number.isFinite(c)
+  return isTime(a) && isTime(b) && isTime(c)
+}
+
+function isTime(value: unknown): boolean {
+  return typeof value === 'number' && Math.abs(value) <= LATEST
 }
 
 export function infoOf(id: string, record: SessionRecord): SessionInfo {

@@ -325,39 +325,32 @@ function packed(data: Readonly<Record<string, string>>): string {
   return JSON.stringify(texts)
 }
 
-/** `undefined`, reported, when the row's data are not ours. */
+/** `undefined`, reported, when the row is not ours. */
 function recordOf(id: string, row: Row): SessionRecord | undefined {
-  const data = unpacked(row.data)
-  if (data === undefined) {
+  try {
+    return {
+      version: Number(row.version),
+      data: unpacked(row.data),
+      createdAt: Number(row.created_at),
+      lastAccessed: Number(row.last_accessed),
+      expiresAt: Number(row.expires_at),
+      userId: row.user_id && unescaped(row.user_id)
+    }
+  } catch {
     if (channels.invalidRecord.hasSubscribers) channels.invalidRecord.publish({ id, reason: 'json' })
     return undefined
   }
-  return {
-    version: Number(row.version),
-    data,
-    createdAt: Number(row.created_at),
-    lastAccessed: Number(row.last_accessed),
-    expiresAt: Number(row.expires_at),
-    userId: row.user_id && unescaped(row.user_id)
-  }
 }
 
-function unpacked(text: string): Record<string, string> | undefined {
-  const data = parsed(text)
-  if (typeof data !== 'object' || data === null) return undefined
+/** Throws where the text is no JSON, or a key in it none that was escaped. */
+function unpacked(text: string): Record<string, string> {
+  const data = JSON.parse(text) as unknown
+  if (typeof data !== 'object' || data === null) throw new TypeError('not an object')
   const texts = data as Record<string, string>
   if (!text.includes(`"${JSON.stringify(MARK).slice(1, -1)}`)) return texts
   const plain = Object.create(null) as Record<string, string>
   for (const key of Object.keys(texts)) plain[unescaped(key)] = texts[key] as string
   return plain
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 const MARK = '\x01'
