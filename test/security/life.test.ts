@@ -67,7 +67,7 @@ void t.test(
     const forgetful = new MemoryStore()
     const store = wrap(forgetful, (method, args, next) =>
       method === 'create'
-        ? forgetful.create(args[0] as string, { ...(args[1] as object), expiresAt: 9e15 } as never)
+        ? forgetful.create(args[0] as string, { ...(args[1] as object), expiresAt: 8e15 } as never)
         : next()
     )
     const { app, browser } = await setUp(t, { store, idleTimeout: 100 })
