@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { SessionOptions } from '../../plugin/index.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type NewPage } from './fixtures/chromium.js'
+import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
 import { makeHouse } from './fixtures/house.js'
 import { nameOn, signIn } from './fixtures/person.js'
@@ -13,11 +13,11 @@ import { serve, type Seen, type Server } from './fixtures/server.js'
 
 // A busy machine may take seconds for one page.
 t.setTimeout(280_000)
-let newPage: NewPage
+let chromium: Chromium
 let makeExample: MakeExample
 t.before(async () => {
   if (skip !== false) return
-  newPage = await startChromium(t)
+  chromium = await startChromium(t)
   makeExample = await loadExample(t)
 })
 
@@ -125,6 +125,8 @@ const ATTACKS: readonly Attack[] = [
   }
 ]
 
+const enterHouse = (page: Page, url: string) => page.goto(`${url}/enter`)
+
 /** What stands in an attack's way. */
 interface Defence {
   readonly name: string
@@ -133,6 +135,8 @@ interface Defence {
   readonly isOpenToCors: boolean
   readonly isSafe: boolean
   make(t: Test, options: Partial<SessionOptions>): Promise<FastifyInstance>
+  /** Signs the user in. */
+  enter(page: Page, url: string): Promise<unknown>
 }
 
 const DEFENCES: readonly Defence[] = [
@@ -142,7 +146,8 @@ const DEFENCES: readonly Defence[] = [
     sameSite: 'lax',
     isOpenToCors: false,
     isSafe: true,
-    make: (t) => makeExample(t)
+    make: (t) => makeExample(t),
+    enter: signIn
   },
   {
     name: 'CSRF protection by itself',
@@ -150,7 +155,8 @@ const DEFENCES: readonly Defence[] = [
     sameSite: 'none',
     isOpenToCors: true,
     isSafe: true,
-    make: (t, options) => makeHouse(t, { ...options, csrf: { protect: 'all' } })
+    make: (t, options) => makeHouse(t, { ...options, csrf: { protect: 'all' } }),
+    enter: enterHouse
   },
   {
     name: 'no protection',
@@ -158,7 +164,8 @@ const DEFENCES: readonly Defence[] = [
     sameSite: 'none',
     isOpenToCors: true,
     isSafe: false,
-    make: (t, options) => makeHouse(t, options, { isCareless: true })
+    make: (t, options) => makeHouse(t, options, { isCareless: true }),
+    enter: enterHouse
   }
 ]
 
@@ -221,10 +228,10 @@ for (const defence of DEFENCES) {
       // Loopback is trusted with Secure cookies, which SameSite=None needs; other plain HTTP is not.
       const isPlain = place.site === undefined
       const sameSite = isPlain ? 'lax' : defence.sameSite
-      const server = await serve(await defence.make(t, { cookie: { secure: !isPlain, sameSite } }))
+      const server = await serve(t, await defence.make(t, { cookie: { secure: !isPlain, sameSite } }))
       const [url, evil] = [server.at(place.host), (await makeAttacker(t)).at(place.evilHost)]
-      const scene: Scene = { page: await newPage(t), server, url, evil }
-      await signIn(scene.page, url)
+      const scene: Scene = { page: await chromium.window(), server, url, evil }
+      await defence.enter(scene.page, url)
       for (const attack of ATTACKS) {
         const hasSession = isCookieSent(attack, place, sameSite)
         const method = attack.asksFirst && !defence.isOpenToCors ? 'OPTIONS' : (attack.method ?? 'POST')
@@ -253,39 +260,43 @@ interface Framed {
   /** What the attacker's page shows of the application in its frame. */
   readonly shown: 'nothing' | 'the login page' | 'the profile'
   make(t: Test): Promise<FastifyInstance>
+  enter(page: Page, url: string): Promise<unknown>
 }
 
 // A click in a frame is the application's own click, to its server: Sec-Fetch-Site says same-origin, and the token is
 // right. The library keeps the cookie out of other sites' frames; where it goes in, only frame-ancestors helps.
 const FRAMED: readonly Framed[] = [
-  { name: 'the example', place: PLACES.port, shown: 'nothing', make: (t) => makeExample(t) },
+  { name: 'the example', place: PLACES.port, shown: 'nothing', make: (t) => makeExample(t), enter: signIn },
   {
     name: 'SameSite=Lax by itself',
     place: PLACES.site,
     shown: 'the login page',
-    make: (t) => makeHouse(t, { csrf: { protect: 'all' } })
+    make: (t) => makeHouse(t, { csrf: { protect: 'all' } }),
+    enter: enterHouse
   },
   {
     name: 'SameSite=Lax by itself, in a frame of the same site',
     place: PLACES.port,
     shown: 'the profile',
-    make: (t) => makeHouse(t, { csrf: { protect: 'all' } })
+    make: (t) => makeHouse(t, { csrf: { protect: 'all' } }),
+    enter: enterHouse
   },
   {
     name: 'CSRF protection by itself',
     place: PLACES.site,
     shown: 'the profile',
-    make: (t) => makeHouse(t, { cookie: { sameSite: 'none' }, csrf: { protect: 'all' } })
+    make: (t) => makeHouse(t, { cookie: { sameSite: 'none' }, csrf: { protect: 'all' } }),
+    enter: enterHouse
   }
 ]
 
-for (const { name, place, shown, make } of FRAMED) {
+for (const { name, place, shown, make, enter } of FRAMED) {
   const verb = shown === 'the profile' ? 'falls to' : 'withstands'
   void t.test(`${name} ${verb} a click on an unseen frame`, { skip }, async (t) => {
-    const server = await serve(await make(t))
+    const server = await serve(t, await make(t))
     const [url, evil] = [server.at(place.host), (await makeAttacker(t)).at(place.evilHost)]
-    const page = await newPage(t)
-    await signIn(page, url)
+    const page = await chromium.window()
+    await enter(page, url)
     await page.goto(`${url}/profile`)
     const button = await page.getByRole('button', { name: 'Log out' }).boundingBox()
     await page.goto(evil)

@@ -1,18 +1,18 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type NewPage } from './fixtures/chromium.js'
+import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { makeHouse } from './fixtures/house.js'
 import { naiveDoorman } from './fixtures/naive.js'
-import { nameOn, signIn } from './fixtures/person.js'
+import { nameOn } from './fixtures/person.js'
 import { serve } from './fixtures/server.js'
 
 // Which cookies Chromium keeps and sends, and what a sibling host can toss among them.
 
 t.setTimeout(280_000)
-let newPage: NewPage
+let chromium: Chromium
 t.before(async () => {
-  if (skip === false) newPage = await startChromium(t)
+  if (skip === false) chromium = await startChromium(t)
 })
 
 // RFC 6265bis section 5.7 leaves it to the browser which plain HTTP it trusts with a Secure cookie: Chromium trusts
@@ -29,9 +29,9 @@ void t.test(
   'a Secure cookie is kept on loopback, and on other plain HTTP only with auto',
   { skip },
   async (t) => {
-    const page = await newPage(t)
+    const page = await chromium.window()
     for (const [host, secure, cookieName, isKept] of KEPT) {
-      const server = await serve(await makeHouse(t, { cookie: { secure }, cookieName }))
+      const server = await serve(t, await makeHouse(t, { cookie: { secure }, cookieName }))
       await page.goto(`${server.at(host)}/login`)
       server.forget()
       await page.reload()
@@ -109,14 +109,14 @@ const TOSSES: readonly Toss[] = [
 
 for (const toss of TOSSES) {
   void t.test(`tossed by a sibling host: ${toss.name}`, { skip }, async (t) => {
-    const { app, at, forget, saw } = await serve(await toss.make(t))
+    const { app, at, forget, saw } = await serve(t, await toss.make(t))
     const [url, evil] = [at('app.localhost'), (await makeAttacker(t)).at('evil.app.localhost')]
     const name = toss.make === hostOnly ? '__Host-session' : 'session_id'
     const tossed = `${name}=${await toss.value(app)}`
-    const page = await newPage(t)
+    const page = await chromium.window()
     const cookie = `${tossed}; Domain=app.localhost; Path=${toss.path}; Secure`
     await page.goto(`${evil}/toss?cookie=${encodeURIComponent(cookie)}`)
-    await signIn(page, url)
+    await page.goto(`${url}/enter`)
     forget()
     await page.goto(`${url}/profile`)
     t.equal(await nameOn(page), toss.user)

@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { startChromium, withoutChromium as skip, type NewPage } from './fixtures/chromium.js'
+import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { makeAttacker } from './fixtures/attacker.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
 import { makeHouse } from './fixtures/house.js'
@@ -12,18 +12,18 @@ import { serve } from './fixtures/server.js'
 
 // A busy machine may take seconds for one page.
 t.setTimeout(280_000)
-let newPage: NewPage
+let chromium: Chromium
 let makeExample: MakeExample
 t.before(async () => {
   if (skip !== false) return
-  newPage = await startChromium(t)
+  chromium = await startChromium(t)
   makeExample = await loadExample(t)
 })
 
 /** A window, and the address of an example that it alone visits. */
 async function visit(t: Test): Promise<{ page: Page; origin: string }> {
-  const { at } = await serve(await makeExample(t))
-  return { page: await newPage(t), origin: at('127.0.0.1') }
+  const { at } = await serve(t, await makeExample(t))
+  return { page: await chromium.window(), origin: at('127.0.0.1') }
 }
 
 /** The flash messages that a page shows. */
@@ -74,7 +74,9 @@ void t.test(
 
 void t.test('a second device is listed, ended, and sent to the login page', { skip }, async (t) => {
   const { page, origin } = await visit(t)
-  const phone = await newPage(t, { userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0' })
+  const phone = await chromium.newProfile(t, {
+    userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0'
+  })
   await signIn(page, origin)
   await signIn(phone, origin)
   await page.goto(`${origin}/sessions`)
@@ -114,10 +116,10 @@ async function isLoaded(page: Page): Promise<void> {
 for (const { name, isKept, make } of APPS) {
   const verb = isKept ? 'shows' : 'does not show'
   void t.test(`after a logout the browser ${verb} again ${name}`, { skip }, async (t) => {
-    const url = (await serve(await make(t))).at('127.0.0.1')
+    const url = (await serve(t, await make(t))).at('127.0.0.1')
     const shown = isKept ? 'Ada Lovelace' : 'nobody'
     const elsewhere = (await makeAttacker(t)).at('localhost')
-    const page = await newPage(t)
+    const page = await chromium.window()
     await signIn(page, url)
     await page.goto(`${url}/profile`)
     await press(page, 'Log out')
@@ -133,6 +135,7 @@ for (const { name, isKept, make } of APPS) {
     const tab = await page.context().newPage()
     await tab.goto(`${url}/profile`)
     await press(tab, 'Log out')
+    await tab.close()
     const gone = page.waitForEvent('framenavigated')
     // Later, because nothing that runs in a page outlives it.
     await page.evaluate('void setTimeout(() => history.back())')
