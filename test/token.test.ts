@@ -75,8 +75,12 @@ void t.test('no other text verifies, however close it is', async (t) => {
     fc.property(places, fc.string({ unit: 'binary', maxLength: 3 }), (at, text) => {
       const changed = value.slice(0, at) + text + value.slice(at + 1)
       return changed === value || tokens.verify(changed) === undefined
-    })
+    }),
+    { seed: 1 }
   )
-  fc.assert(fc.property(fc.string(), (text) => tokens.verify(text) === undefined))
+  fc.assert(
+    fc.property(fc.string(), (text) => tokens.verify(text) === undefined),
+    { seed: 1 }
+  )
   t.ok(tokens.verify(value))
 })

@@ -84,7 +84,7 @@ void t.test('whatever keys and texts there are, each comes back', { skip }, asyn
     t.strictSame(Object.keys(data).sort(), Object.keys(set).sort())
     for (const [key, text] of Object.entries(set)) sameText(t, data[key], text)
   })
-  await fc.assert(property, { numRuns: 50 })
+  await fc.assert(property, { seed: 1, numRuns: 50 })
 })
 
 /** Equal, but for the order of the keys of an object; and as JSON.stringify writes it, where it is JSON. */
