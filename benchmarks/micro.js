@@ -3,7 +3,7 @@
 import Fastify from 'fastify'
 import sessions from 'fastify-sesame'
 import { bench, do_not_optimize as keep, group, run } from 'mitata'
-import { kSession } from '../dist/manager.js'
+import { kState } from '../dist/manager.js'
 import { COOKIE, SECRET } from './payload.js'
 
 /** More than any cache of verified cookies holds. */
@@ -52,7 +52,7 @@ await app.close()
 
 /** As the plugin's onRequest hook does for each request. */
 function load() {
-  request[kSession] = null
+  request[kState] = null
   return manager.get(request)
 }
 

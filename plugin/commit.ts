@@ -47,7 +47,7 @@ export class Committer {
   commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {
     if (internals.isCommitted(session)) return this.#pending.get(session)
     const plan = internals.planOf(session, moment === 'failed')
-    requireHeaders(plan, reply, moment)
+    if (plan !== undefined) requireHeaders(plan, reply, moment)
     internals.markCommitted(session)
     const work = this.#carryOut(session, plan, reply, moment)
     if (!isPromise(work)) return
@@ -84,7 +84,7 @@ export class Committer {
     return then(created, (isNew) => {
       if (!isNew) throw new SessionConflictError()
       if (channels.created.hasSubscribers) channels.created.publish({ id, userId: record.userId })
-      return then(this.#limit.after(record.userId, id), () => this.#sendCookie(reply, cookie))
+      return then(this.#limit.after(record.userId, id), () => this.#sendCookie(reply, id, cookie))
     })
   }
 
@@ -111,7 +111,7 @@ export class Committer {
     if (newId !== id && channels.rotated.hasSubscribers)
       channels.rotated.publish({ id: newId, previousId: id })
     return then(this.#limit.after(userId, newId), () => {
-      if (cookie !== undefined) this.#sendCookie(reply, cookie)
+      if (cookie !== undefined) this.#sendCookie(reply, newId, cookie)
     })
   }
 
@@ -156,8 +156,8 @@ export class Committer {
     throw new SessionConflictError()
   }
 
-  #sendCookie(reply: FastifyReply, { token, expiresAt }: CookieOrder): void {
-    this.#cookie.write(reply, this.#tokens.sign(token), expiresAt)
+  #sendCookie(reply: FastifyReply, id: string, { token, expiresAt }: CookieOrder): void {
+    this.#cookie.write(reply, this.#tokens.issue(token, id), expiresAt)
   }
 }
 
@@ -170,9 +170,8 @@ function reportGone(id: string, lossy: boolean): void {
  * Asked before anything is written. An end of a session holds all the same, only its cookie cannot be cleared; so does
  * a change whose cookie would only live longer.
  */
-function requireHeaders(plan: Plan, reply: FastifyReply, moment: Moment): void {
-  const hasNewToken =
-    plan?.kind === 'create' || (plan?.kind === 'update' && plan.patch.renameTo !== undefined)
+function requireHeaders(plan: NonNullable<Plan>, reply: FastifyReply, moment: Moment): void {
+  const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)
   // The answer to an upgrade that is accepted, 101, is not Fastify's, and carries none of the reply's headers.
   const { upgrade } = reply.request.raw as { upgrade?: boolean }
   if (hasNewToken && (reply.raw.headersSent || (upgrade === true && moment === 'early'))) {

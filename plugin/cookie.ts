@@ -47,12 +47,13 @@ export function createCookie(options: ResolvedOptions): SessionCookie {
 /** Says that the reply depends on the cookie, beside what the handler said it depends on. */
 export function varyByCookie(reply: FastifyReply): void {
   const vary = reply.getHeader('vary')
-  const fields =
-    vary === undefined
-      ? []
-      : String(vary)
-          .split(',')
-          .map((field) => field.trim())
+  if (vary === undefined) {
+    reply.header('vary', 'Cookie')
+    return
+  }
+  const fields = String(vary)
+    .split(',')
+    .map((field) => field.trim())
   if (!fields.some((field) => field === '*' || field.toLowerCase() === 'cookie')) {
     reply.header('vary', [...fields, 'Cookie'].join(', '))
   }

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { channels } from './diagnostics.js'
 import { CsrfError, type CsrfCode } from './errors.js'
 import type { ResolvedOptions } from './options.js'
-import { kSession } from './manager.js'
+import { stateOf } from './manager.js'
 import { internals, type Session } from './session.js'
 
 /** Whether a request was made by a page of this site: where it comes from, then a token that only the site's pages know. */
@@ -35,7 +35,7 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
       // Not loaded yet under global protection: an error handler gets an empty session that is never kept.
-      request[kSession] ??= 'failed'
+      stateOf(request).session ??= 'failed'
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
     },
     checkToken(request) {

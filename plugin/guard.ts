@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
 import { SessionAuthError, SessionOptionError, SessionUsageError } from './errors.js'
-import { kEnded } from './manager.js'
+import { stateOf } from './manager.js'
 import type { Session } from './session.js'
 import type { Awaitable } from './types.js'
 
@@ -42,7 +42,7 @@ export function requireAuth(options: RequireAuthOptions = {}): preHandlerAsyncHo
     const { session } = request
     const key = options.userKey ?? manager.options.userKey
     if (!isSomebody(session.get(key))) {
-      return request[kEnded]
+      return stateOf(request).ended
         ? turnAway(request, reply, loginPath, new SessionAuthError('SESSION_EXPIRED', EXPIRED))
         : turnAway(request, reply, loginPath, new SessionAuthError('SESSION_UNAUTHENTICATED', message))
     }

@@ -12,28 +12,30 @@ import { internals, Session, type SessionHost } from './session.js'
 import { createTokens, type Tokens, type VerifiedToken } from './token.js'
 import type { Awaitable, SessionRecord } from './types.js'
 
-/** Where the plugin keeps a request's session: a Session, or why there is none. */
-export const kSession = Symbol('fastify-sesame.session')
-/** Whether the cookie was ours and its session is over; stays so when a new session is opened. */
-export const kEnded = Symbol('fastify-sesame.ended')
-/** Whether the application looked at the session. */
-export const kUsed = Symbol('fastify-sesame.used')
-/** The request's reply, for `session.save()`. */
-export const kReply = Symbol('fastify-sesame.reply')
+/** Where the plugin keeps what it knows of a request. */
+export const kState = Symbol('fastify-sesame.state')
 
 /**
- * `null`: not loaded yet. `anonymous`: no cookie of a live session. `off`: a `session: false` route. `failed`: the store
+ * A request's session: a Session, or why there is none. `null`: not loaded yet. `anonymous`: no cookie of a live session. `off`: a `session: false` route. `failed`: the store
  * did not answer, or was not asked because the request comes from elsewhere. `late`: the reply is out, and nobody had
  * asked.
  */
 export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late'
 
+/** One object, because Fastify sets each decorator of a request anew for every request. */
+export interface RequestState {
+  session: SessionState
+  /** Whether the cookie was ours and its session is over; stays so when a new session is opened. */
+  ended: boolean
+  /** Whether the application looked at the session. */
+  used: boolean
+  /** The request's reply, for `session.save()`. */
+  reply: FastifyReply | null
+}
+
 declare module 'fastify' {
   interface FastifyRequest {
-    [kSession]: SessionState
-    [kEnded]: boolean
-    [kUsed]: boolean
-    [kReply]: FastifyReply | null
+    [kState]: RequestState | null
   }
   interface FastifyContextConfig {
     /** `false`: the route has no session. `'readonly'`: it is loaded and never written. Default: loaded and saved. */
@@ -41,6 +43,11 @@ declare module 'fastify' {
     /** `false` exempts this route from CSRF protection. */
     csrf?: false
   }
+}
+
+/** The state of a request, begun where it has none. */
+export function stateOf(request: FastifyRequest): RequestState {
+  return (request[kState] ??= { session: null, ended: false, used: false, reply: null })
 }
 
 /** Loads, saves and ends sessions: the only part that talks to the store. */
@@ -62,9 +69,10 @@ export class SessionManager implements SessionHost {
   /** The request's live session, or `undefined` for a visitor who has none. Loads it where `onRequest` has not. */
   get(request: FastifyRequest): Awaitable<Session | undefined> {
     return then(this.load(request), () => {
-      request[kUsed] = true
-      const state = request[kSession]
-      return state instanceof Session && !state.isNew ? state : undefined
+      const state = stateOf(request)
+      state.used = true
+      const { session } = state
+      return session instanceof Session && !session.isNew ? session : undefined
     })
   }
 
@@ -126,24 +134,25 @@ export class SessionManager implements SessionHost {
     await this.#store.close()
   }
 
-  /** @internal Sets the request's state, once. */
+  /** @internal Sets the request's session, once. */
   load(request: FastifyRequest): Awaitable<void> {
-    if (request[kSession] !== null) return
+    const state = stateOf(request)
+    if (state.session !== null) return
     const header = request.headers.cookie
     if (header === undefined) {
-      request[kSession] = 'anonymous'
+      state.session = 'anonymous'
       return
     }
     const { session } = request.routeOptions.config
-    if (session === false) request[kSession] = 'off'
+    if (session === false) state.session = 'off'
     else return this.#loadCookie(request, header, session === 'readonly')
   }
 
   /** @internal The session that `request.session` is. */
   open(request: FastifyRequest): Session {
-    request[kUsed] = true
-    const state = request[kSession]
-    if (state instanceof Session) return state
+    const state = stateOf(request)
+    state.used = true
+    if (state.session instanceof Session) return state.session
     const { session } = request.routeOptions.config
     if (session === false) {
       throw new SessionUsageError(
@@ -151,20 +160,21 @@ export class SessionManager implements SessionHost {
         'This route has config { session: false }: it has no session'
       )
     }
-    if (state === null) return new Session(this, request, 'unloaded')
-    const mode = state === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
+    if (state.session === null) return new Session(this, request, 'unloaded')
+    const mode = state.session === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
     const opened = new Session(this, request, mode)
-    if (state === 'late') internals.markCommitted(opened)
-    return (request[kSession] = opened)
+    if (state.session === 'late') internals.markCommitted(opened)
+    return (state.session = opened)
   }
 
   /** @internal What `onSend` does: `undefined` when nothing is pending. */
   finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
-    if (request[kUsed]) varyByCookie(reply)
-    const session = request[kSession]
+    const state = stateOf(request)
+    if (state.used) varyByCookie(reply)
+    const { session } = state
     if (!(session instanceof Session)) {
       // What is set from now on would be lost, so it must throw.
-      if (session !== null) request[kSession] = 'late'
+      if (session !== null) state.session = 'late'
       return
     }
     if (internals.isCommitted(session)) this.#cookie.keepPrivate(reply)
@@ -179,7 +189,7 @@ export class SessionManager implements SessionHost {
 
   /** @internal */
   async saveEarly(session: Session, request: FastifyRequest): Promise<void> {
-    const reply = request[kReply]
+    const { reply } = stateOf(request)
     if (reply === null) {
       if (!session.modified) return
       throw new SessionUsageError(
@@ -193,7 +203,7 @@ export class SessionManager implements SessionHost {
   #loadCookie(request: FastifyRequest, header: string, readonly: boolean): Awaitable<void> {
     const tokens = this.#verified(header)
     if (tokens.length === 0) {
-      request[kSession] = 'anonymous'
+      stateOf(request).session = 'anonymous'
       return
     }
     try {
@@ -209,13 +219,14 @@ export class SessionManager implements SessionHost {
   }
 
   #opened(request: FastifyRequest, found: FoundSession | undefined, readonly: boolean): void {
-    request[kEnded] = found === undefined
-    request[kSession] =
+    const state = stateOf(request)
+    state.ended = found === undefined
+    state.session =
       found === undefined ? 'anonymous' : new Session(this, request, readonly ? 'readonly' : 'open', found)
   }
 
   #failed(request: FastifyRequest, error: unknown): void {
-    request[kSession] = 'failed'
+    stateOf(request).session = 'failed'
     if (this.options.onStoreError === 'fail') throw error
   }
 

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from './awaitable.js'
 import { createCsrf, type CsrfProtection } from './csrf.js'
 import { SessionOptionError } from './errors.js'
-import { kEnded, kReply, kSession, kUsed, SessionManager } from './manager.js'
+import { kState, SessionManager, stateOf } from './manager.js'
 import { resolveOptions, type ResolvedOptions, type SessionOptions } from './options.js'
 import type { Session } from './session.js'
 import { MemoryStore } from './stores/memory.js'
@@ -57,10 +57,7 @@ async function readyOf(app: FastifyInstance, { store, storeTimeout }: ResolvedOp
 }
 
 function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProtection): void {
-  app.decorateRequest(kSession, null)
-  app.decorateRequest(kEnded, false)
-  app.decorateRequest(kUsed, false)
-  app.decorateRequest(kReply, null)
+  app.decorateRequest(kState, null)
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
       return manager.open(this)
@@ -77,7 +74,7 @@ function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProte
  */
 function addHooks(app: FastifyInstance, manager: SessionManager): void {
   app.addHook('onRequest', function loadSession(request, reply, done) {
-    request[kReply] = reply
+    stateOf(request).reply = reply
     const pending = manager.load(request)
     if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
     else done()

@@ -15,6 +15,8 @@ export interface Tokens {
   mint(idPrefix?: string): string
   /** The cookie's value for a token, `token.signature`, under the newest secret. */
   sign(token: string): string
+  /** The same for a browser that is about to bring it back: `verify` knows it already. `id`: of the token. */
+  issue(token: string, id: string): string
   /** The token of a cookie's value, or `undefined` when the value is malformed or no secret signed it. */
   verify(value: string): VerifiedToken | undefined
 }
@@ -39,11 +41,25 @@ export function idOfToken(token: string): string {
 /** `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
 export function createTokens(secrets: readonly Secret[], idLength: number): Tokens {
   const draw = createMint(idLength)
-  const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
-  const length = cookieValueLength(idLength)
+  const verifyNow = createVerifier(secrets, idLength)
   const newest = secrets[0] as Secret
-
   const recent = createRecent<VerifiedToken>(RECENT_COOKIES)
+
+  function mint(idPrefix = ''): string {
+    let token = draw()
+    while (idPrefix !== '' && !idOfToken(token).startsWith(idPrefix)) token = draw()
+    return token
+  }
+
+  function sign(token: string): string {
+    return `${token}.${signature(newest, token)}`
+  }
+
+  function issue(token: string, id: string): string {
+    const value = copyOf(sign(token))
+    recent.put(value, { token, id, stale: false })
+    return value
+  }
 
   /** Whoever comes back soon costs no HMAC and no hash. The session itself is asked of the store all the same. */
   function verify(value: string): VerifiedToken | undefined {
@@ -54,7 +70,13 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
     return verified
   }
 
-  function verifyNow(value: string): VerifiedToken | undefined {
+  return { mint, sign, issue, verify }
+}
+
+function createVerifier(secrets: readonly Secret[], idLength: number): Tokens['verify'] {
+  const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
+  const length = cookieValueLength(idLength)
+  return function verify(value) {
     if (value.length !== length || !shape.test(value)) return undefined
     const token = copyOf(value.slice(0, idLength * 2))
     // Compared as text: base64url has several spellings of the same bytes, and only one is ours.
@@ -64,14 +86,6 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
     )
     return signer === -1 ? undefined : { token, id: idOfToken(token), stale: signer > 0 }
   }
-
-  function mint(idPrefix = ''): string {
-    let token = draw()
-    while (idPrefix !== '' && !idOfToken(token).startsWith(idPrefix)) token = draw()
-    return token
-  }
-
-  return { mint, sign: (token) => `${token}.${signature(newest, token)}`, verify }
 }
 
 /** A text of its own: a part of a header would keep the whole header in memory. */
