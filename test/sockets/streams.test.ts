@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { ReadableStream } from 'node:stream/web'
 import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { requireAuth, type Session } from '../../plugin/index.js'
 import {
@@ -225,6 +225,11 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
       await session.save()
     }
     app.get('/early', { websocket: true, preHandler: early }, onSocket as never)
+    const byManager = async ({ session }: FastifyRequest, reply: FastifyReply): Promise<void> => {
+      session.set('seen', 1)
+      await app.sessionManager.save(session, reply)
+    }
+    app.get('/by-manager', { websocket: true, preHandler: byManager }, onSocket as never)
     app.get('/members', { websocket: true, preHandler: requireAuth() }, onSocket as never)
   })
 
@@ -239,17 +244,19 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     wire.vanish()
   })
 
-  void t.test('save() in the handshake, which must not need a cookie', async (t) => {
-    const cookie = await signIn(served.port)
-    const wire = await handshake(served.port, '/early', cookie)
-    await wire.sees('hello ada')
-    t.same(storedOf(served, cookie), { ...BEFORE, seen: '1' })
-    wire.vanish()
-    const { size } = served.memory
-    const nobody = await handshake(served.port, '/early', '', false)
-    t.match(await nobody.ended(), /^HTTP\/1.1 500 [^]*SESSION_HEADERS_SENT/)
-    t.equal(served.memory.size, size)
-  })
+  for (const path of ['/early', '/by-manager']) {
+    void t.test(`save() in the handshake, which must not need a cookie: ${path}`, async (t) => {
+      const cookie = await signIn(served.port)
+      const wire = await handshake(served.port, path, cookie)
+      await wire.sees('hello ada')
+      t.same(storedOf(served, cookie), { ...BEFORE, seen: '1' })
+      wire.vanish()
+      const { size } = served.memory
+      const nobody = await handshake(served.port, path, '', false)
+      t.match(await nobody.ended(), /^HTTP\/1.1 500 [^]*SESSION_HEADERS_SENT/)
+      t.equal(served.memory.size, size)
+    })
+  }
 
   // Its 101 carries no header of the reply: the browser would never get the cookie.
   void t.test('what needs a cookie is refused, and writes nothing', async (t) => {
