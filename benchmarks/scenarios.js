@@ -6,7 +6,8 @@ const change = { method: 'POST', path: '/change', sessions: 1 }
 /**
  * What is asked of the contenders. `sessions`: how many are there beforehand; 0 sends no session cookie. A request's
  * session is drawn at random from all of them, or from `sample` that are spread evenly. `bytes`: how large each is.
- * `follow`: as createLoad takes it. `csrf`: with a token and the headers of a browser. `counts`: each request adds one.
+ * `follow`: as createLoad takes it; `'each'` needs a session for each of the `connections`. `csrf`: with a token and the
+ * headers of a browser. `counts`: each request adds one.
  */
 export const SCENARIOS = [
   { name: 'anonymous', title: 'an anonymous visitor', method: 'GET', path: '/hello', sessions: 0 },
@@ -28,7 +29,8 @@ export const SCENARIOS = [
     title: 'login, with a new id',
     method: 'POST',
     path: '/login',
-    sessions: 10,
+    sessions: 64,
+    connections: 64,
     follow: 'each'
   },
   {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { compare, CPU_BOUNDS, quickBound } from '../../benchmarks/bounds.js'
+import { compare, CPU_BOUNDS, QUICK_BOUNDS } from '../../benchmarks/bounds.js'
 
 const ours = (cpu, rps = 100) => ({ contender: 'sesame-memory', rps, ratio: { cpu } })
 
@@ -22,12 +22,14 @@ void t.test('peers are compared by requests per second of the same scenario', as
   t.match(found, { bound: 1.2, measured: 1.25, holds: true })
 })
 
-void t.test('the quick form allows twice the cost and the noise, and leaves the peers out', async (t) => {
-  t.ok(Math.abs(quickBound(1.2) - 1.5) < 1e-9)
+void t.test('the quick form has wider bounds, and leaves the peers out', async (t) => {
+  t.same(Object.keys(QUICK_BOUNDS), Object.keys(CPU_BOUNDS))
+  for (const [scenario, bound] of Object.entries(CPU_BOUNDS)) t.ok(QUICK_BOUNDS[scenario] > bound, scenario)
   const peer = { contender: 'secure-session', rps: 1000, ratio: { cpu: 2 } }
-  const bounds = compare({ 'read-10k': [ours(1.45), peer] }, { quick: true })
-  t.match(bounds, [{ holds: true }])
-  t.equal(bounds.length, 1)
+  const verdict = (cpu) => compare({ 'read-hot': [ours(cpu), peer] }, { quick: true })
+  t.match(verdict(QUICK_BOUNDS['read-hot']), [{ holds: true }])
+  t.match(verdict(QUICK_BOUNDS['read-hot'] + 0.01), [{ holds: false }])
+  t.equal(verdict(1).length, 1)
 })
 
 void t.test('scale has bounds of its own', async (t) => {

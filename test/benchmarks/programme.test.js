@@ -55,6 +55,12 @@ void t.test('every reason to leave one out names a scenario that exists', async 
   }
 })
 
+void t.test('where each connection follows its own cookie, there is a session for each', async (t) => {
+  const followers = SCENARIOS.filter(({ follow }) => follow === 'each')
+  t.ok(followers.length > 0)
+  for (const { name, sessions, connections } of followers) t.ok(connections <= sessions, name)
+})
+
 void t.test('the list names everyone, and who is left out where', async (t) => {
   const text = listOf(all)
   for (const { name } of [...CONTENDERS, ...SCENARIOS]) t.match(text, name)

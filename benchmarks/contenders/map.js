@@ -1,0 +1,37 @@
+import { randomBytes } from 'node:crypto'
+import Fastify from 'fastify'
+import { COOKIE, HELLO, nextTurn, readAll, seedOf } from '../payload.js'
+
+/** What looking something up costs on this machine: a Map by cookie. No signature, no end, nothing to be used. */
+export default async function map() {
+  const app = Fastify()
+  const sessions = new Map()
+  const idOf = ({ headers: { cookie = '' } }) => cookie.slice(COOKIE.name.length + 1)
+  const dataOf = (request) => sessions.get(idOf(request)) ?? {}
+  const begin = (data) => {
+    const id = randomBytes(54).toString('hex')
+    sessions.set(id, data)
+    return id
+  }
+  const cookieOf = (id) => `${COOKIE.name}=${id}; Max-Age=${COOKIE.maxAge}; Path=/; HttpOnly; SameSite=Lax`
+  const enter = (reply, data) => reply.header('set-cookie', cookieOf(begin(data))) && HELLO
+  app.get('/hello', async () => HELLO)
+  app.get('/read', async (request) => ({ name: dataOf(request).name ?? null }))
+  app.get('/all', async (request) => readAll((key) => dataOf(request)[key]))
+  app.post('/seed', async ({ query }, reply) => enter(reply, seedOf(query)))
+  app.post('/change', async (request) => ({ visits: ++dataOf(request).visits }))
+  app.post('/add', async (request) => {
+    await nextTurn()
+    dataOf(request).count = (dataOf(request).count ?? 0) + 1
+    return HELLO
+  })
+  app.post('/login', async (request, reply) => {
+    const data = { ...dataOf(request), user: 'ada' }
+    sessions.delete(idOf(request))
+    return enter(reply, data)
+  })
+  app.post('/logout', async (request) => sessions.delete(idOf(request)) && HELLO)
+  const fill = (count, sample) =>
+    Array.from({ length: count }, () => begin(seedOf({}))).filter((_, made) => made % (count / sample) === 0)
+  return { app, fill }
+}
