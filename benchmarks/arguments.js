@@ -9,11 +9,11 @@ export const USAGE = `npm run bench -- [options]
   --quick          the CI form: few contenders, short windows, and a check of the bounds; keeps no results
   --only NAME      a contender, a scenario or "scale", or several with commas; may be repeated. Bare Fastify always runs
   --list           the contenders and scenarios, and who is left out where
-  --rounds N       how many rounds (5)
-  --seconds N      CPU seconds of the server in a timed window (0.5)
-  --port N         the first port; without it the system chooses
+  --rounds N       how many rounds (5; 3 in the quick form)
+  --seconds N      CPU seconds of the server in a timed window (0.5; 0.2 in the quick form)
+  --port N         the servers' port; without it the system chooses
   --no-pin         do not bind the server and the load to cores of their own
-  --cpu-prof DIR   a CPU profile of each server's timed windows, as DIR/<contender>.<scenario>.cpuprofile
+  --cpu-prof DIR   a CPU profile of each contender's last timed window, as DIR/<contender>.<scenario>.cpuprofile
   --help`
 
 const OPTIONS = {
@@ -46,7 +46,7 @@ export function parseArguments(args, { contenders, scenarios }) {
     scenarios: names.length > 0 && names.every((name) => name === SCALE) ? [] : chosen(scenarios, names),
     withScale: names.includes(SCALE) || isWhole,
     isWhole,
-    rounds: wholeNumber('rounds', given.rounds ?? '5', 1, 1000),
+    rounds: wholeNumber('rounds', given.rounds ?? (quick ? '3' : '5'), 1, 1000),
     seconds: positive('seconds', given.seconds ?? (quick ? '0.2' : '0.5')),
     port: wholeNumber('port', given.port, 0, 65_535),
     pin: !given['no-pin'],

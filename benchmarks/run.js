@@ -57,7 +57,7 @@ async function main(args) {
 }
 
 async function measureAll(meetings, options) {
-  const steps = meetings.reduce((sum, { contenders }) => sum + contenders.length + options.rounds, 0)
+  const steps = meetings.reduce((sum, { contenders }) => sum + contenders.length * options.rounds, 0)
   const progress = createProgress(steps + (options.withScale ? SCALE_STEPS : 0))
   const settings = { ...options, onStep: progress.step }
   const scenarios = []

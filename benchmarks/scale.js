@@ -17,7 +17,7 @@ const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
 /** How often onStep is called: for memory, for Redis, and by each of the payloads' scenarios. */
 export const SCALE_STEPS =
-  2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * (PAYLOAD_CONTENDERS.length + PAYLOAD_ROUNDS)
+  2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
 const SWEEPS = 5
 const SESSIONS = 1000
 const REQUESTS = 20_000
