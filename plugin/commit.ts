@@ -147,6 +147,7 @@ export class Committer {
       internals.rebase(session, record)
       const plan = internals.planOf(session, false)
       if (plan?.kind !== 'update') return
+      await this.#limit.before(plan.patch.userId, id)
       const result = await this.#store.update(id, plan.patch)
       if (result !== 'conflict') return this.#settle(result, plan, reply)
       // Only another process can be in the way here. A random pause, in measure with the store's speed, breaks the step.
@@ -177,7 +178,7 @@ function requireHeaders(plan: NonNullable<Plan>, reply: FastifyReply, moment: Mo
   if (hasNewToken && (reply.raw.headersSent || (upgrade === true && moment === 'early'))) {
     throw new SessionUsageError(
       'SESSION_HEADERS_SENT',
-      'The session needs a cookie, but the headers are sent: save() first'
+      'The session needs a cookie, but its headers are sent, or are an upgrade’s: save() before, in a hook or a handler'
     )
   }
 }

@@ -1,5 +1,5 @@
-import { then } from './awaitable.js'
-import { SessionGoneError, SessionLimitError } from './errors.js'
+import { recover, then } from './awaitable.js'
+import { SessionGoneError, SessionLimitError, SessionStoreError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
 import { end, type ReportedStore } from './reported.js'
 import type { Awaitable, StoredSession } from './types.js'
@@ -33,6 +33,15 @@ export function createLimit(
     })
   }
 
+  /** The answer will be an error, without a cookie: the session would take the place of the next sign-in's. */
+  function giveUp(own: string, error: unknown): Awaitable<void> {
+    const rethrow = (): never => {
+      throw error
+    }
+    if (!(error instanceof SessionStoreError)) return rethrow()
+    return recover(() => then(end(store, own), rethrow), rethrow)
+  }
+
   return {
     before(userId, own) {
       if (userId == null || !rejects) return undefined
@@ -40,8 +49,13 @@ export function createLimit(
         if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
       })
     },
-    after: (userId, own) =>
-      userId == null ? undefined : then(store.listByUser(userId), (sessions) => endSurplus(sessions, own))
+    after(userId, own) {
+      if (userId == null) return undefined
+      return recover(
+        () => then(store.listByUser(userId), (sessions) => endSurplus(sessions, own)),
+        (error) => giveUp(own, error)
+      )
+    }
   }
 }
 
@@ -50,6 +64,7 @@ function newestFirst(a: StoredSession, b: StoredSession): number {
   return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
 }
 
+/** By creation or rotation, which a sign-in is: whoever is signed in already and writes meanwhile stays. */
 function oldestFirst(a: StoredSession, b: StoredSession): number {
-  return newestFirst(b, a)
+  return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
 }

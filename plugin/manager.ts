@@ -16,15 +16,17 @@ import type { Awaitable, SessionRecord } from './types.js'
 export const kState = Symbol('fastify-sesame.state')
 
 /**
- * A request's session: a Session, or why there is none. `null`: not loaded yet. `anonymous`: no cookie of a live session. `off`: a `session: false` route. `failed`: the store
- * did not answer, or was not asked because the request comes from elsewhere. `late`: the reply is out, and nobody had
- * asked.
+ * A request's session: a Session, or why there is none. `null`: not loaded yet. `anonymous`: no cookie of a live session.
+ * `off`: a `session: false` route. `failed`: the store did not answer, or was not asked because the request comes from
+ * elsewhere. `late`: the reply is out, and nobody had asked.
  */
 export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late'
 
 /** One object, because Fastify sets each decorator of a request anew for every request. */
 export interface RequestState {
   session: SessionState
+  /** A load that is under way: whoever asks meanwhile waits for the same. */
+  loading: Awaitable<void>
   /** Whether the cookie was ours and its session is over; stays so when a new session is opened. */
   ended: boolean
   /** Whether the application looked at the session. */
@@ -47,7 +49,7 @@ declare module 'fastify' {
 
 /** The state of a request, begun where it has none. */
 export function stateOf(request: FastifyRequest): RequestState {
-  return (request[kState] ??= { session: null, ended: false, used: false, reply: null })
+  return (request[kState] ??= { session: null, loading: undefined, ended: false, used: false, reply: null })
 }
 
 /** Loads, saves and ends sessions: the only part that talks to the store. */
@@ -129,7 +131,7 @@ export class SessionManager implements SessionHost {
     })
   }
 
-  /** @internal Closes the store; a store that cannot be closed does not keep the app open. */
+  /** @internal Closes the store. */
   async close(): Promise<void> {
     await this.#store.close()
   }
@@ -138,6 +140,7 @@ export class SessionManager implements SessionHost {
   load(request: FastifyRequest): Awaitable<void> {
     const state = stateOf(request)
     if (state.session !== null) return
+    if (state.loading !== undefined) return state.loading
     const header = request.headers.cookie
     if (header === undefined) {
       state.session = 'anonymous'
@@ -145,7 +148,7 @@ export class SessionManager implements SessionHost {
     }
     const { session } = request.routeOptions.config
     if (session === false) state.session = 'off'
-    else return this.#loadCookie(request, header, session === 'readonly')
+    else return (state.loading = this.#loadCookie(request, header, session === 'readonly'))
   }
 
   /** @internal The session that `request.session` is. */

@@ -28,7 +28,9 @@ export function migrating(store: SessionStore, old: SessionStore): SessionStore 
     get: (id) =>
       moves.underWay(id) ?? then(store.get(id), (record) => record ?? moves.underWay(id) ?? moves.start(id)),
     create: (id, record) => store.create(id, record),
-    update: (id, patch) => store.update(id, patch),
+    // What a move that failed half-way left in the old store must not outlive the id.
+    update: (id, patch) =>
+      then(patch.renameTo === undefined ? undefined : old.destroy(id), () => store.update(id, patch)),
     destroy: (id) =>
       then(
         moves.underWay(id)?.then(undefined, () => undefined),
@@ -63,7 +65,13 @@ function byUser(store: SessionStore, old: SessionStore): Pick<SessionStore, 'lis
   return {
     ...(list &&
       listOld && {
-        listByUser: (userId: string) => then(listOld(userId), (a) => then(list(userId), (b) => [...a, ...b]))
+        listByUser: (userId: string) =>
+          then(listOld(userId), (before) =>
+            then(list(userId), (now) => {
+              const moved = new Set(now.map(({ id }) => id))
+              return [...before.filter(({ id }) => !moved.has(id)), ...now]
+            })
+          )
       }),
     ...(end &&
       endOld && {

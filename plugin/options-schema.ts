@@ -163,7 +163,7 @@ export const OptionsSchema = Type.Object(
     onStoreError: oneOf(
       ['fail', 'anonymous'],
       'fail',
-      "`'fail'`: 503; `'anonymous'`: the request goes on with an empty session, nothing is saved, the cookie is left alone"
+      "`'fail'`: 503; `'anonymous'`: a session that cannot be loaded is an empty one: nothing is saved, the cookie is left alone, a logout is 503 all the same"
     ),
     storeTimeout: Type.Number({
       default: 2000,

@@ -14,7 +14,7 @@ export function createRecent<V>(size: number): Recent<V> {
       old = young
       young = new Map()
     }
-    young.set(key, value)
+    young.set(copyOf(key), value)
   }
 
   function get(key: string): V | undefined {
@@ -26,4 +26,9 @@ export function createRecent<V>(size: number): Recent<V> {
   }
 
   return { get, put }
+}
+
+/** An ASCII text of its own: a part of a header would keep the whole header in memory. */
+export function copyOf(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
 }

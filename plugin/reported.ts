@@ -1,4 +1,4 @@
-import { isPromise, then, withTimeout } from './awaitable.js'
+import { isPromise, recover, then, withTimeout } from './awaitable.js'
 import { channels } from './diagnostics.js'
 import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { Awaitable, SessionStore } from './types.js'
@@ -37,7 +37,11 @@ export function reportFailures(store: SessionStore, timeout: number): ReportedSt
       ? guard('destroyByUser', store.destroyByUser.bind(store))
       : lacks('destroyByUser'),
     // A sweep may take longer than a request may wait.
-    cleanup: () => store.cleanup?.() ?? 0,
+    cleanup: () =>
+      recover(
+        () => store.cleanup?.() ?? 0,
+        (error) => fail('cleanup', error)
+      ),
     close: guard('close', () => store.close?.())
   }
 }

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { Draft, type Updater } from './draft.js'
-import { SessionUsageError, SessionValueError } from './errors.js'
+import { SessionStoreError, SessionUsageError, SessionValueError } from './errors.js'
 import { toText } from './json.js'
 import type { ResolvedOptions } from './options.js'
 import { expiryOf, planOf, userIdOf, type FoundSession, type Plan, type SessionOutcome } from './plan.js'
@@ -96,7 +96,7 @@ export class Session<D = SessionData> {
     return this.#found === undefined || this.#rotated ? this.#createdAt : this.#found.record.lastAccessed
   }
 
-  /** When it ends if nobody comes back, in ms since the epoch. */
+  /** When it ends, in ms since the epoch, as the store has it: what this request prolongs is not in it. */
   get expiresAt(): number {
     const expiry = expiryOf(this.#host.options, this.#createdAt, this.lastAccessed)
     return this.#found === undefined || this.#rotated
@@ -131,7 +131,7 @@ export class Session<D = SessionData> {
 
   /**
    * Read, modify, write, without a lost update: when another request wrote first, `fn` runs again on the newer value.
-   * So `fn` must depend on nothing but its argument.
+   * So `fn` must depend on nothing but its argument. To change in place what it returned makes it a plain `set`.
    * @throws {SessionValueError} as `set` does, for what `fn` returns.
    */
   update<K extends SessionKey<D>>(
@@ -207,9 +207,12 @@ export class Session<D = SessionData> {
   /**
    * Ends the session: its record goes and its cookie is cleared, whatever the reply's status. What is set afterwards
    * goes into a fresh session with a new id.
+   * @throws {SessionStoreError} where the session could not be loaded (`onStoreError: 'anonymous'`), and so lives on.
    */
   invalidate(): void {
     this.#beforeChange()
+    if (this.#mode === 'detached')
+      throw new SessionStoreError(new Error('A session that could not be loaded cannot be ended'))
     this.#ended ??= this.#found?.id
     this.#found = undefined
     this.#rotated = false

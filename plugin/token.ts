@@ -1,5 +1,5 @@
 import { createHmac, hash, randomFillSync, timingSafeEqual, type KeyObject } from 'node:crypto'
-import { createRecent } from './recent.js'
+import { copyOf, createRecent } from './recent.js'
 
 /** A cookie value whose signature is right. */
 export interface VerifiedToken {
@@ -25,7 +25,7 @@ type Secret = Buffer | KeyObject
 
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
-/** About 4 MB of cookies when they are all there. */
+/** About 4 MB of cookies, and for a while twice that. */
 const RECENT_COOKIES = 10_000
 
 /** The length of a cookie's value for tokens of `idLength` bytes. */
@@ -56,7 +56,7 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
   }
 
   function issue(token: string, id: string): string {
-    const value = copyOf(sign(token))
+    const value = sign(token)
     recent.put(value, { token, id, stale: false })
     return value
   }
@@ -66,7 +66,7 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
     const known = recent.get(value)
     if (known !== undefined) return known
     const verified = verifyNow(value)
-    if (verified !== undefined) recent.put(copyOf(value), verified)
+    if (verified !== undefined) recent.put(value, verified)
     return verified
   }
 
@@ -86,11 +86,6 @@ function createVerifier(secrets: readonly Secret[], idLength: number): Tokens['v
     )
     return signer === -1 ? undefined : { token, id: idOfToken(token), stale: signer > 0 }
   }
-}
-
-/** A text of its own: a part of a header would keep the whole header in memory. */
-function copyOf(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
 }
 
 function signature(secret: Secret, token: string): string {

@@ -120,3 +120,79 @@ void t.test('a store that fails while it counts is a 503, and no cookie goes out
   t.equal(response.statusCode, 503)
   t.equal(setCookieOf(response), undefined)
 })
+
+void t.test('a sign-in whose count fails leaves no session that nobody has the cookie of', async (t) => {
+  for (const later of ['listByUser', 'destroy']) {
+    let counts = 0
+    const memory = new MemoryStore()
+    const store = wrap(memory, (method, _args, next) => {
+      if (method === 'listByUser' && ++counts === 2) throw new Error('away')
+      if (method === later && counts === 2) throw new Error('still away')
+      return next()
+    })
+    const { app } = await setUp(t, { store, maxSessionsPerUser: 1, onLimit: 'reject' })
+    const response = await new Browser(app).get('/login')
+    t.equal(response.statusCode, 503)
+    t.equal(setCookieOf(response), undefined)
+    t.equal(memory.size, later === 'destroy' ? 1 : 0)
+    if (later === 'listByUser') t.equal((await new Browser(app).get('/login')).statusCode, 200)
+  }
+})
+
+void t.test("onLimit 'reject': who is signed in and writes while others sign in stays", async (t) => {
+  const clock = stopClock(t)
+  const memory = new MemoryStore()
+  let others: (() => Promise<unknown>) | undefined
+  const store = wrap(memory, async (method, _args, next) => {
+    const answer = await next()
+    // Between the count before a sign-in and its own session another one comes, and the first user writes.
+    const work = others
+    others = undefined
+    if (method === 'listByUser') await work?.()
+    return answer
+  })
+  const { app, list } = await setUp(t, { store, maxSessionsPerUser: 2, onLimit: 'reject' })
+  const [first, second, third] = [new Browser(app), new Browser(app), new Browser(app)]
+  await first.get('/login')
+  clock.move(1000)
+  others = async () => {
+    t.equal((await third.get('/login')).statusCode, 200)
+    clock.move(1000)
+    await first.get('/set?name=busy')
+  }
+  await second.get('/login')
+  t.same((await first.get('/read')).json(), { name: 'busy' })
+  t.equal((await list()).length, 2)
+})
+
+void t.test('a sign-in that has to be written again is counted before that, too', async (t) => {
+  let conflicts = 1
+  const memory = new MemoryStore()
+  const store = wrap(memory, (method, _args, next) =>
+    method === 'update' && conflicts-- > 0 ? 'conflict' : next()
+  )
+  const { app, list } = await setUp(t, { store, maxSessionsPerUser: 1, onLimit: 'reject' })
+  app.get('/count-in', async ({ session }) => {
+    session.update('visits', (visits) => Number(visits ?? 0) + 1)
+    session.set('userId', 'ada')
+    return 'in'
+  })
+  const [first, second] = [new Browser(app), new Browser(app)]
+  conflicts = 0
+  await second.get('/set?name=visitor')
+  await first.get('/set?name=visitor')
+  t.equal((await second.get('/count-in')).statusCode, 200)
+  const before = await list()
+  conflicts = 1
+  const spied: string[] = []
+  const find = memory.listByUser.bind(memory)
+  memory.listByUser = (userId) => {
+    spied.push(userId)
+    return spied.length === 1 ? [] : find(userId)
+  }
+  t.equal((await first.get('/count-in')).statusCode, 403)
+  memory.listByUser = find
+  t.same(await list(), before)
+  t.match(memory.listByUser('ada'), { length: 1 })
+  t.same((await first.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps what was there')
+})

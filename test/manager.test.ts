@@ -371,3 +371,55 @@ void t.test(
     t.equal((await browser.get('/set?name=lost')).statusCode, 503)
   }
 )
+
+void t.test('whoever asks for a session that is being loaded gets the same one', async (t) => {
+  const store = spyStore(wrap(new MemoryStore(), async (_method, _args, next) => next()))
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (request) => {
+    const { sessionManager: manager } = app
+    // Not waited for, so that the plugin's own hook asks again meanwhile.
+    const changed = manager.getOrCreate(request)
+    void Promise.resolve(changed).then((session) => session.set('early', true))
+    const [one, other] = await Promise.all([manager.get(request), manager.getOrCreate(request)])
+    if (one !== undefined) t.equal(one, other)
+  })
+  await app.register((await import('../plugin/index.js')).default, { secret: SECRET, store })
+  addRoutes(app).get('/early', async ({ session }) => ({ early: session.get('early') ?? null }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  store.take()
+  t.same((await browser.get('/early')).json(), { early: true })
+  t.same(store.takeNames(), ['get'])
+})
+
+void t.test(
+  "onStoreError 'anonymous': what could not be loaded cannot be ended, which is a 503",
+  async (t) => {
+    let down = false
+    const { browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
+    await browser.get('/set?name=ada')
+    down = true
+    const response = await browser.get('/logout')
+    t.equal(response.statusCode, 503)
+    t.match(response.json(), { code: 'SESSION_STORE_UNAVAILABLE', message: 'Session store unavailable' })
+    t.equal(setCookieOf(response), undefined)
+    down = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+)
+
+void t.test('cleanup() that fails is a SessionStoreError like any other call', async (t) => {
+  const failures = listen(t, 'store-failure')
+  for (const isAsync of [false, true]) {
+    const failing = failingStore((method) => method === 'cleanup')
+    const store = isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing
+    const { manager } = await setUp(t, { store })
+    await t.rejects(async () => manager.cleanup(), {
+      code: 'SESSION_STORE_UNAVAILABLE',
+      message: 'Session store unavailable',
+      cause: /ECONNREFUSED/
+    })
+  }
+  t.match(failures, [{ operation: 'cleanup' }, { operation: 'cleanup' }])
+})

@@ -174,3 +174,27 @@ void t.test('migrateFrom must be a store', async (t) => {
     message: /lacks get, create/
   })
 })
+
+void t.test(
+  'a move that fails half-way leaves nothing that outlives a new id, and is listed once',
+  async (t) => {
+    let fails = true
+    const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
+      wrap(store, (method, _args, next) => {
+        if (method === 'destroy' && fails) throw new Error('away')
+        return next()
+      })
+    )
+    await signIn()
+    const old = new Browser(app)
+    for (const [name, value] of browser.cookies) old.cookies.set(name, value)
+    t.equal((await browser.get('/read')).statusCode, 503)
+    t.equal(before.size + after.size, 2, 'it is in both')
+    fails = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    t.equal((await app.sessionManager.list('ada')).length, 1)
+    t.equal((await browser.get('/login')).statusCode, 200)
+    t.same((await old.get('/read')).json(), { name: null }, 'the old id is dead')
+    t.equal(before.size + after.size, 1)
+  }
+)

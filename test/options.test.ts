@@ -149,7 +149,9 @@ void t.test('options that contradict each other are refused', async (t) => {
     ['store', { maxSessionsPerUser: 1, store: { ...spyStore(), listByUser: undefined } as never }],
     ['cookieName', { cookieName: 'n'.repeat(4096 - 108 + 1) }],
     ['cookieName', { idLength: 64, cookieName: 'n'.repeat(4096 - 172 + 1) }],
-    ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }]
+    ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }],
+    // A hole, which a schema's check of the items passes over.
+    ['csrf.trustedOrigins', { csrf: { trustedOrigins: new Array<string>(1) } }]
   ]
   for (const [option, given] of wrong) {
     t.match(await refusalOf(t, { secret: SECRET, ...given }), {

@@ -48,7 +48,7 @@ export function dashboardPage(frame: Frame, user: User, since: number, until: nu
         <dt>Signed in</dt>
         <dd>${time(since)}</dd>
         <dt>Session ends</dt>
-        <dd>${time(until)} if you do nothing</dd>
+        <dd>${time(until)} at the earliest</dd>
       </dl>`,
     frame
   )

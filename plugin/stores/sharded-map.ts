@@ -41,7 +41,12 @@ export class ShardedMap<V> {
   /** By the last two characters, which differ where names begin alike. */
   #shardOf(key: string): Map<string, V> {
     const { length } = key
-    const hash = key.charCodeAt(length - 1) * 16 + key.charCodeAt(length - 2)
+    const hash = digit(key.charCodeAt(length - 1)) * 16 + digit(key.charCodeAt(length - 2))
     return this.#shards[hash & (SHARDS - 1)] as Map<string, V>
   }
+}
+
+/** What a lower-case hex digit stands for, so that ids fill all shards alike; some number for any other character. */
+function digit(code: number): number {
+  return (code & 15) + (code >> 6) * 9
 }

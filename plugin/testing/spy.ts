@@ -13,6 +13,7 @@ const METHODS = [
   'listByUser',
   'destroyByUser',
   'cleanup',
+  'ready',
   'close'
 ] as const satisfies readonly StoreMethod[]
 
@@ -26,7 +27,11 @@ export function wrapStore(
     (...args: unknown[]) =>
       around(method, args, () => (store[method] as (...args: unknown[]) => unknown).apply(store, args))
   ])
-  return Object.fromEntries(methods) as SessionStore
+  const { rotationPrefix } = store
+  return {
+    ...(Object.fromEntries(methods) as SessionStore),
+    ...(rotationPrefix !== undefined && { rotationPrefix })
+  }
 }
 
 export interface SpyStore extends SessionStore {

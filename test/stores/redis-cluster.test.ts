@@ -1,5 +1,6 @@
 import { Cluster, Redis } from 'ioredis'
 import { createClient } from 'redis'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { RedisStore } from '../../plugin/stores/redis.js'
 import { testStore } from '../../plugin/testing/index.js'
@@ -251,6 +252,18 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
           t.equal(count, engine === 'a cluster' ? many : one, what)
           t.comment(`${client}, ${engine}: ${what}: ${count}`)
         }
+      })
+      void t.test(`with an idle time-out the index moves along: ${client}, ${engine}`, async (t) => {
+        const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
+        const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
+        app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
+        await warmUp(app)
+        const browser = new Browser(app)
+        await browser.get('/login')
+        // So that the change is later than the login, by the milliseconds that the engine counts.
+        await delay(20)
+        const count = await countCommands(nodes, () => browser.get('/set?a=1'))
+        t.equal(count, engine === 'a cluster' ? 4 : 2)
       })
     }
   }
