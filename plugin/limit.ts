@@ -33,15 +33,6 @@ export function createLimit(
     })
   }
 
-  /** The answer will be an error, without a cookie: the session would take the place of the next sign-in's. */
-  function giveUp(own: string, error: unknown): Awaitable<void> {
-    const rethrow = (): never => {
-      throw error
-    }
-    if (!(error instanceof SessionStoreError)) return rethrow()
-    return recover(() => then(end(store, own), rethrow), rethrow)
-  }
-
   return {
     before(userId, own) {
       if (userId == null || !rejects) return undefined
@@ -53,10 +44,19 @@ export function createLimit(
       if (userId == null) return undefined
       return recover(
         () => then(store.listByUser(userId), (sessions) => endSurplus(sessions, own)),
-        (error) => giveUp(own, error)
+        (error) => giveUp(store, own, error)
       )
     }
   }
+}
+
+/** The answer will be an error, without a cookie: the session would take the place of the next sign-in's. */
+function giveUp(store: ReportedStore, own: string, error: unknown): Awaitable<void> {
+  const rethrow = (): never => {
+    throw error
+  }
+  if (!(error instanceof SessionStoreError)) return rethrow()
+  return recover(() => then(end(store, own), rethrow), rethrow)
 }
 
 /** By the last write, which of a session that has just signed in is now; among equals by id, the same for everybody. */
