@@ -2,7 +2,7 @@ import js from '@eslint/js'
 import ts from 'typescript-eslint'
 
 export default ts.config(
-  { ignores: ['**/dist/', '.tap/'] },
+  { ignores: ['**/dist/', '.tap/', '.stryker/'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],
