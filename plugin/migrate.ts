@@ -1,11 +1,12 @@
-import { isPromise, then } from './awaitable.js'
+import { isPromise, then, withTimeout } from './awaitable.js'
 import type { Awaitable, SessionRecord, SessionStore } from './types.js'
 
 /**
  * `store`, which takes each session over from `old` when its owner comes back: changing engines logs nobody out.
  * By user it can do what both can, because a `revokeAll` that left the old store alone would end too little.
+ * `timeout` (ms): so long others wait for a move; what comes of it later takes its copy back where the session has ended.
  */
-export function migrating(store: SessionStore, old: SessionStore): SessionStore {
+export function migrating(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
   /**
    * Copies, then destroys. Whoever ends the session destroys in the same order, the old record first: so either the
    * destroy here finds it gone and takes the copy back, or the other one's second destroy meets the copy.
@@ -19,7 +20,7 @@ export function migrating(store: SessionStore, old: SessionStore): SessionStore 
   }
 
   /** Looks again where the old store has nothing: a move may have ended between the two looks. */
-  const moves = onePerId((id) =>
+  const moves = onePerId(timeout, (id) =>
     then(old.get(id), (found) => (found === undefined ? store.get(id) : takeOver(id, found)))
   )
 
@@ -44,13 +45,14 @@ export function migrating(store: SessionStore, old: SessionStore): SessionStore 
 }
 
 /** Whoever asks for an id while work on it is under way waits for that, so that nobody uses a copy before the move is over. */
-function onePerId<T>(work: (id: string) => Awaitable<T>) {
+function onePerId<T>(timeout: number, work: (id: string) => Awaitable<T>) {
   const underWay = new Map<string, PromiseLike<T>>()
   return {
     underWay: (id: string): PromiseLike<T> | undefined => underWay.get(id),
     start(id: string): Awaitable<T> {
-      const result = work(id)
-      if (!isPromise(result)) return result
+      const answer = work(id)
+      if (!isPromise(answer)) return answer
+      const result = withTimeout(answer, timeout)
       const forget = (): void => void underWay.delete(id)
       underWay.set(id, result)
       result.then(forget, forget)

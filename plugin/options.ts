@@ -223,7 +223,7 @@ function isOrigin(text: string | undefined): boolean {
 }
 
 function resolveStore(
-  { store: given, migrateFrom, maxSessionsPerUser }: Complete,
+  { store: given, migrateFrom, maxSessionsPerUser, storeTimeout }: Complete,
   makeStore: () => SessionStore
 ): SessionStore {
   const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
@@ -232,7 +232,7 @@ function resolveStore(
   checkStore('store', store, methods)
   if (migrateFrom === undefined) return store
   checkStore('migrateFrom', migrateFrom, methods)
-  return migrating(store, migrateFrom)
+  return migrating(store, migrateFrom, storeTimeout)
 }
 
 function checkStore(option: string, store: SessionStore, methods: readonly string[]): void {

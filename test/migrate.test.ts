@@ -1,8 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MemoryStore, type SessionOptions, type SessionStore } from '../plugin/index.js'
-import { migrating } from '../plugin/migrate.js'
+import { migrating as migratingWithin } from '../plugin/migrate.js'
 import { addRoutes, Browser, makeApp } from './fixtures/app.js'
 import { makeRecord, slowStore, spyStore, wrap } from './fixtures/stores.js'
+
+const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingWithin(store, old, 2000)
 
 /** Two apps of one secret: the old one has `before`, the new one moves to `after`. */
 async function setUp(
@@ -198,3 +201,25 @@ void t.test(
     t.equal(before.size + after.size, 1)
   }
 )
+
+void t.test('a move that is never answered is a 503, and a later request begins another one', async (t) => {
+  let hangs = true
+  const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
+    wrap(store, async (method, _args, next) => {
+      if (method === 'destroy' && hangs) await new Promise(() => undefined)
+      return next()
+    })
+  )
+  await signIn()
+  const responses = await Promise.all([browser.get('/read'), browser.get('/read')])
+  t.same(
+    responses.map(({ statusCode }) => statusCode),
+    [503, 503]
+  )
+  hangs = false
+  // The move was begun a moment after the first request, and is given up as much later.
+  await delay(50)
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+  t.equal((await browser.get('/logout')).statusCode, 200)
+  t.equal(before.size, 0)
+})
