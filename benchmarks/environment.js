@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { availableParallelism, cpus, release, type } from 'node:os'
+import { cpus, release, type } from 'node:os'
 import { dirname, join } from 'node:path'
 
 const { resolve } = createRequire(import.meta.url)
@@ -28,8 +28,8 @@ export function describeEnvironment({ rounds, cpu }) {
     date: new Date().toISOString().slice(0, 10),
     node: process.version.slice(1),
     cpu: cpus()[0].model.trim(),
-    cores: availableParallelism(),
-    system: `${type()} ${release()}`,
+    cores: cpus().length,
+    system: `${type()} ${release().split('-', 1)[0]}`,
     rounds,
     pinning,
     versions: Object.fromEntries(PACKAGES.map((name) => [name, versionOf(name)]))

@@ -4,9 +4,8 @@ import { createLoad, sendLoad } from './load.js'
 
 /** So many that the server always has work: one that waits for the load pays, in CPU time, for being woken. */
 const CONNECTIONS = 64
-/** Windows of warming up, at most: what is slow is not sent `WARM` requests. */
-const MOST_WARM_UPS = 8
-const WARM = 20_000
+/** A server is warm after so many requests or so much work (µs of CPU), at the latest after so many windows. */
+const WARM = { requests: 20_000, cpu: 3e6, windows: 8 }
 const SETTLED = 0.93
 /** What a contender without sessions is sent, so that the request is as long. */
 const NO_TOKEN = 'a'.repeat(86)
@@ -29,12 +28,14 @@ export async function prepare(server, contender, scenario) {
 export async function warmUp(server, load, seconds) {
   let last = await measure(server, load, 10 * load.connections)
   let sent = last.requests
-  for (let window = 1; window <= MOST_WARM_UPS; window++) {
+  let spent = last.requests * last.cpu
+  for (let window = 1; window <= WARM.windows; window++) {
     const next = await measure(server, load, amountFor(seconds, last, load))
     const isSettled = next.cpu > SETTLED * last.cpu
     last = next
     sent += next.requests
-    if (isSettled && sent >= WARM) break
+    spent += next.requests * next.cpu
+    if (isSettled && (sent >= WARM.requests || spent >= WARM.cpu)) break
   }
   return amountFor(seconds, last, load)
 }
