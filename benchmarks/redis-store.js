@@ -3,5 +3,5 @@ import { createClient } from 'redis'
 
 /** The store of connect-redis on a client of its own. */
 export async function connectRedisStore(url) {
-  return new RedisStore({ client: await createClient({ url }).connect() })
+  return new RedisStore({ client: await createClient({ url, disableOfflineQueue: true }).connect() })
 }

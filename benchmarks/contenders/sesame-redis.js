@@ -3,6 +3,6 @@ import { createClient } from 'redis'
 import { sesame } from './sesame.js'
 
 export default async function sesameRedis({ redis }) {
-  const client = await createClient({ url: redis }).connect()
+  const client = await createClient({ url: redis, disableOfflineQueue: true }).connect()
   return { app: await sesame(new RedisStore({ client })) }
 }

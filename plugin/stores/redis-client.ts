@@ -49,9 +49,7 @@ export function engineOf(client: unknown): Engine {
 const CLIENT_LINES = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
 
 function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
-  // The application's own mapping of replies, to Buffers for one, must not reach the store.
-  const { withTypeMapping } = given as { withTypeMapping?: (mapping: object) => NodeRedisClient }
-  const client = withTypeMapping?.call(given, {}) ?? given
+  const client = withOwnOptions(given)
   return {
     isCluster,
     read: (key) => client.hGetAll(key) as Promise<Hash>,
@@ -63,6 +61,21 @@ function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
       })
     }
   }
+}
+
+/**
+ * The application's own mapping of replies, to Buffers for one, must not reach the store. Where no command waits for a
+ * connection, none needs a time-out of the client's: that is an AbortSignal each, which costs as much as the command.
+ */
+function withOwnOptions(given: NodeRedisClient): NodeRedisClient {
+  const { options, withCommandOptions, withTypeMapping } = given as {
+    options?: { disableOfflineQueue?: boolean }
+    withCommandOptions?: (options: object) => NodeRedisClient
+    withTypeMapping?: (mapping: object) => NodeRedisClient
+  }
+  if (options?.disableOfflineQueue === true && withCommandOptions !== undefined)
+    return withCommandOptions.call(given, { typeMapping: {}, timeout: undefined })
+  return withTypeMapping?.call(given, {}) ?? given
 }
 
 function ioRedisEngine(client: IoRedisClient, isCluster: boolean): Engine {

@@ -292,6 +292,12 @@ void t.test('clients with settings of their own', { skip: withoutRedis }, async 
     'ioredis with numbers as text': async () => new Redis(url, { stringNumbers: true }),
     'redis that answers in Buffers': async () =>
       createClient({ url, commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } }).connect(),
+    'redis that answers in Buffers, and never queues': async () =>
+      createClient({
+        url,
+        disableOfflineQueue: true,
+        commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } }
+      }).connect(),
     'redis that speaks RESP2': async () => createClient({ url, RESP: 2 }).connect(),
     'redis without type mappings, as older ones': async () => {
       const client = await createClient({ url }).connect()
@@ -381,3 +387,23 @@ void t.test('ready() fails for what no waiting mends', { skip: withoutServer }, 
     t.ok(error instanceof Error)
   })
 })
+
+void t.test(
+  'where no command waits for a connection, none has a time-out of the client’s',
+  { skip: withoutRedis },
+  async (t) => {
+    const signals = t.capture(AbortSignal, 'timeout', (milliseconds: number) => {
+      t.ok(milliseconds > 0)
+      return new AbortController().signal
+    })
+    for (const disableOfflineQueue of [true, false]) {
+      const client = await createClient({ url, disableOfflineQueue }).connect()
+      t.teardown(() => client.destroy())
+      const store = new RedisStore({ client, prefix: freshPrefix() })
+      signals()
+      await store.create(ID, makeRecord())
+      await store.get(ID)
+      t.equal(signals().length > 0, !disableOfflineQueue)
+    }
+  }
+)
