@@ -397,13 +397,22 @@ void t.test(
   "onStoreError 'anonymous': what could not be loaded cannot be ended, which is a 503",
   async (t) => {
     let down = false
-    const { browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
+    const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
+    app.get('/why', async ({ session }) => {
+      try {
+        session.invalidate()
+      } catch (error) {
+        return { why: String((error as Error).cause) }
+      }
+      return { why: 'it was ended' }
+    })
     await browser.get('/set?name=ada')
     down = true
     const response = await browser.get('/logout')
     t.equal(response.statusCode, 503)
     t.match(response.json(), { code: 'SESSION_STORE_UNAVAILABLE', message: 'Session store unavailable' })
     t.equal(setCookieOf(response), undefined)
+    t.match((await browser.get('/why')).json(), { why: /could not be loaded cannot be ended/ })
     down = false
     t.same((await browser.get('/read')).json(), { name: 'ada' })
   }
