@@ -73,3 +73,12 @@ void t.test('a wrapped store has the methods of the store, and no others', async
   const store = wrapStore({ get, create, update, destroy }, (_method, _args, next) => next())
   t.same(Object.keys(store), ['get', 'create', 'update', 'destroy'])
 })
+
+void t.test('a wrapped store keeps what it asks of ids and of a start', async (t) => {
+  const { get, create, update, destroy } = new MemoryStore()
+  const spy = spyStore({ get, create, update, destroy, rotationPrefix: 2, ready: () => undefined })
+  t.equal(spy.rotationPrefix, 2)
+  await spy.ready?.()
+  t.same(spy.takeNames(), ['ready'])
+  t.notOk('rotationPrefix' in spyStore())
+})
