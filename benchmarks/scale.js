@@ -2,6 +2,7 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath, URL } from 'node:url'
 import { CONTENDERS } from './contenders.js'
+import { releaseCores } from './cores.js'
 import { sendLoad, createLoad } from './load.js'
 import { runScenario } from './matches.js'
 import { seed } from './measure.js'
@@ -49,6 +50,7 @@ async function measureMemory() {
 
 async function inProcess(what) {
   const child = fork(MEMORY, [what], { execArgv: ['--expose-gc', '--max-old-space-size=6000'] })
+  releaseCores(child)
   const exited = once(child, 'exit').then(([code]) => {
     throw new Error(`the measurement of a million sessions ended with exit code ${code}`)
   })
