@@ -26,7 +26,7 @@ export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
  * The same for the quick form, which must not flap on a shared machine: where each request meets another session, it is
- * the memory of the machine that is measured. Sessions that cost twice as much are still over it.
+ * the memory of the machine that is measured. So it sees a cost that has become a multiple, and not some percent.
  */
 export const QUICK_BOUNDS = {
   anonymous: 1.25,

@@ -1,6 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { RedisStore } from '../../plugin/stores/redis.js'
 import { testStore } from '../../plugin/testing/index.js'
