@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
@@ -290,6 +291,15 @@ const FRAMED: readonly Framed[] = [
   }
 ]
 
+/** Chromium drops clicks on a frame that it has not drawn yet, or that has just moved: a person would click again. */
+async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Promise<T> {
+  for (;;) {
+    const first = await Promise.race([outcome, setTimeout(500)])
+    if (first !== undefined) return first
+    await action()
+  }
+}
+
 for (const { name, place, shown, make, enter } of FRAMED) {
   const verb = shown === 'the profile' ? 'falls to' : 'withstands'
   void t.test(`${name} ${verb} a click on an unseen frame`, { skip }, async (t) => {
@@ -309,9 +319,10 @@ for (const { name, place, shown, make, enter } of FRAMED) {
     }
     await page.frames()[1]?.waitForURL(address[shown], { waitUntil: 'commit' })
     server.forget()
-    await page.mouse.click((button?.x ?? 0) + 10, (button?.y ?? 0) + 10)
+    const click = () => page.mouse.click((button?.x ?? 0) + 10, (button?.y ?? 0) + 10)
+    await click()
     if (shown === 'the profile') {
-      const { headers, statusCode } = await server.saw('POST', '/logout')
+      const { headers, statusCode } = await repeat(click, server.saw('POST', '/logout'))
       t.match({ ...headers, statusCode }, { 'sec-fetch-site': 'same-origin', origin: url, statusCode: 303 })
     }
     t.equal(await nameNow({ page, server, url, evil }), shown === 'the profile' ? 'nobody' : 'Ada Lovelace')
