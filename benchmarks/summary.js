@@ -4,7 +4,7 @@ const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
  * A line a contender: medians over the rounds, and under `ratio` the medians of the ratios to the reference of the same
- * round. `lost`: updates lost a thousand requests, where they were counted.
+ * round. `leastCpu`: the least CPU time of the rounds as a ratio to the reference's least. `lost`: updates lost a thousand requests, where they were counted.
  * `entries`: as `runScenario` returns them, the reference first. One with a `problem` has no figures.
  */
 export function summarize(entries) {
@@ -12,7 +12,9 @@ export function summarize(entries) {
   return entries.map(({ contender, samples, problem }) => {
     const line = { contender: contender.name, title: contender.title }
     if (problem !== undefined) return { ...line, problem }
-    return { ...line, ...figuresOf(samples), ratio: ratiosOf(samples, reference), ...lossesOf(samples) }
+    const ratio = ratiosOf(samples, reference)
+    const leastCpu = leastOf(samples) / leastOf(entries[0].samples)
+    return { ...line, ...figuresOf(samples), ratio, leastCpu, ...lossesOf(samples) }
   })
 }
 
@@ -27,6 +29,10 @@ function ratiosOf(samples, reference) {
     .filter(([, other]) => other !== undefined)
   const each = (figure) => [figure, median(pairs.map(([own, other]) => own[figure] / other[figure]))]
   return Object.fromEntries(FIGURES.map(each))
+}
+
+function leastOf(samples) {
+  return Math.min(...samples.map(({ cpu }) => cpu))
 }
 
 function lossesOf(samples) {

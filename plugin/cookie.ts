@@ -1,6 +1,9 @@
 import type {} from '@fastify/cookie'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from './options.js'
+
+/** What writes the text of a Set-Cookie header. */
+export type CookieWriter = FastifyInstance['serializeCookie']
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
@@ -18,7 +21,7 @@ export interface SessionCookie {
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
-export function createCookie(options: ResolvedOptions): SessionCookie {
+export function createCookie(options: ResolvedOptions, serialize: CookieWriter): SessionCookie {
   const { cookieName, cookie } = options
   const { persistent, secure, ...attributes } = cookie
   const isSecure = (request: FastifyRequest): boolean =>
@@ -29,7 +32,7 @@ export function createCookie(options: ResolvedOptions): SessionCookie {
     warn?.(reply.request)
     const own = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
     // Straight into the headers, so that a hijacked reply finds it in reply.getHeaders().
-    reply.header('set-cookie', reply.server.serializeCookie(cookieName, value, own))
+    reply.header('set-cookie', serialize(cookieName, value, own))
     reply.header(...NO_STORE)
   }
 
@@ -66,13 +69,15 @@ function secondsUntil(time: number): number {
 /** Only pairs that begin at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
 function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
-  for (let at = header.indexOf(start); at !== -1; at = header.indexOf(start, at + start.length)) {
+  for (let at = header.indexOf(start); at !== -1;) {
     const before = skipSpaceBack(header, at)
-    if (before > 0 && header[before - 1] !== ';') continue
     const next = header.indexOf(';', at)
-    const end = skipSpaceBack(header, next === -1 ? header.length : next)
-    values.push(header.slice(at + start.length, end))
-    if (values.length === CANDIDATES) break
+    if (before === 0 || header[before - 1] === ';') {
+      const end = skipSpaceBack(header, next === -1 ? header.length : next)
+      values.push(header.slice(at + start.length, end))
+    }
+    if (next === -1 || values.length === CANDIDATES) break
+    at = header.indexOf(start, next)
   }
   return values
 }

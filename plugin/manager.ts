@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isPromise, then } from './awaitable.js'
 import { Committer } from './commit.js'
-import { createCookie, varyByCookie, type SessionCookie } from './cookie.js'
+import { createCookie, varyByCookie, type CookieWriter, type SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionUsageError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
@@ -60,11 +60,11 @@ export class SessionManager implements SessionHost {
   readonly #cookie: SessionCookie
   readonly #committer: Committer
 
-  constructor(options: ResolvedOptions) {
+  constructor(options: ResolvedOptions, serialize: CookieWriter) {
     this.options = options
     this.tokens = createTokens(options.secrets, options.idLength)
     this.#store = reportFailures(options.store, options.storeTimeout)
-    this.#cookie = createCookie(options)
+    this.#cookie = createCookie(options, serialize)
     this.#committer = new Committer(options, this.tokens, this.#store, this.#cookie)
   }
 

@@ -4,7 +4,7 @@ import type { VerifiedToken } from './token.js'
 import type { SessionPatch, SessionRecord } from './types.js'
 
 /** A session that was found in the store. */
-export interface FoundSession extends VerifiedToken {
+export interface FoundSession extends Omit<VerifiedToken, 'value'> {
   readonly record: SessionRecord
 }
 

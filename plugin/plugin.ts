@@ -2,6 +2,7 @@ import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest, preHandlerHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from './awaitable.js'
+import type { CookieWriter } from './cookie.js'
 import { createCsrf, type CsrfProtection } from './csrf.js'
 import { SessionOptionError } from './errors.js'
 import { kState, SessionManager, stateOf } from './manager.js'
@@ -29,9 +30,8 @@ type Done = (error?: Error) => void
 
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
   const options = resolveOptions(given, () => new MemoryStore())
-  if (!app.hasDecorator('serializeCookie')) await app.register(fastifyCookie, { hook: false })
   await readyOf(app, options)
-  const manager = new SessionManager(options)
+  const manager = new SessionManager(options, await cookieWriterOf(app))
   const csrf = createCsrf(options)
   app.decorate('sessionManager', manager)
   decorate(app, manager, csrf)
@@ -44,6 +44,18 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
       .close()
       .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the store did not close'))
   })
+}
+
+/** In a context of its own, which has no routes: what @fastify/cookie hangs on a request would cost every one. */
+async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
+  let host = app
+  if (!app.hasDecorator('serializeCookie')) {
+    await app.register(async (aside) => {
+      await aside.register(fastifyCookie, { hook: false })
+      host = aside
+    })
+  }
+  return (name, value, attributes) => host.serializeCookie(name, value, attributes)
 }
 
 /** A store that can never work fails the registration; an engine that is away now may be back for the first request. */

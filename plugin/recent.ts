@@ -1,34 +1,73 @@
-/** What was put lately: at least the last `size` entries that were put or got, at most twice as many. */
-export interface Recent<V> {
-  get(key: string): V | undefined
-  put(key: string, value: V): void
+/** What was verified lately, by its value. */
+export interface Recent<T extends { readonly value: string }> {
+  /** The item of this value; `undefined` where it was never kept, or has made room for others since. */
+  get(value: string): T | undefined
+  keep(item: T): void
+  /** Keeps what `make` gives where the value came before, not long ago: who comes once takes no memory. */
+  keepIfSeen(value: string, make: () => T): void
 }
 
-/** Two generations: when the young one is full, it becomes the old one, and what nobody asked for meanwhile is gone. */
-export function createRecent<V>(size: number): Recent<V> {
-  let young = new Map<string, V>()
-  let old = new Map<string, V>()
+/** A power of two. About 10 MB of cookies where all of them are in use. */
+const SLOTS = 32_768
+/** Slots, next to each other, that a value may be in. When they are full, the one that was filled first makes room. */
+const WAYS = 8
+/** A slot that is none, and nevertheless in bounds, beyond which reading is slow. */
+const NOWHERE = SLOTS
 
-  function put(key: string, value: V): void {
-    if (young.size >= size) {
-      old = young
-      young = new Map()
+/**
+ * A table of fixed size, made as a processor's cache is. A Map hashes the whole value at each look-up, which is most of
+ * what that costs.
+ *
+ * The values end in a signature, and the last of its characters are the hash. So whoever has no cookie that is kept here
+ * must guess 48 bits of one's signature before anything is compared with it.
+ */
+export function createRecent<T extends { readonly value: string }>(): Recent<T> {
+  const hashes = new Int32Array(SLOTS)
+  const items = new Array<T | undefined>(SLOTS + 1).fill(undefined)
+
+  function slotOf(hash: number): number {
+    const first = firstOf(hash)
+    for (let slot = first; slot < first + WAYS; slot++) if (hashes[slot] === hash) return slot
+    return NOWHERE
+  }
+
+  /** The first slot, after what was in it and behind it has moved on. */
+  function makeRoom(hash: number): number {
+    const first = firstOf(hash)
+    hashes.copyWithin(first + 1, first, first + WAYS - 1)
+    items.copyWithin(first + 1, first, first + WAYS - 1)
+    hashes[first] = hash
+    items[first] = undefined
+    return first
+  }
+
+  return {
+    get(value) {
+      const item = items[slotOf(hashOf(value))]
+      return item?.value === value ? item : undefined
+    },
+    keep(item) {
+      const hash = hashOf(item.value)
+      const slot = slotOf(hash)
+      items[slot === NOWHERE ? makeRoom(hash) : slot] = item
+    },
+    keepIfSeen(value, make) {
+      const hash = hashOf(value)
+      const slot = slotOf(hash)
+      if (slot === NOWHERE) makeRoom(hash)
+      else items[slot] = make()
     }
-    young.set(copyOf(key), value)
   }
-
-  function get(key: string): V | undefined {
-    const value = young.get(key)
-    if (value !== undefined) return value
-    const older = old.get(key)
-    if (older !== undefined) put(key, older)
-    return older
-  }
-
-  return { get, put }
 }
 
-/** An ASCII text of its own: a part of a header would keep the whole header in memory. */
-export function copyOf(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
+/** Of the last nine characters but the very last, which has fewer bits. */
+function hashOf(value: string): number {
+  let hash = 0
+  for (let at = value.length - 9; at < value.length - 1; at++)
+    hash = Math.imul(hash, 61) + value.charCodeAt(at)
+  return hash | 0
+}
+
+function firstOf(hash: number): number {
+  return (hash & (SLOTS / WAYS - 1)) * WAYS
 }

@@ -1,8 +1,10 @@
 import { createHmac, hash, randomFillSync, timingSafeEqual, type KeyObject } from 'node:crypto'
-import { copyOf, createRecent } from './recent.js'
+import { createRecent } from './recent.js'
 
 /** A cookie value whose signature is right. */
 export interface VerifiedToken {
+  /** The cookie's value: `token.signature`. */
+  readonly value: string
   readonly token: string
   readonly id: string
   /** Signed by an older secret: the cookie is to be issued again. */
@@ -25,8 +27,6 @@ type Secret = Buffer | KeyObject
 
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
-/** About 4 MB of cookies, and for a while twice that. */
-const RECENT_COOKIES = 10_000
 
 /** The length of a cookie's value for tokens of `idLength` bytes. */
 export function cookieValueLength(idLength: number): number {
@@ -43,7 +43,8 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
   const draw = createMint(idLength)
   const verifyNow = createVerifier(secrets, idLength)
   const newest = secrets[0] as Secret
-  const recent = createRecent<VerifiedToken>(RECENT_COOKIES)
+  const length = cookieValueLength(idLength)
+  const recent = createRecent<VerifiedToken>()
 
   function mint(idPrefix = ''): string {
     let token = draw()
@@ -57,16 +58,17 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
 
   function issue(token: string, id: string): string {
     const value = sign(token)
-    recent.put(value, { token, id, stale: false })
+    recent.keep(ownCopy({ value, token, id, stale: false }))
     return value
   }
 
-  /** Whoever comes back soon costs no HMAC and no hash. The session itself is asked of the store all the same. */
+  /** Whoever comes often costs no HMAC and no hash. The session itself is asked of the store all the same. */
   function verify(value: string): VerifiedToken | undefined {
+    if (value.length !== length) return undefined
     const known = recent.get(value)
     if (known !== undefined) return known
     const verified = verifyNow(value)
-    if (verified !== undefined) recent.put(value, verified)
+    if (verified !== undefined) recent.keepIfSeen(value, () => ownCopy(verified))
     return verified
   }
 
@@ -75,17 +77,22 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
 
 function createVerifier(secrets: readonly Secret[], idLength: number): Tokens['verify'] {
   const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
-  const length = cookieValueLength(idLength)
   return function verify(value) {
-    if (value.length !== length || !shape.test(value)) return undefined
-    const token = copyOf(value.slice(0, idLength * 2))
+    if (!shape.test(value)) return undefined
+    const token = value.slice(0, idLength * 2)
     // Compared as text: base64url has several spellings of the same bytes, and only one is ours.
     const given = Buffer.from(value.slice(idLength * 2 + 1), 'latin1')
     const signer = secrets.findIndex((secret) =>
       timingSafeEqual(given, Buffer.from(signature(secret, token), 'latin1'))
     )
-    return signer === -1 ? undefined : { token, id: idOfToken(token), stale: signer > 0 }
+    return signer === -1 ? undefined : { value, token, id: idOfToken(token), stale: signer > 0 }
   }
+}
+
+/** Of one text, and none of it a part of the header that it came in, which would stay in memory with it. */
+function ownCopy({ value, token, id, stale }: VerifiedToken): VerifiedToken {
+  const copy = Buffer.from(value, 'latin1').toString('latin1')
+  return { value: copy, token: copy.slice(0, token.length), id, stale }
 }
 
 function signature(secret: Secret, token: string): string {

@@ -1,14 +1,19 @@
+import { fastifyCookie } from '@fastify/cookie'
 import fc from 'fast-check'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { createCookie } from '../plugin/cookie.js'
-import { MemoryStore, type SessionOptions } from '../plugin/index.js'
+import sessions, { MemoryStore, type SessionOptions } from '../plugin/index.js'
 import { resolveOptions } from '../plugin/options.js'
 import { createTokens } from '../plugin/token.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
 
 function readerOf(options: Partial<SessionOptions> = {}): (header: string) => string[] {
-  return createCookie(resolveOptions({ secret: SECRET, ...options }, () => new MemoryStore())).read
+  return createCookie(
+    resolveOptions({ secret: SECRET, ...options }, () => new MemoryStore()),
+    String
+  ).read
 }
 
 const HEADERS: Record<string, string[]> = {
@@ -63,7 +68,7 @@ void t.test('a name is text, whatever it would mean in a pattern', async (t) => 
 void t.test(
   'whatever the name and the neighbours are, what is serialised is found, as others parse it',
   async (t) => {
-    const app = await makeApp(t)
+    await Fastify().register(fastifyCookie)
     const tokens = createTokens([Buffer.from(SECRET)], 32)
     const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
     const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
@@ -72,9 +77,9 @@ void t.test(
         const value = tokens.sign(tokens.mint())
         const pairs = Object.entries(others).filter(([other]) => other !== cookieName)
         pairs.splice(place, 0, [cookieName, value])
-        const header = pairs.map(([key, text]) => app.serializeCookie(key, text)).join('; ')
+        const header = pairs.map(([key, text]) => fastifyCookie.serialize(key, text)).join('; ')
         t.same(readerOf({ cookieName })(header), [value])
-        t.equal(app.parseCookie(header)[cookieName], value)
+        t.equal(fastifyCookie.parse(header)[cookieName], value)
       }),
       { seed: 1 }
     )
@@ -126,15 +131,31 @@ void t.test('Vary names Cookie once, beside what the handler put there', async (
   }
 })
 
-void t.test('the cookies of the handler stay beside ours', async (t) => {
+void t.test(
+  'the cookies of the handler stay beside ours, whichever plugin is registered first',
+  async (t) => {
+    for (const isFirst of [true, false]) {
+      const app = Fastify()
+      t.teardown(() => app.close())
+      if (isFirst) await app.register(fastifyCookie)
+      await app.register(sessions, { secret: SECRET })
+      if (!isFirst) await app.register(fastifyCookie)
+      app.get('/both', async ({ cookies, session }, reply) => {
+        reply.setCookie('color', 'red').header('set-cookie', 'plain=1')
+        session.set('name', 'ada')
+        return cookies
+      })
+      const response = await app.inject({ url: '/both', headers: { cookie: 'size=2' } })
+      t.same(response.cookies.map(({ name }) => name).sort(), ['color', 'plain', 'session_id'])
+      t.same(response.json(), { size: '2' })
+    }
+  }
+)
+
+void t.test('an application that does not register @fastify/cookie has none of its decorators', async (t) => {
   const { app } = await setUp(t)
-  app.get('/both', async ({ session }, reply) => {
-    reply.setCookie('color', 'red').header('set-cookie', 'plain=1')
-    session.set('name', 'ada')
-    return 'both'
-  })
-  const { cookies } = await app.inject('/both')
-  t.same(cookies.map(({ name }) => name).sort(), ['color', 'plain', 'session_id'])
+  t.notOk(app.hasDecorator('serializeCookie'))
+  t.notOk(app.hasReplyDecorator('setCookie'))
 })
 
 void t.test('a cookie without Max-Age is still cleared with one', async (t) => {

@@ -1,50 +1,64 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { createRecent } from '../plugin/recent.js'
 
-void t.test('keeps the last entries that were put, and forgets those before', async (t) => {
-  const recent = createRecent<number>(3)
-  for (let n = 1; n <= 7; n++) recent.put(String(n), n)
-  const kept = [1, 2, 3, 4, 5, 6, 7].filter((n) => recent.get(String(n)) === n)
-  t.same(kept.slice(-3), [5, 6, 7])
-  t.ok(kept.length <= 6)
-  t.equal(recent.get('1'), undefined)
-})
+interface Item {
+  readonly value: string
+}
 
-void t.test('what is asked for again and again stays, however many others come', async (t) => {
-  const recent = createRecent<string>(3)
-  recent.put('hot', 'value')
-  for (let n = 0; n < 100; n++) {
-    recent.put(String(n), 'other')
-    t.equal(recent.get('hot'), 'value')
+/** As signatures end: nobody chose their characters. */
+const makeItem = (): Item => ({ value: randomBytes(32).toString('base64url') })
+const makeItems = (length: number): Item[] => Array.from({ length }, makeItem)
+
+void t.test('what is kept is found by its value, and nothing else', async (t) => {
+  const recent = createRecent<Item>()
+  const items = makeItems(100)
+  for (const item of items) {
+    t.equal(recent.get(item.value), undefined)
+    recent.keep(item)
+    t.equal(recent.get(Buffer.from(item.value).toString()), item)
   }
-})
-
-void t.test('as many as its size, asked for in turn, are all kept', async (t) => {
-  const recent = createRecent<number>(10)
-  for (let n = 0; n < 10; n++) recent.put(String(n), n)
-  for (let round = 0; round < 5; round++) for (let n = 0; n < 10; n++) t.equal(recent.get(String(n)), n)
-})
-
-void t.test(
-  'a key that is part of a long text keeps none of it, however often it is asked for',
-  async (t) => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
-    const used = (): number => {
-      collect()
-      return process.memoryUsage().heapUsed
-    }
-    /** A cookie's value, cut out of a header of 16 KB. */
-    const cut = (n: number): string => `${'x'.repeat(16_000)}${String(n).padStart(100, '0')}`.slice(-100)
-    const recent = createRecent<number>(1000)
-    const before = used()
-    for (let round = 0; round < 4; round++) {
-      for (let n = 0; n < 2000; n++) if (recent.get(cut(n)) === undefined) recent.put(cut(n), n)
-      // What was put first is old by now: to get it makes it young again.
-      for (let n = 1000; n < 2000; n++) t.equal(recent.get(cut(n)), n)
-    }
-    t.ok(used() - before < 4_000_000, `${used() - before} bytes for at most 2,000 keys of 100`)
+  for (const { value } of items) {
+    t.equal(recent.get(`${value.slice(0, -1)}.`), undefined, 'another last character')
+    t.equal(recent.get(`.${value.slice(1)}`), undefined, 'another first character, and the same hash')
   }
-)
+  const again = { value: (items[0] as Item).value }
+  recent.keep(again)
+  t.equal(recent.get(again.value), again, 'the later of two')
+})
+
+void t.test('what comes once takes no memory, and what comes again is kept', async (t) => {
+  const recent = createRecent<Item>()
+  const item = makeItem()
+  let made = 0
+  const make = () => {
+    made++
+    return item
+  }
+  recent.keepIfSeen(item.value, make)
+  t.same([made, recent.get(item.value)], [0, undefined])
+  recent.keepIfSeen(item.value, make)
+  t.same([made, recent.get(item.value)], [1, item])
+})
+
+void t.test('10,000 that come in turn are all kept, but for one or two', async (t) => {
+  const recent = createRecent<Item>()
+  const items = makeItems(10_000)
+  for (const item of items) recent.keep(item)
+  const kept = items.filter(({ value }) => recent.get(value) !== undefined)
+  t.ok(kept.length > 9900, `${kept.length} kept`)
+})
+
+void t.test('no more are kept than there are slots for, and the first makes room', async (t) => {
+  const recent = createRecent<Item>()
+  const items = makeItems(200_000)
+  for (const item of items) recent.keep(item)
+  const kept = items.filter((item) => recent.get(item.value) === item)
+  t.ok(kept.length <= 32_768 && kept.length > 30_000, `${kept.length} kept`)
+  t.same(
+    items.slice(-1000).filter(({ value }) => recent.get(value) === undefined),
+    [],
+    'the last 1,000 are among them'
+  )
+  t.ok(kept.indexOf(items.at(-1) as Item) === kept.length - 1)
+})

@@ -115,7 +115,10 @@ void t.test('under any cookie name, the cookies of that name are read and no oth
     fc.array(fc.tuple(fc.string({ maxLength: 4 }), separator)),
     async (name, parts) => {
       const cookieName = `x${name}`
-      const { read } = createCookie(resolveOptions({ secret: SECRET, cookieName }, () => new MemoryStore()))
+      const { read } = createCookie(
+        resolveOptions({ secret: SECRET, cookieName }, () => new MemoryStore()),
+        String
+      )
       const header = parts.map(([text, between]) => `${text}${cookieName}${between}`).join('=')
       const [seen, wanted] = [read(header), valuesIn(header, cookieName)]
       if (JSON.stringify(seen) !== JSON.stringify(wanted)) throw new Error(JSON.stringify({ seen, wanted }))

@@ -19,8 +19,8 @@ void t.test('what was signed verifies, under every secret of the list and no oth
     const stale = createTokens([other, signer], length)
     // Twice, because whoever comes back is remembered.
     for (let times = 0; times < 2; times++) {
-      t.strictSame(tokens.verify(value), { token, id, stale: false })
-      t.strictSame(stale.verify(value), { token, id, stale: true })
+      t.strictSame(tokens.verify(value), { value, token, id, stale: false })
+      t.strictSame(stale.verify(value), { value, token, id, stale: true })
       t.equal(createTokens([other, ...more], length).verify(value), undefined)
     }
   })

@@ -202,7 +202,7 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
     headers,
     routeOptions: { config: {} }
   } as unknown as FastifyRequest
-  const session = new Session(new SessionManager(options), request, 'open')
+  const session = new Session(new SessionManager(options, String), request, 'open')
   Object.assign(request, { session })
   // Its first half is the pad, its second the secret under that.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
