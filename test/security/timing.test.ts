@@ -18,13 +18,13 @@ import { makeRecord } from '../fixtures/stores.js'
 // in the same run with a comparison that stops at the first difference: that one must be found out, or the measurement
 // could find nothing; what is ours must be a small part of it.
 
-/** Pairs of a round; `TIMING_PAIRS=1000000` is the long form. */
+/** Pairs of the first round; `TIMING_PAIRS=1000000` is the long form. */
 const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
 /** Until the compiler has made of both what it will. */
 const WARM_UP = 4000
 /** So many guesses, new ones each time, are put to ours and to the leaky one in turns. */
 const BLOCK = 500
-/** A busy machine may spoil a round. What leaks spoils all of them. */
+/** A busy machine may spoil a round, so that each has twice as many pairs as the one before. What leaks spoils all. */
 const ROUNDS = 5
 /** How many standard errors away from nothing the leak must be seen. */
 const FOUND = 10
@@ -132,9 +132,9 @@ function assertSilent(t: Test, name: string, subject: Subject): void {
   Error.stackTraceLimit = 0
   t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
   measure(subject, WARM_UP)
-  for (let round = 1; round <= ROUNDS; round++) {
-    const { ours, leaky } = measure(subject, PAIRS)
-    t.comment(`${name}: ${textOf(ours)}; one that stops early: ${textOf(leaky)}; ${PAIRS} pairs each`)
+  for (let round = 1, pairs = PAIRS; round <= ROUNDS; round++, pairs *= 2) {
+    const { ours, leaky } = measure(subject, pairs)
+    t.comment(`${name}: ${textOf(ours)}; one that stops early: ${textOf(leaky)}; ${pairs} pairs each`)
     const isFound = leaky.mean / leaky.error > FOUND
     const isSmall = Math.abs(ours.mean) < leaky.mean * SMALL
     if (isFound && isSmall) return void t.pass(`in round ${round}`)
