@@ -4,7 +4,8 @@ const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
  * A line a contender: medians over the rounds, and under `ratio` the medians of the ratios to the reference of the same
- * round. `leastCpu`: the least CPU time of the rounds as a ratio to the reference's least. `lost`: updates lost a thousand requests, where they were counted.
+ * round. `leastCpu`: the least CPU time of the rounds as a ratio to the reference's least. `lost`: updates lost a
+ * thousand requests, where they were counted.
  * `entries`: as `runScenario` returns them, the reference first. One with a `problem` has no figures.
  */
 export function summarize(entries) {

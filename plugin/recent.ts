@@ -18,8 +18,8 @@ const NOWHERE = SLOTS
  * A table of fixed size, made as a processor's cache is. A Map hashes the whole value at each look-up, which is most of
  * what that costs.
  *
- * The values end in a signature, and the last of its characters are the hash. So whoever has no cookie that is kept here
- * must guess 48 bits of one's signature before anything is compared with it.
+ * The values end in a signature, and the last of its characters make the hash. So whoever has no cookie that is kept here
+ * must guess 32 bits, which only the secret gives, before anything is compared with it.
  */
 export function createRecent<T extends { readonly value: string }>(): Recent<T> {
   const hashes = new Int32Array(SLOTS)
