@@ -21,6 +21,19 @@ export default ts.config(
     files: ['plugin/**/*.ts'],
     rules: { 'max-lines-per-function': ['error', 40], 'max-lines': ['error', 400], complexity: ['error', 10] }
   },
-  { files: ['test/**/*.ts'], rules: { '@typescript-eslint/unbound-method': 'off' } },
+  {
+    files: ['test/**/*.ts'],
+    rules: {
+      '@typescript-eslint/unbound-method': 'off',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            'Program > ExpressionStatement[expression.operator=void] ~ VariableDeclaration > VariableDeclarator > AwaitExpression',
+          message: 'Await it before the first test: tap ends a file that is idle between two of its tests.'
+        }
+      ]
+    }
+  },
   { files: ['**/*.{js,mjs,cjs}'], languageOptions: { globals: { process: 'readonly', console: 'readonly' } } }
 )

@@ -9,6 +9,8 @@ import { makeFake, makeMemoryStore, makePgSimple } from '../fixtures/express.js'
 import { findPostgres, makePool, makeSchema } from '../fixtures/postgres.js'
 import { freshPrefix, sharedRedis, withoutRedis } from '../fixtures/redis.js'
 
+const found = await findPostgres(t)
+
 const ID = idOf('a')
 
 const LACKS = {
@@ -62,8 +64,6 @@ void t.test('the contract on connect-redis', { skip: withoutRedis }, async (t) =
   )
   t.comment(`connect-redis: ${run.length} cases, ${skipped.length} skipped`)
 })
-
-const found = await findPostgres(t)
 
 void t.test('the contract on connect-pg-simple', { skip: found.skip }, async (t) => {
   if (!('server' in found)) return
