@@ -1,4 +1,5 @@
-import { createHmac, hash, randomFillSync, timingSafeEqual, type KeyObject } from 'node:crypto'
+import { hash, randomFillSync, timingSafeEqual, type KeyObject } from 'node:crypto'
+import { createHmacSha256 } from './hmac.js'
 import { createRecent } from './recent.js'
 
 /** A cookie value whose signature is right. */
@@ -23,7 +24,8 @@ export interface Tokens {
   verify(value: string): VerifiedToken | undefined
 }
 
-type Secret = Buffer | KeyObject
+/** The signature of a token. */
+type Signer = (token: string) => string
 
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
@@ -39,10 +41,11 @@ export function idOfToken(token: string): string {
 }
 
 /** `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
-export function createTokens(secrets: readonly Secret[], idLength: number): Tokens {
+export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength: number): Tokens {
   const draw = createMint(idLength)
-  const verifyNow = createVerifier(secrets, idLength)
-  const newest = secrets[0] as Secret
+  const signers = secrets.map((secret) => createHmacSha256(secret, idLength * 2))
+  const newest = signers[0] as Signer
+  const verifyNow = createVerifier(signers, idLength)
   const length = cookieValueLength(idLength)
   const recent = createRecent<VerifiedToken>()
 
@@ -53,7 +56,7 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
   }
 
   function sign(token: string): string {
-    return `${token}.${signature(newest, token)}`
+    return `${token}.${newest(token)}`
   }
 
   function issue(token: string, id: string): string {
@@ -75,16 +78,19 @@ export function createTokens(secrets: readonly Secret[], idLength: number): Toke
   return { mint, sign, issue, verify }
 }
 
-function createVerifier(secrets: readonly Secret[], idLength: number): Tokens['verify'] {
+function createVerifier(signers: readonly Signer[], idLength: number): Tokens['verify'] {
   const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
+  const given = Buffer.alloc(SIGNATURE_LENGTH)
+  const right = Buffer.alloc(SIGNATURE_LENGTH)
   return function verify(value) {
     if (!shape.test(value)) return undefined
     const token = value.slice(0, idLength * 2)
     // Compared as text: base64url has several spellings of the same bytes, and only one is ours.
-    const given = Buffer.from(value.slice(idLength * 2 + 1), 'latin1')
-    const signer = secrets.findIndex((secret) =>
-      timingSafeEqual(given, Buffer.from(signature(secret, token), 'latin1'))
-    )
+    given.write(value.slice(idLength * 2 + 1), 'latin1')
+    const signer = signers.findIndex((sign) => {
+      right.write(sign(token), 'latin1')
+      return timingSafeEqual(given, right)
+    })
     return signer === -1 ? undefined : { value, token, id: idOfToken(token), stale: signer > 0 }
   }
 }
@@ -93,10 +99,6 @@ function createVerifier(secrets: readonly Secret[], idLength: number): Tokens['v
 function ownCopy({ value, token, id, stale }: VerifiedToken): VerifiedToken {
   const copy = Buffer.from(value, 'latin1').toString('latin1')
   return { value: copy, token: copy.slice(0, token.length), id, stale }
-}
-
-function signature(secret: Secret, token: string): string {
-  return createHmac('sha256', secret).update(token).digest('base64url')
 }
 
 /** Random bytes come from a pool, because one call for 4 KB costs little more than one for 32 bytes. */
