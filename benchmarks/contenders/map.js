@@ -8,27 +8,18 @@ export default async function map() {
   const sessions = new Map()
   const idOf = ({ headers: { cookie = '' } }) => cookie.slice(COOKIE.name.length + 1)
   const dataOf = (request) => sessions.get(idOf(request)) ?? {}
-  const begin = (data) => {
-    const id = randomBytes(54).toString('hex')
-    sessions.set(id, data)
-    return id
-  }
+  const begin = (data, id = randomBytes(54).toString('hex')) => sessions.set(id, data) && id
   const cookieOf = (id) => `${COOKIE.name}=${id}; Max-Age=${COOKIE.maxAge}; Path=/; HttpOnly; SameSite=Lax`
-  const enter = (reply, data) => reply.header('set-cookie', cookieOf(begin(data))) && HELLO
   app.get('/hello', async () => HELLO)
   app.get('/read', async (request) => ({ name: dataOf(request).name ?? null }))
   app.get('/all', async (request) => readAll((key) => dataOf(request)[key]))
-  app.post('/seed', async ({ query }, reply) => enter(reply, seedOf(query)))
+  app.post('/seed', ({ query }, reply) =>
+    reply.header('set-cookie', cookieOf(begin(seedOf(query)))).send(HELLO)
+  )
   app.post('/change', async (request) => ({ visits: ++dataOf(request).visits }))
   app.post('/add', async (request) => {
     await nextTurn()
-    dataOf(request).count = (dataOf(request).count ?? 0) + 1
-    return HELLO
-  })
-  app.post('/login', async (request, reply) => {
-    const data = { ...dataOf(request), user: 'ada' }
-    sessions.delete(idOf(request))
-    return enter(reply, data)
+    return (dataOf(request).count = (dataOf(request).count ?? 0) + 1) && HELLO
   })
   app.post('/logout', async (request) => sessions.delete(idOf(request)) && HELLO)
   const fill = (count, sample) =>
