@@ -7,7 +7,7 @@ import t from 'tap'
  * as `json` or the `draft` that the options check values for, lies below those who use it.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['types', 'errors', 'awaitable', 'recent'],
+  ['types', 'errors', 'awaitable', 'hmac', 'recent'],
   ['token', 'diagnostics', 'options', 'options-schema', 'json', 'record', 'draft', 'migrate'],
   ['cookie', 'plan', 'session', 'stores/'],
   ['reported', 'limit', 'commit', 'manager'],
