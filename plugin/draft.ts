@@ -77,10 +77,30 @@ export class Draft {
   /** Reads, calls `updater`, writes; a later `rebase` calls it again. */
   update(key: string, updater: Updater): void {
     this.#noticeInPlace(key)
+    const { value, text } = this.#updated(key, updater)
     const change = this.#changes?.get(key)
-    const value = updater(this.value(key))
-    const again = this.#cleared || (change && !change.again) ? undefined : [...(change?.again ?? []), updater]
-    this.#put(key, value, toText(key, value), again)
+    const isOfStored = !this.#cleared && (change === undefined || change.again !== undefined)
+    this.#put(key, value, text, isOfStored ? [...(change?.again ?? []), updater] : undefined)
+  }
+
+  /** What a function that throws did to the object in place is no change: nobody would run it again on a newer one. */
+  #updated(key: string, updater: Updater): { value: unknown; text: string } {
+    try {
+      const value = updater(this.value(key))
+      return { value, text: toText(key, value) }
+    } catch (error) {
+      if (this.#isSpoilt(key)) this.#live?.delete(key)
+      throw error
+    }
+  }
+
+  #isSpoilt(key: string): boolean {
+    const live = this.#live?.get(key)
+    try {
+      return live !== undefined && isChanged(key, live, this.#text(key))
+    } catch {
+      return true
+    }
   }
 
   remove(key: string): void {
@@ -95,15 +115,17 @@ export class Draft {
     this.#cleared ||= !isEmpty(this.#base)
   }
 
-  /** What to write, or `undefined` when that is nothing. */
-  difference(): Difference | undefined {
+  /**
+   * What to write, or `undefined` when that is nothing. `all`: what was set counts where it equals what the store had, too,
+   * because another request may have changed that since.
+   */
+  difference(all = false): Difference | undefined {
     this.#noticeAllInPlace()
     if (this.#changes === undefined && !this.#cleared) return undefined
     const set = emptyTexts()
     const remove: string[] = []
     let versioned = false
-    for (const [key, { text, again }] of this.#changes ?? []) {
-      if (text === this.#baseText(key)) continue
+    for (const [key, { text, again }] of this.#changed(all)) {
       if (text === undefined) remove.push(key)
       else set[key] = text
       versioned ||= again !== undefined
@@ -112,8 +134,13 @@ export class Draft {
     return isNothing(difference) ? undefined : difference
   }
 
-  /** Puts the same changes on newer data: what was set stays set, what was updated is updated again. */
-  rebase(base: Texts): void {
+  #changed(all: boolean): [string, Change][] {
+    const changes = [...(this.#changes ?? [])]
+    return all ? changes : changes.filter(([key, { text }]) => text !== this.#baseText(key))
+  }
+
+  /** Puts the same changes on newer data: what was set stays set, what was updated is updated again. `all`: as above. */
+  rebase(base: Texts, all = false): void {
     const before = [...(this.#changes ?? [])].map(([key, change]) => ({
       key,
       change,
@@ -122,7 +149,7 @@ export class Draft {
     this.#base = base
     this.#live = undefined
     for (const { key, change, was } of before) {
-      if (change.again || change.text === was) this.#changes?.delete(key)
+      if (change.again || (change.text === was && !all)) this.#changes?.delete(key)
       for (const updater of change.again ?? []) this.update(key, updater)
     }
   }

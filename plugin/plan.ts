@@ -58,6 +58,9 @@ export type Plan = CreatePlan | UpdatePlan | DestroyPlan | undefined
 /** A touch is due when this part of `idleTimeout` has passed: a session may end by that much too early, never late. */
 const TOUCH_PART = 0.1
 
+/** Where the session's CSRF secret lies. */
+export const CSRF_KEY = '$csrf'
+
 const NO_DIFFERENCE: Difference = Object.freeze({
   set: emptyTexts(),
   remove: [],
@@ -99,7 +102,7 @@ function planCreate(outcome: SessionOutcome): CreatePlan | undefined {
 
 function planUpdate(outcome: SessionOutcome, found: FoundSession): UpdatePlan | undefined {
   const { options, draft, rotated, createdAt } = outcome
-  const difference = draft.difference()
+  const difference = draft.difference(rotated)
   const isChanged = difference !== undefined || rotated || found.stale
   if (!isChanged && !isTouchDue(options, found.record)) return undefined
   const now = Date.now()
@@ -134,9 +137,11 @@ function patchOf(
 ): SessionPatch {
   const { userKey } = outcome.options
   const userMayDiffer = clear || Object.hasOwn(set, userKey) || remove.includes(userKey)
+  // Named though this request saw none: another one may have made a secret since, and whoever knew the old cookie knows it.
+  const dropsSecret = outcome.rotated && !Object.hasOwn(set, CSRF_KEY) && !remove.includes(CSRF_KEY)
   return {
     set,
-    remove,
+    remove: dropsSecret ? [...remove, CSRF_KEY] : remove,
     lastAccessed,
     expiresAt,
     ...(clear && { clear }),

@@ -3,7 +3,15 @@ import { Draft, type Updater } from './draft.js'
 import { SessionStoreError, SessionUsageError, SessionValueError } from './errors.js'
 import { toText } from './json.js'
 import type { ResolvedOptions } from './options.js'
-import { expiryOf, planOf, userIdOf, type FoundSession, type Plan, type SessionOutcome } from './plan.js'
+import {
+  CSRF_KEY,
+  expiryOf,
+  planOf,
+  userIdOf,
+  type FoundSession,
+  type Plan,
+  type SessionOutcome
+} from './plan.js'
 import { idOfToken, type Tokens } from './token.js'
 import type { SessionData, SessionKey, SessionRecord, SessionValue } from './types.js'
 
@@ -20,7 +28,6 @@ export interface SessionHost {
  */
 export type SessionMode = 'open' | 'readonly' | 'detached' | 'unloaded'
 
-const CSRF_KEY = '$csrf'
 const FLASH_PREFIX = '$flash.'
 /** An hour: a message that nobody came to read by then would only confuse. */
 const FLASH_LIFETIME = 3_600_000
@@ -305,7 +312,7 @@ export class Session<D = SessionData> {
       rebase(session, record) {
         const found = session.#found as FoundSession
         session.#found = { ...found, record }
-        session.#draft.rebase(record.data)
+        session.#draft.rebase(record.data, session.#rotated)
       },
       changedSince: (session) => session.#committed && session.#mode === 'open' && session.#draft.strayed(),
       storedId: (session) => (session.#committed ? session.id : session.#found?.id),

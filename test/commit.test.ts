@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import type { SessionOptions } from '../plugin/index.js'
+import type { SessionOptions, SessionPatch } from '../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
 import { spyStore, type SpyStore } from './fixtures/stores.js'
@@ -198,7 +198,7 @@ void t.test('regenerated: one update that moves the record, and the new cookie',
   const now = clock.start + 5000
   const patch = {
     set: { userId: '"ada"' },
-    remove: [],
+    remove: ['$csrf'],
     lastAccessed: now,
     expiresAt: now + DAY,
     userId: 'ada',
@@ -211,6 +211,25 @@ void t.test('regenerated: one update that moves the record, and the new cookie',
   ])
   t.match(setCookieOf(response), `; Max-Age=86400; ${ATTRIBUTES}`)
 })
+
+void t.test(
+  'regenerated: the CSRF secret is removed once, and one that is made afterwards is set',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    app.get('/form', async (_request, reply) => reply.generateCsrf())
+    app.get('/renewed-form', async ({ session }, reply) => session.regenerate() ?? reply.generateCsrf())
+    const changes = async (url: string) => {
+      await browser.get(url)
+      const { set, remove } = store.take().at(-1)?.[2] as SessionPatch
+      return { set: Object.keys(set), remove }
+    }
+    await signIn(browser, store)
+    t.same(await changes('/form'), { set: ['$csrf'], remove: [] })
+    t.same(await changes('/login'), { set: ['userId'], remove: ['$csrf'] })
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was none')
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was one')
+  }
+)
 
 void t.test('invalidated: one destroy, and the cookie cleared with every attribute', async (t) => {
   const cookie = { domain: 'app.test', path: '/', sameSite: 'none', partitioned: true } as const

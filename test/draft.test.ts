@@ -170,6 +170,18 @@ const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: un
     work: (s) => s.set('k', 'base') ?? s.update('other', () => 1),
     found: 'newer'
   },
+  'a rotation that sets what was there says so again': {
+    work: (s) => s.regenerate() ?? s.set('k', 'base'),
+    found: 'base'
+  },
+  'the same in a rotation, beside an update that runs again': {
+    work: (s) => s.regenerate() ?? s.set('k', 'base') ?? s.update('other', () => 1),
+    found: 'base'
+  },
+  'a rotation that sets nothing there takes the newer one along': {
+    work: (s) => s.regenerate() ?? s.set('other', 1),
+    found: 'newer'
+  },
   'an update after a set to what was there': {
     work: (s) => s.set('k', 'base') ?? s.update('k', appendTo('1')),
     found: 'base1'
@@ -194,6 +206,57 @@ for (const [name, { work, found }] of Object.entries(OVERTAKEN)) {
     t.equal((await visit((session) => session.get('k'))).result, found)
   })
 }
+
+const SPOILING: Record<string, (cart: Cart) => unknown> = {
+  'that throws'(cart) {
+    cart.items.push('half')
+    throw new Error('no')
+  },
+  'whose outcome is no JSON'(cart) {
+    cart.items.push('half')
+    return { ...cart, total: 1n }
+  },
+  'that leaves what is no JSON, and throws'(cart) {
+    Object.assign(cart, { cart })
+    throw new Error('no')
+  }
+}
+
+for (const [name, spoil] of Object.entries(SPOILING)) {
+  void t.test(`an update ${name} changes nothing, and overwrites no other request's`, async (t) => {
+    const { visit, browser, app } = await makeVisits(t)
+    await visit((session) => session.set('cart', makeCart('a')))
+    const other = new Browser(app)
+    other.cookies.set('session_id', browser.cookies.get('session_id') as string)
+    const { result } = await visit(async (session) => {
+      cartOf(session).nested.n = 7
+      t.throws(() => session.update('cart', (cart) => spoil(cart as Cart)))
+      t.same(session.get('cart'), { items: ['a'], nested: { n: 7 } }, 'what was changed before it stays')
+      return session.modified
+    })
+    t.equal(result, true)
+    await visit(async (session) => {
+      await visit((overtaking) => overtaking.update('cart', () => makeCart('b')), other)
+      t.throws(() => session.update('cart', (cart) => spoil(cart as Cart)))
+    })
+    t.same((await visit((session) => session.get('cart'))).result, makeCart('b'))
+  })
+}
+
+void t.test('an update that throws and changed nothing leaves the object that was handed out', async (t) => {
+  const { visit } = await makeVisits(t)
+  await visit((session) => session.set('cart', makeCart('a')))
+  await visit((session) => {
+    const cart = cartOf(session)
+    t.throws(() =>
+      session.update('cart', () => {
+        throw new Error('no')
+      })
+    )
+    cart.items.push('b')
+  })
+  t.same((await visit((session) => session.get('cart'))).result, makeCart('a', 'b'))
+})
 
 void t.test(
   'overtaken by a record that is not ours: the update is refused, and nothing is written',

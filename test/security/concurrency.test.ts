@@ -117,6 +117,21 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.ok(memory.get(first?.body ?? ''), 'the id that the winner was given is the one that lives')
   })
 
+  void t.test(
+    `D4: a CSRF secret that is made while a login is under way does not come along, on ${name}`,
+    async (t) => {
+      const { app, memory, arrive, open } = await setUp(t, wrapping)
+      app.get('/form', async (_request, reply) => reply.generateCsrf())
+      const cookie = await signIn(app)
+      const rotation = send(app, cookie, '/wait/a/rotate')
+      await arrive('a')
+      t.match((await send(app, cookie, '/form')).body, /^[\w-]{86}$/)
+      await open('a')
+      const { data } = memory.get((await rotation).body) ?? {}
+      t.same({ ...data }, { name: '"ada"' })
+    }
+  )
+
   void t.test(`E5: changes of different keys by overlapping requests all live, on ${name}`, async (t) => {
     const { app, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
