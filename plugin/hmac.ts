@@ -7,6 +7,9 @@ const DIGEST = 32
 /**
  * HMAC-SHA256 as RFC 2104 section 2 has it, as base64url, of texts of exactly `length` ASCII characters.
  *
+ * The key and the text that was signed last lie in memory of their own: not in the pool that Node shares among Buffers,
+ * and that the `buffer` of any small one shows.
+ *
  * It is put together of two one-shot hashes because `createHmac` makes an object for each text, which costs twice as much
  * as both on Node 20, and a dozen times as much on Node 24.
  *
@@ -14,10 +17,13 @@ const DIGEST = 32
  */
 export function createHmacSha256(key: Buffer | KeyObject, length: number): (text: string) => string {
   const bytes = key instanceof KeyObject ? key.export() : key
-  const block = Buffer.alloc(BLOCK)
-  block.set(bytes.length > BLOCK ? hash('sha256', bytes, 'buffer') : bytes)
-  const inner = Buffer.concat([block.map((byte) => byte ^ 0x36), Buffer.alloc(length)])
-  const outer = Buffer.concat([block.map((byte) => byte ^ 0x5c), Buffer.alloc(DIGEST)])
+  const block = bytes.length > BLOCK ? hash('sha256', bytes, 'buffer') : bytes
+  const inner = Buffer.alloc(BLOCK + length)
+  const outer = Buffer.alloc(BLOCK + DIGEST)
+  for (let at = 0; at < BLOCK; at++) {
+    inner[at] = (block[at] ?? 0) ^ 0x36
+    outer[at] = (block[at] ?? 0) ^ 0x5c
+  }
 
   return function hmac(text) {
     if (text.length !== length) throw new RangeError(`a text of ${length} characters is to be signed`)

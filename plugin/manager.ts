@@ -85,6 +85,7 @@ export class SessionManager implements SessionHost {
 
   /** Writes what changed and puts the cookie on the reply. A second time nothing happens: a request commits once. */
   save(session: Session, reply: FastifyReply): Awaitable<void> {
+    varyByCookie(reply)
     return this.#committer.commit(session, reply, 'early')
   }
 
@@ -164,6 +165,7 @@ export class SessionManager implements SessionHost {
       )
     }
     if (state.session === null) return new Session(this, request, 'unloaded')
+    // Failed, or refused before it was loaded: what is set must not begin a session.
     const mode = state.session === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
     const opened = new Session(this, request, mode)
     if (state.session === 'late') internals.markCommitted(opened)
@@ -190,6 +192,12 @@ export class SessionManager implements SessionHost {
     return this.#committer.commit(session, reply, reply.statusCode >= 500 ? 'failed' : 'reply')
   }
 
+  /** @internal Where no `onSend` comes any more: an end of the session holds, and nothing else. */
+  abandon(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
+    const { session } = stateOf(request)
+    if (session instanceof Session) return this.#committer.commit(session, reply, 'failed')
+  }
+
   /** @internal */
   async saveEarly(session: Session, request: FastifyRequest): Promise<void> {
     const { reply } = stateOf(request)
@@ -200,7 +208,7 @@ export class SessionManager implements SessionHost {
         'save() needs the reply: call it after the onRequest hook of fastify-sesame, or use sessionManager.save()'
       )
     }
-    await this.#committer.commit(session, reply, 'early')
+    await this.save(session, reply)
   }
 
   #loadCookie(request: FastifyRequest, header: string, readonly: boolean): Awaitable<void> {

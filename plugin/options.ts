@@ -191,7 +191,10 @@ function resolveSecret(option: string, secret: unknown): KeyObject {
   if (bytes.length < SECRET_BYTES)
     throw new SessionOptionError(option, `has ${bytes.length} bytes, but must have at least ${fix}`)
   // A copy, so that a Buffer that the caller wipes or reuses does not change the key.
-  return createSecretKey(bytes)
+  const key = createSecretKey(bytes)
+  // Ours lies in the memory that Node shares among small Buffers.
+  bytes.fill(0)
+  return key
 }
 
 function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {

@@ -9,6 +9,7 @@ import { kState, SessionManager, stateOf } from './manager.js'
 import { resolveOptions, type ResolvedOptions, type SessionOptions } from './options.js'
 import type { Session } from './session.js'
 import { MemoryStore } from './stores/memory.js'
+import type { Awaitable } from './types.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -49,7 +50,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
 /** In a context of its own, which has no routes: what @fastify/cookie hangs on a request would cost every one. */
 async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
   let host = app
-  if (!app.hasDecorator('serializeCookie')) {
+  if (!app.hasPlugin('@fastify/cookie')) {
     await app.register(async (aside) => {
       await aside.register(fastifyCookie, { hook: false })
       host = aside
@@ -80,22 +81,30 @@ function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProte
   })
 }
 
+function addHooks(app: FastifyInstance, manager: SessionManager): void {
+  app.addHook('onRequest', function loadSession(request, reply, done) {
+    stateOf(request).reply = reply
+    settle(manager.load(request), done)
+  })
+  app.addHook('onSend', function saveSession(request, reply, _payload, done) {
+    settle(manager.finish(request, reply), done)
+  })
+  const failed = new WeakSet<FastifyRequest>()
+  app.addHook('onError', function endSession(request, reply, _error, done) {
+    // A second time only where an onSend hook in front of ours threw for the error's reply as well: ours does not run.
+    const isLast = failed.has(request)
+    failed.add(request)
+    settle(isLast ? manager.abandon(request, reply) : undefined, done)
+  })
+}
+
 /**
  * Callbacks where the store answers at once: a promise for each hook would cost more than the session does.
  * What Fastify throws in `done()`, such as for a header that cannot be sent, goes to `done` too, or nobody would handle it.
  */
-function addHooks(app: FastifyInstance, manager: SessionManager): void {
-  app.addHook('onRequest', function loadSession(request, reply, done) {
-    stateOf(request).reply = reply
-    const pending = manager.load(request)
-    if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
-    else done()
-  })
-  app.addHook('onSend', function saveSession(request, reply, _payload, done) {
-    const pending = manager.finish(request, reply)
-    if (isPromise(pending)) pending.then(() => done()).then(undefined, done as Done)
-    else done()
-  })
+function settle(pending: Awaitable<void>, done: Done): void {
+  if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
+  else done()
 }
 
 /** Everywhere, the first door opens before the body is read; on single routes both are one preHandler. */

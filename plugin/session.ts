@@ -127,7 +127,7 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Keeps `value` at `key`. A value equal to the stored one is no change.
+   * Keeps `value` at `key`. A value equal to the stored one is no change, but in a `regenerate()`.
    * @throws {SessionValueError} when JSON cannot hold the value, the schema refuses it, or the key begins with `$`.
    */
   set<K extends SessionKey<D>>(key: K, value: SessionValue<K, D>): void {

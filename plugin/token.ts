@@ -48,6 +48,7 @@ export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength:
   const verifyNow = createVerifier(signers, idLength)
   const length = cookieValueLength(idLength)
   const recent = createRecent<VerifiedToken>()
+  const ownCopy = createCopier(length)
 
   function mint(idPrefix = ''): string {
     let token = draw()
@@ -95,10 +96,17 @@ function createVerifier(signers: readonly Signer[], idLength: number): Tokens['v
   }
 }
 
-/** Of one text, and none of it a part of the header that it came in, which would stay in memory with it. */
-function ownCopy({ value, token, id, stale }: VerifiedToken): VerifiedToken {
-  const copy = Buffer.from(value, 'latin1').toString('latin1')
-  return { value: copy, token: copy.slice(0, token.length), id, stale }
+/**
+ * Makes copies of one text each, and none of it a part of the header that it came in, which would stay in memory with it.
+ * Copied in memory of its own: the pool that Node shares among Buffers is seen through the `buffer` of any small one.
+ */
+function createCopier(length: number): (verified: VerifiedToken) => VerifiedToken {
+  const bytes = Buffer.alloc(length)
+  return function ownCopy({ value, token, id, stale }) {
+    bytes.write(value, 'latin1')
+    const copy = bytes.toString('latin1')
+    return { value: copy, token: copy.slice(0, token.length), id, stale }
+  }
 }
 
 /** Random bytes come from a pool, because one call for 4 KB costs little more than one for 32 bytes. */

@@ -152,6 +152,19 @@ void t.test(
   }
 )
 
+void t.test('a serializeCookie of the application’s own is left to it', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.decorate('serializeCookie', (name: string) => name)
+  await app.register(sessions, { secret: SECRET })
+  addRoutes(app)
+  t.match(
+    setCookieOf(await app.inject('/set?name=ada')),
+    /^session_id=\w{64}\..*; HttpOnly; Secure; SameSite=Lax$/
+  )
+  t.equal(app.serializeCookie('own', ''), 'own')
+})
+
 void t.test('an application that does not register @fastify/cookie has none of its decorators', async (t) => {
   const { app } = await setUp(t)
   t.notOk(app.hasDecorator('serializeCookie'))

@@ -72,9 +72,13 @@ void t.test('an early save() is in the headers of a hijacked reply', async (t) =
   const browser = new Browser(app)
   t.match((await browser.get('/hijack')).headers, {
     'set-cookie': /^session_id=/,
-    'cache-control': 'no-store'
+    'cache-control': 'no-store',
+    vary: 'Cookie'
   })
   t.same((await browser.get('/read')).json(), { name: 'ada' })
+  const { headers } = await browser.get('/hijack')
+  t.equal(headers.vary, 'Cookie', 'though no cookie is due')
+  t.equal(headers['set-cookie'], undefined)
 })
 
 void t.test(

@@ -1,11 +1,16 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { MemoryStore, requireAuth, type SessionOptions } from '../../plugin/index.js'
+import sessions, {
+  MemoryStore,
+  requireAuth,
+  type SessionOptions,
+  type SessionStore
+} from '../../plugin/index.js'
 import { idOfToken } from '../../plugin/token.js'
-import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
-import { spyStore, wrap } from '../fixtures/stores.js'
+import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
 // Section C of the security cases: how a session begins, lives and ends.
 
@@ -231,6 +236,37 @@ void t.test('C12: a hook or a diagnostics listener that throws does not keep a s
   t.equal(memory.size, 0)
   t.equal(await userOf(app, cookie), null)
 })
+
+for (const [name, wrapping] of Object.entries({
+  'a store that answers at once': (store: SessionStore) => store,
+  'a slow store': slowStore
+})) {
+  void t.test(
+    `C12: nor does an onSend hook in front of the plugin's that throws each time, with ${name}`,
+    async (t) => {
+      const memory = new MemoryStore()
+      const app = Fastify()
+      t.teardown(() => app.close())
+      app.addHook('onSend', async ({ url }) => {
+        if (url !== '/login') throw new Error('a hook failed')
+      })
+      await app.register(sessions, { secret: SECRET, store: wrapping(memory) })
+      addRoutes(app)
+      const browser = new Browser(app)
+      await browser.get('/login')
+      t.equal((await browser.get('/set?name=ada')).statusCode, 500)
+      t.same(
+        [...Object.keys(memory.listByUser('ada')[0]?.record.data ?? {})],
+        ['userId'],
+        'nothing else holds'
+      )
+      const response = await browser.get('/logout')
+      t.equal(response.statusCode, 500)
+      t.match(setCookieOf(response), /^session_id=; Max-Age=0/)
+      t.equal(memory.size, 0)
+    }
+  )
+}
 
 void t.test(
   'C13: what is fetched as soon as the login response is there sees the user, 1,000 times',

@@ -1,9 +1,10 @@
-import crypto from 'node:crypto'
+import crypto, { randomUUID } from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import { inspect } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { MemoryStore, type SessionOptions } from '../../plugin/index.js'
+import { resolveOptions } from '../../plugin/options.js'
 import { createTokens, idOfToken } from '../../plugin/token.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { spyStore, wrap } from '../fixtures/stores.js'
@@ -359,5 +360,31 @@ void t.test('A7: an unsigned token is nobody', async (t) => {
   const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
   for (const value of [token, `${token}.`, `${token}.none`, `${token}.${'A'.repeat(43)}`]) {
     t.same(await visit(app, store, `session_id=${value}`), NOBODY)
+  }
+})
+
+void t.test('no secret, key or cookie is left in the memory that Node shares among Buffers', async (t) => {
+  const secret = `of this test alone: ${randomUUID()}`
+  const pools = new Set<ArrayBufferLike>()
+  const note = () => pools.add(Buffer.from('x').buffer)
+  note()
+  const { secrets } = resolveOptions({ secret }, () => new MemoryStore())
+  const { mint, issue, verify } = createTokens(secrets, 32)
+  const token = mint()
+  const value = issue(token, idOfToken(token))
+  for (let visit = 0; visit < 3; visit++) verify(`${token}.${'a'.repeat(43)}`)
+  t.ok(verify(value))
+  note()
+  const shared = Buffer.concat([...pools].map((pool) => Buffer.from(pool)))
+  const key = Buffer.from(secret)
+  const padded = (pad: number) => Buffer.from(key.map((byte) => byte ^ pad))
+  for (const [what, bytes] of Object.entries({
+    'the secret': key,
+    'the inner key': padded(0x36),
+    'the outer key': padded(0x5c),
+    'the token': Buffer.from(token),
+    'the cookie': Buffer.from(value)
+  })) {
+    t.equal(shared.indexOf(bytes), -1, what)
   }
 })
