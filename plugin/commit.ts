@@ -118,7 +118,7 @@ export class Committer {
   #destroy({ id, next }: DestroyPlan, reply: FastifyReply, moment: Moment): Awaitable<void> {
     return then(end(this.#store, id), (was) => {
       // Somebody else ended it, and may have given the browser a newer cookie since.
-      if (!was) return reportGone(id, false)
+      if (!was) return reportGone(id, next !== undefined && holdsData(next))
       if (next !== undefined) {
         requireHeaders(next, reply, moment)
         return this.#create(next, reply)
@@ -130,7 +130,12 @@ export class Committer {
   #retry(session: Session, id: string, reply: FastifyReply): Promise<void> {
     const before = this.#turns.get(id)
     const work = () => this.#writeUntilUnchanged(session, id, reply)
-    const turn = before === undefined ? work() : before.then(work, work)
+    // A store that did not answer the one before would let each of those who wait run out of time after the other.
+    const unlessDown = (error: unknown) => {
+      if (error instanceof SessionStoreError) throw error
+      return work()
+    }
+    const turn = before === undefined ? work() : before.then(work, unlessDown)
     this.#turns.set(id, turn)
     return turn.finally(() => {
       if (this.#turns.get(id) === turn) this.#turns.delete(id)
@@ -160,6 +165,11 @@ export class Committer {
   #sendCookie(reply: FastifyReply, id: string, { token, expiresAt }: CookieOrder): void {
     this.#cookie.write(reply, this.#tokens.issue(token, id), expiresAt)
   }
+}
+
+/** A flash message alone is none: a logout that is clicked twice must not end in an error. */
+function holdsData({ record }: CreatePlan): boolean {
+  return Object.keys(record.data).some((key) => !key.startsWith('$'))
 }
 
 function reportGone(id: string, lossy: boolean): void {

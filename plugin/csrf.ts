@@ -28,10 +28,14 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
   const isChecked = ({ method, routeOptions }: FastifyRequest): boolean =>
     !SAFE_METHODS.has(method) && routeOptions.config.csrf !== false
 
+  /** A page of any site may open a WebSocket and read its answers: its handshake is a GET that CORS does not rule. */
+  const isHandshake = ({ raw, routeOptions }: FastifyRequest): boolean =>
+    raw.headers.upgrade !== undefined && routeOptions.config.csrf !== false
+
   return {
     generate: (session) => mask(secretOf(session) ?? newSecret(session)),
     checkOrigin(request) {
-      if (!isChecked(request)) return
+      if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
       // Not loaded yet under global protection: an error handler gets an empty session that is never kept.

@@ -68,10 +68,14 @@ function turnAway(
   return reply.redirect(loginPath, isRead ? 302 : 303)
 }
 
-/** A browser names text/html where it wants a page; its scripts, which also accept anything, say that they are none. */
+/**
+ * A browser names text/html where it wants a page; its scripts, which also accept anything, say that they are none.
+ * A route's schema may have made a list of the header.
+ */
 function wantsPage({ headers }: FastifyRequest): boolean {
-  const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers
-  return accept.toLowerCase().includes('text/html') || (accept.trim() === '*/*' && mode === 'navigate')
+  const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers as Record<string, string | string[]>
+  const wanted = [accept].flat().join().toLowerCase()
+  return wanted.includes('text/html') || (wanted.trim() === '*/*' && mode === 'navigate')
 }
 
 /** 0 may be somebody's id; what an application keeps for nobody is `null`, `false` or an empty text. */

@@ -2,13 +2,13 @@ import { channels } from './diagnostics.js'
 import { SessionValueError } from './errors.js'
 
 /** Objects that JSON turns into `{}` without a word. */
-const EMPTIED = [Map, Set, Promise, RegExp, Error]
+const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer, URLSearchParams]
 
 /**
  * The JSON text of a value.
  * @throws {SessionValueError} when JSON cannot hold all of it: a function, a symbol, a BigInt, a cycle, `undefined`,
- * a number or a Date that is not finite, a Map, Set, Promise, RegExp or Error. An absent property may be `undefined`;
- * an array element may not.
+ * a number or a Date that is not finite, and what it would turn into `{}`: a Map, Set, WeakMap, WeakSet, Promise, RegExp,
+ * Error, ArrayBuffer or URLSearchParams. An absent property may be `undefined`; an array element may not.
  */
 export function toText(key: string, value: unknown): string {
   function refuseLoss(this: Record<string, unknown>, property: string, held: unknown): unknown {

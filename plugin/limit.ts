@@ -1,6 +1,8 @@
 import { recover, then } from './awaitable.js'
 import { SessionGoneError, SessionLimitError, SessionStoreError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
+import { isOver } from './plan.js'
+import { isRecord } from './record.js'
 import { end, type ReportedStore } from './reported.js'
 import type { Awaitable, StoredSession } from './types.js'
 
@@ -14,12 +16,15 @@ export interface SessionLimit {
 
 const NO_LIMIT: SessionLimit = { before: () => undefined, after: () => undefined }
 
-export function createLimit(
-  { maxSessionsPerUser: most, onLimit }: ResolvedOptions,
-  store: ReportedStore
-): SessionLimit {
+export function createLimit(options: ResolvedOptions, store: ReportedStore): SessionLimit {
+  const { maxSessionsPerUser: most, onLimit } = options
   if (most === undefined) return NO_LIMIT
   const rejects = onLimit === 'reject'
+
+  const liveOf = (userId: string): Awaitable<StoredSession[]> =>
+    then(store.listByUser(userId), (sessions) =>
+      sessions.filter(({ id, record }) => isRecord(id, record) && !isOver(options, record))
+    )
 
   function endSurplus(sessions: StoredSession[], own: string): Awaitable<void> {
     const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(most)
@@ -36,14 +41,14 @@ export function createLimit(
   return {
     before(userId, own) {
       if (userId == null || !rejects) return undefined
-      return then(store.listByUser(userId), (sessions) => {
+      return then(liveOf(userId), (sessions) => {
         if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
       })
     },
     after(userId, own) {
       if (userId == null) return undefined
       return recover(
-        () => then(store.listByUser(userId), (sessions) => endSurplus(sessions, own)),
+        () => then(liveOf(userId), (sessions) => endSurplus(sessions, own)),
         (error) => giveUp(store, own, error)
       )
     }

@@ -3,12 +3,12 @@ import { isPromise, then } from './awaitable.js'
 import { Committer } from './commit.js'
 import { createCookie, varyByCookie, type CookieWriter, type SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
-import { SessionUsageError } from './errors.js'
+import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
 import { end, reportFailures, type ReportedStore } from './reported.js'
 import { infoOf, isRecord, type SessionInfo } from './record.js'
-import type { FoundSession } from './plan.js'
-import { internals, Session, type SessionHost } from './session.js'
+import { isOver, type FoundSession } from './plan.js'
+import { internals, Session, type SessionHost, type SessionMode } from './session.js'
 import { createTokens, type Tokens, type VerifiedToken } from './token.js'
 import type { Awaitable, SessionRecord } from './types.js'
 
@@ -18,9 +18,9 @@ export const kState = Symbol('fastify-sesame.state')
 /**
  * A request's session: a Session, or why there is none. `null`: not loaded yet. `anonymous`: no cookie of a live session.
  * `off`: a `session: false` route. `failed`: the store did not answer, or was not asked because the request comes from
- * elsewhere. `late`: the reply is out, and nobody had asked.
+ * elsewhere. A SessionStoreError: it did not answer, and nothing may go on without it. `late`: the reply is out, and nobody had asked.
  */
-export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late'
+export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late' | SessionStoreError
 
 /** One object, because Fastify sets each decorator of a request anew for every request. */
 export interface RequestState {
@@ -109,7 +109,7 @@ export class SessionManager implements SessionHost {
    */
   list(userId: string | number): Awaitable<SessionInfo[]> {
     return then(this.#store.listByUser(String(userId)), (found) => {
-      const live = found.filter(({ id, record }) => isRecord(id, record) && !this.#isOver(record))
+      const live = found.filter(({ id, record }) => isRecord(id, record) && !isOver(this.options, record))
       return live.map(({ id, record }) => infoOf(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
     })
   }
@@ -140,6 +140,7 @@ export class SessionManager implements SessionHost {
   /** @internal Sets the request's session, once. */
   load(request: FastifyRequest): Awaitable<void> {
     const state = stateOf(request)
+    if (state.session instanceof SessionStoreError) throw state.session
     if (state.session !== null) return
     if (state.loading !== undefined) return state.loading
     const header = request.headers.cookie
@@ -165,9 +166,7 @@ export class SessionManager implements SessionHost {
       )
     }
     if (state.session === null) return new Session(this, request, 'unloaded')
-    // Failed, or refused before it was loaded: what is set must not begin a session.
-    const mode = state.session === 'failed' ? 'detached' : session === 'readonly' ? 'readonly' : 'open'
-    const opened = new Session(this, request, mode)
+    const opened = new Session(this, request, modeOf(state.session, session === 'readonly'))
     if (state.session === 'late') internals.markCommitted(opened)
     return (state.session = opened)
   }
@@ -237,8 +236,11 @@ export class SessionManager implements SessionHost {
   }
 
   #failed(request: FastifyRequest, error: unknown): void {
-    stateOf(request).session = 'failed'
-    if (this.options.onStoreError === 'fail') throw error
+    const state = stateOf(request)
+    state.session = 'failed'
+    if (this.options.onStoreError !== 'fail') return
+    if (error instanceof SessionStoreError) state.session = error
+    throw error
   }
 
   #verified(header: string): VerifiedToken[] {
@@ -263,7 +265,7 @@ export class SessionManager implements SessionHost {
   }
 
   #live({ token, id, stale }: VerifiedToken, record: SessionRecord | undefined): FoundSession | undefined {
-    if (record !== undefined && isRecord(id, record) && !this.#isOver(record)) {
+    if (record !== undefined && isRecord(id, record) && !isOver(this.options, record)) {
       if (channels.loaded.hasSubscribers) channels.loaded.publish({ id, userId: record.userId })
       // Written out: a spread would give every request an object that V8 keeps as a dictionary.
       return { token, id, stale, record }
@@ -271,11 +273,10 @@ export class SessionManager implements SessionHost {
     if (channels.expired.hasSubscribers) channels.expired.publish({ id })
     return undefined
   }
+}
 
-  /** Asked of every record, because a store's clock, or a maxAge that was shortened since, may say otherwise. */
-  #isOver({ createdAt, lastAccessed, expiresAt }: SessionRecord): boolean {
-    const { maxAge, idleTimeout } = this.options
-    const now = Date.now()
-    return now >= expiresAt || now >= createdAt + maxAge || now >= lastAccessed + idleTimeout
-  }
+/** What is set begins no session where one may live that was not loaded, as on the 404 page of a `session: false` route. */
+function modeOf(state: SessionState, readonly: boolean): SessionMode {
+  if (state === 'failed' || state === 'off' || state instanceof SessionStoreError) return 'detached'
+  return readonly ? 'readonly' : 'open'
 }

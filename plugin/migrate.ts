@@ -1,4 +1,4 @@
-import { isPromise, then, withTimeout } from './awaitable.js'
+import { isPromise, recover, then, withTimeout } from './awaitable.js'
 import type { Awaitable, SessionRecord, SessionStore } from './types.js'
 
 /**
@@ -7,21 +7,9 @@ import type { Awaitable, SessionRecord, SessionStore } from './types.js'
  * `timeout` (ms): so long others wait for a move; what comes of it later takes its copy back where the session has ended.
  */
 export function migrating(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
-  /**
-   * Copies, then destroys. Whoever ends the session destroys in the same order, the old record first: so either the
-   * destroy here finds it gone and takes the copy back, or the other one's second destroy meets the copy.
-   */
-  function takeOver(id: string, record: SessionRecord): Awaitable<SessionRecord | undefined> {
-    return then(store.create(id, record), (created) =>
-      then(old.destroy(id), (was) =>
-        created && !was ? then(store.destroy(id), () => undefined) : store.get(id)
-      )
-    )
-  }
-
   /** Looks again where the old store has nothing: a move may have ended between the two looks. */
   const moves = onePerId(timeout, (id) =>
-    then(old.get(id), (found) => (found === undefined ? store.get(id) : takeOver(id, found)))
+    then(old.get(id), (found) => (found === undefined ? store.get(id) : takeOver(store, old, id, found)))
   )
 
   return {
@@ -42,6 +30,29 @@ export function migrating(store: SessionStore, old: SessionStore, timeout: numbe
     ready: () => then(store.ready?.(), () => old.ready?.()),
     close: () => then(old.close?.(), () => store.close?.())
   }
+}
+
+/**
+ * Copies, then destroys. Whoever ends the session destroys in the same order, the old record first: so either the destroy
+ * here finds it gone and takes the copy back, or the other one's second destroy meets the copy. Where the destroy here
+ * fails, nobody knows which, so the copy goes.
+ */
+function takeOver(
+  store: SessionStore,
+  old: SessionStore,
+  id: string,
+  record: SessionRecord
+): Awaitable<SessionRecord | undefined> {
+  return then(store.create(id, record), (created) => {
+    if (!created) return then(old.destroy(id), () => store.get(id))
+    return recover(
+      () => then(old.destroy(id), (was) => (was ? store.get(id) : then(store.destroy(id), () => undefined))),
+      (error) =>
+        then(store.destroy(id), () => {
+          throw error
+        })
+    )
+  })
 }
 
 /** Whoever asks for an id while work on it is under way waits for that, so that nobody uses a copy before the move is over. */

@@ -83,6 +83,15 @@ export function expiryOf(options: ResolvedOptions, createdAt: number, lastAccess
   return Math.min(createdAt + options.maxAge, lastAccessed + options.idleTimeout)
 }
 
+/** Asked of every record, because a store's clock, or a maxAge that was shortened since, may say otherwise. */
+export function isOver(
+  { maxAge, idleTimeout }: ResolvedOptions,
+  { createdAt, lastAccessed, expiresAt }: SessionRecord
+): boolean {
+  const now = Date.now()
+  return now >= expiresAt || now >= createdAt + maxAge || now >= lastAccessed + idleTimeout
+}
+
 /** The user id that a value of the `userKey` stands for; `null` when it stands for nobody. */
 export function userIdOf(value: unknown): string | null {
   return typeof value === 'number' || (typeof value === 'string' && value !== '') ? String(value) : null

@@ -40,7 +40,7 @@ export interface SessionPatch {
   readonly createdAt?: number
   /** Absent: unchanged. */
   readonly userId?: string | null
-  /** Rotation: the record moves to this id, and the old id is gone. */
+  /** Rotation: the record moves to this id, never its own, and the old id is gone. */
   readonly renameTo?: string
   /** Apply only if the record's version is this one. */
   readonly ifVersion?: number

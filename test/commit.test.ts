@@ -1,10 +1,11 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import type { SessionOptions, SessionPatch } from '../plugin/index.js'
+import { MemoryStore, type SessionOptions, type SessionPatch } from '../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
-import { spyStore, type SpyStore } from './fixtures/stores.js'
+import { spyStore, wrap, type SpyStore } from './fixtures/stores.js'
 import { createTokens, idOfToken } from '../plugin/token.js'
 
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
@@ -355,4 +356,51 @@ void t.test('a conflict is read again, and the update functions run on the newer
   await browser.get('/add')
   t.same(store.takeNames(), ['update', 'get', 'update'])
   t.match(await store.get(id), { version: 3, data: { count: '2' } })
+})
+
+void t.test(
+  'invalidated too late: a login that was to follow is a 409, a message alone is lost',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    app.get('/switch/:what', async ({ session, params }) => {
+      await store.destroy(session.id)
+      session.invalidate()
+      if ((params as { what: string }).what === 'user') session.set('userId', 'bob')
+      session.setFlash('info', 'Bye')
+      return 'switched'
+    })
+    for (const [what, statusCode] of [
+      ['flash', 200],
+      ['user', 409]
+    ] as const) {
+      await signIn(browser, store)
+      const response = await browser.get(`/switch/${what}`)
+      t.equal(response.statusCode, statusCode, what)
+      t.equal(setCookieOf(response), undefined)
+      t.same(store.takeNames(), ['get', 'destroy', 'destroy'])
+    }
+  }
+)
+
+void t.test('those who wait for a retry that the store does not answer fail with it', async (t) => {
+  const memory = new MemoryStore()
+  let asked = 0
+  const store = wrap(memory, async (method, _args, next) => {
+    await nextTurn()
+    if (asked > 0 || (method === 'get' && conflicts > 0)) {
+      asked++
+      return new Promise(() => undefined)
+    }
+    const answer = next()
+    if (answer === 'conflict') conflicts++
+    return answer
+  })
+  let conflicts = 0
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: 50 }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
+  const refused = answers.filter(({ statusCode }) => statusCode === 503)
+  t.equal(refused.length, 9, 'all but the one that was first')
+  t.equal(asked, 1)
 })

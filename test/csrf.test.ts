@@ -461,3 +461,29 @@ void t.test('a cross-site request is refused before the store is asked', async (
   t.equal(setCookieOf(response), undefined)
   t.same(store.take(), [])
 })
+
+void t.test(
+  'a WebSocket that a page of another origin opens is refused, a token is not asked for',
+  async (t) => {
+    for (const protect of PROTECTIONS) {
+      const app = await makeCsrfApp(t, { protect })
+      const preHandler = protect === 'all' ? [] : [app.csrfProtection]
+      app.get('/exempt', { preHandler, config: { csrf: false } }, async () => 'exempt')
+      const { browser } = await visit(app)
+      const shake = async (headers: Record<string, string>, url = '/target') =>
+        verdictOf(
+          await browser.request({
+            url,
+            headers: { host: HOST, upgrade: 'websocket', connection: 'upgrade', ...headers }
+          })
+        )
+      t.equal(await shake({ origin: OWN }), 'passes')
+      t.equal(await shake({ origin: OWN, 'sec-fetch-site': 'same-origin' }), 'passes')
+      t.equal(await shake({}), 'passes', 'no browser')
+      t.equal(await shake({ origin: 'http://evil.test' }), 'origin')
+      t.equal(await shake({ origin: 'http://blog.app.test', 'sec-fetch-site': 'same-site' }), 'origin')
+      t.equal(await shake({ origin: 'null' }), 'origin')
+      t.equal(await shake({ origin: 'http://evil.test' }, '/exempt'), 'passes')
+    }
+  }
+)

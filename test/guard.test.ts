@@ -503,3 +503,11 @@ void t.test('an expired session is told so even where an earlier hook looked at 
   clock.move(60_000)
   t.match((await browser.get('/guarded')).json(), { code: 'SESSION_EXPIRED' })
 })
+
+void t.test('a list that a route’s schema made of the header names what is wanted, too', async (t) => {
+  const app = await makeApp(t, {}, { ajv: { customOptions: { coerceTypes: 'array' } } })
+  const headers = { type: 'object', properties: { accept: { type: 'array', items: { type: 'string' } } } }
+  app.get('/guarded', { schema: { headers }, preHandler: requireAuth() }, async () => 'in')
+  t.equal((await app.inject({ url: '/guarded', headers: PAGE })).statusCode, 302)
+  t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
+})

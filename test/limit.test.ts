@@ -196,3 +196,20 @@ void t.test('a sign-in that has to be written again is counted before that, too'
   t.match(memory.listByUser('ada'), { length: 1 })
   t.same((await first.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps what was there')
 })
+
+void t.test("onLimit 'reject': a session that a shorter maxAge has ended since takes no place", async (t) => {
+  const clock = stopClock(t)
+  const memory = new MemoryStore()
+  const before = await setUp(t, { store: memory, maxAge: 1000 })
+  await new Browser(before.app).get('/login')
+  const { app, list } = await setUp(t, {
+    store: memory,
+    maxAge: 60,
+    maxSessionsPerUser: 1,
+    onLimit: 'reject'
+  })
+  t.equal((await new Browser(app).get('/login')).statusCode, 403)
+  clock.move(61_000)
+  t.same(await list(), [])
+  t.equal((await new Browser(app).get('/login')).statusCode, 200)
+})

@@ -1,10 +1,10 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { MemoryStore, type SessionOptions, type SessionRecord } from '../plugin/index.js'
+import { MemoryStore, type SessionOptions, type SessionRecord, type SessionStore } from '../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from './fixtures/app.js'
 import { stopClock } from './fixtures/clock.js'
 import { listen } from './fixtures/diagnostics.js'
-import { failingStore, makeRecord, spyStore, wrap } from './fixtures/stores.js'
+import { failingStore, makeRecord, slowStore, spyStore, wrap } from './fixtures/stores.js'
 
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const memory = new MemoryStore()
@@ -432,3 +432,46 @@ void t.test('cleanup() that fails is a SessionStoreError like any other call', a
   }
   t.match(failures, [{ operation: 'cleanup' }, { operation: 'cleanup' }])
 })
+
+void t.test('a store that failed once fails the request, though an earlier hook caught it', async (t) => {
+  for (const wrapping of [(store: SessionStore) => store, slowStore]) {
+    let down = false
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onRequest', async (request) => {
+      await Promise.resolve()
+        .then(() => app.sessionManager.get(request))
+        .catch(() => undefined)
+    })
+    const { default: sessions } = await import('../plugin/index.js')
+    await app.register(sessions, { secret: SECRET, store: wrapping(failingStore(() => down)) })
+    const browser = new Browser(addRoutes(app))
+    await browser.get('/set?name=ada')
+    down = true
+    const response = await browser.get('/set?name=lost')
+    t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+    t.equal(setCookieOf(response), undefined)
+    down = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+})
+
+void t.test(
+  'the 404 page of a route without sessions begins none beside the one that there is',
+  async (t) => {
+    const { app, memory, browser } = await setUp(t)
+    app.setNotFoundHandler(async ({ session }, reply) => {
+      session.set('name', 'nobody')
+      return { token: reply.generateCsrf() }
+    })
+    app.get('/asset', { config: { session: false } }, (_request, reply) => {
+      reply.callNotFound()
+    })
+    await browser.get('/set?name=ada')
+    const response = await browser.get('/asset')
+    t.match(response.json(), { token: /^[\w-]{86}$/ })
+    t.equal(setCookieOf(response), undefined)
+    t.equal(memory.size, 1)
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+)

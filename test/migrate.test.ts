@@ -88,6 +88,31 @@ void t.test('a logout before the move ends it in both, and one in the middle of 
   }
 })
 
+void t.test('a move whose old record cannot be ended leaves no copy that a logout has missed', async (t) => {
+  const [old, store] = [new MemoryStore(), new MemoryStore()]
+  old.create('a', makeRecord())
+  const logouts: unknown[] = []
+  const whole = migrating(
+    wrap(store, (method, _args, next) => {
+      // Another process looked for the copy before it was there.
+      if (method === 'create') logouts.push(migrating(store, old).destroy('a'))
+      return next()
+    }),
+    wrap(old, (method, _args, next) => {
+      if (method === 'destroy') throw new Error('lost')
+      return next()
+    })
+  )
+  await t.rejects(async () => whole.get('a'), /lost/)
+  t.same(logouts, [true])
+  t.equal(old.size + store.size, 0)
+
+  old.create('b', makeRecord())
+  await t.rejects(async () => whole.get('b'), /lost/)
+  t.equal(store.get('b'), undefined)
+  t.ok(await migrating(store, old).get('b'), 'the old record is there still, and moves later')
+})
+
 void t.test('a copy that comes late, after the session was moved and rotated, is taken back', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())

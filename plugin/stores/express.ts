@@ -228,5 +228,6 @@ function cookieOf(session: unknown): ExpressCookie | undefined {
 function requireStore(store: ExpressStore): void {
   const given = store as unknown as Partial<Record<string, unknown>> | null | undefined
   const isStore = ['get', 'set', 'destroy'].every((method) => typeof given?.[method] === 'function')
-  if (!isStore) throw SessionOptionError.wrong('store', store, 'a store with get, set and destroy')
+  // Not inspected: it may well be a connection string with its password.
+  if (!isStore) throw new SessionOptionError('store', 'has no get, set and destroy, so it is no store')
 }

@@ -37,7 +37,7 @@ local function live(key)
 end
 
 local function enter(key, ttl, expires, id)
-  redis.call('ZADD', key, expires, id)
+  redis.call('ZADD', key, 'GT', expires, id)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
   if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
 end

@@ -62,7 +62,7 @@ export class RedisStore implements SessionStore {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
-      // Neither finds or changes anything; together they need every right that the store needs.
+      // Neither finds or changes anything; who may not run scripts, or use these keys, is found out.
       await Promise.all([this.get('ready'), this.destroy('ready')])
     } catch (error) {
       throw hopeless(error as Error) ?? error
@@ -142,8 +142,8 @@ export class RedisStore implements SessionStore {
       answer = await this.#run(UPDATE, keys, args)
     }
     const [status, before] = answer
-    const left = target !== id || (args[USER] !== UNCHANGED && args[USER] !== before)
-    if (status === 'ok' && before !== undefined && left) this.#leave(before, id)
+    // Of a session that keeps its id the entry stays: its user may be the same again before it is gone.
+    if (status === 'ok' && before !== undefined && target !== id) this.#leave(before, id)
     return answer
   }
 
@@ -189,7 +189,6 @@ function tagOf(id: string): string {
 }
 
 // Where argsOf() puts what a cluster looks at again.
-const USER = 6
 const ENTERED = 10
 
 function argsOf(id: string, patch: SessionPatch): string[] {

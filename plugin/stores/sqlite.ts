@@ -253,10 +253,10 @@ function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
 function requireDatabase(database: SqliteDatabase): SqliteDatabase {
   const given = database as { prepare?: unknown; exec?: unknown } | null | undefined
   if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return database
-  throw SessionOptionError.wrong(
+  // Not inspected: it may well hold a password.
+  throw new SessionOptionError(
     'database',
-    database,
-    'a path, or an open database of better-sqlite3 or node:sqlite'
+    'has no prepare() and exec(); it must be a path, or an open database of better-sqlite3 or node:sqlite'
   )
 }
 

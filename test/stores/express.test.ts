@@ -235,10 +235,18 @@ void t.test('nothing but an id reaches the store', async (t) => {
 })
 
 void t.test('what is no store is refused, saying what one has', async (t) => {
-  for (const wrong of [undefined, null, 3, {}, { get: () => undefined, set: () => undefined }]) {
+  for (const wrong of [
+    undefined,
+    null,
+    3,
+    {},
+    'redis://:hunter2@db',
+    { url: 'redis://:hunter2@db' },
+    { get: () => undefined, set: () => undefined }
+  ]) {
     t.throws(() => fromExpressStore(wrong as unknown as ExpressStore), {
       code: 'SESSION_OPTION_INVALID',
-      message: /"store" is .* must be a store with get, set and destroy/
+      message: /"store" has no get, set and destroy, so it is no store$/
     })
   }
 })

@@ -209,6 +209,28 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     )
   })
 
+  void t.test('the entry of a session that keeps its id stays, whoever its user is in between', async (t) => {
+    let release = () => undefined as void
+    const held = new Promise<void>((resolve) => (release = resolve))
+    const { store, watched, entries } = await setUp(t, (text) => (text.includes(LEAVING) ? held : undefined))
+    await store.create(ID, makeRecord({ userId: 'ada' }))
+    t.equal(await watched.update(ID, makePatch({ userId: null })), 'ok')
+    t.strictSame(await store.listByUser('ada'), [])
+    t.equal(await store.update(ID, makePatch({ userId: 'ada' })), 'ok')
+    release()
+    await delay(50)
+    t.equal((await entries('ada')).length, 2, 'its id and its time')
+    t.equal(await store.destroyByUser('ada'), 1)
+  })
+
+  void t.test('a create of an id that is taken does not shorten its entry', async (t) => {
+    const { store, entries } = await setUp(t)
+    const record = makeRecord({ userId: 'ada' })
+    await store.create(ID, record)
+    t.equal(await store.create(ID, { ...record, expiresAt: record.expiresAt - 60_000 }), false)
+    t.strictSame(await entries('ada'), [ID, String(record.expiresAt)])
+  })
+
   void t.test('an entry lives as long as its session', async (t) => {
     const { raw, store, prefix, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })

@@ -172,8 +172,11 @@ void t.test('a wrong option throws, naming it', async (t) => {
       code: 'SESSION_OPTION_INVALID'
     })
   }
-  for (const wrong of [undefined, null, 3, {}, { prepare: () => undefined }]) {
-    t.throws(() => new SqliteStore(wrong as unknown as string), { message: /"database" is/ })
+  for (const wrong of [undefined, null, 3, {}, { password: 'hunter2' }, { prepare: () => undefined }]) {
+    t.throws(() => new SqliteStore(wrong as unknown as string), {
+      message:
+        /"database" has no prepare\(\) and exec\(\); it must be a path, or .* of better-sqlite3 or node:sqlite$/
+    })
   }
 })
 
