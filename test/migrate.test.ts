@@ -88,6 +88,25 @@ void t.test('a logout before the move ends it in both, and one in the middle of 
   }
 })
 
+void t.test(
+  'of two processes that move a session, the one that comes second finds what the first has made',
+  async (t) => {
+    const [old, store] = [new MemoryStore(), new MemoryStore()]
+    const record = makeRecord()
+    old.create('a', record)
+    const second = migrating(
+      wrap(store, (method, _args, next) => {
+        if (method === 'create') void migrating(store, old).get('a')
+        return next()
+      }),
+      old
+    )
+    t.match(await second.get('a'), record)
+    t.equal(old.size, 0)
+    t.equal(store.size, 1)
+  }
+)
+
 void t.test('a move whose old record cannot be ended leaves no copy that a logout has missed', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())
