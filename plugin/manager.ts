@@ -18,7 +18,8 @@ export const kState = Symbol('fastify-sesame.state')
 /**
  * A request's session: a Session, or why there is none. `null`: not loaded yet. `anonymous`: no cookie of a live session.
  * `off`: a `session: false` route. `failed`: the store did not answer, or was not asked because the request comes from
- * elsewhere. A SessionStoreError: it did not answer, and nothing may go on without it. `late`: the reply is out, and nobody had asked.
+ * elsewhere. A SessionStoreError: it did not answer, and nothing may go on without it. `late`: the reply is out, and
+ * nobody had asked.
  */
 export type SessionState = Session | null | 'anonymous' | 'off' | 'failed' | 'late' | SessionStoreError
 

@@ -91,7 +91,7 @@ function addHooks(app: FastifyInstance, manager: SessionManager): void {
   })
   const failed = new WeakSet<FastifyRequest>()
   app.addHook('onError', function endSession(request, reply, _error, done) {
-    // A second time, ours may not run: an onSend hook in front of it threw for the error's reply as well.
+    // Fastify calls it for the first error, and for one that an onSend hook threw for the error's reply: then ours never runs.
     const isLast = failed.has(request)
     failed.add(request)
     settle(isLast ? manager.abandon(request, reply) : undefined, done)

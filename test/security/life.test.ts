@@ -269,6 +269,30 @@ for (const [name, wrapping] of Object.entries({
 }
 
 void t.test(
+  'an onSend hook in front of the plugin that throws once keeps nothing from being saved',
+  async (t) => {
+    for (const isCustom of [true, false]) {
+      const app = Fastify()
+      t.teardown(() => app.close())
+      let thrown = 0
+      app.addHook('onSend', async ({ url }) => {
+        if (url === '/refused' && thrown++ === 0) throw Object.assign(new Error('once'), { statusCode: 400 })
+      })
+      if (isCustom) app.setErrorHandler((_error, _request, reply) => reply.code(400).send('handled'))
+      await app.register(sessions, { secret: SECRET })
+      addRoutes(app).get('/refused', async ({ session }) => {
+        session.set('name', 'kept')
+        if (isCustom) throw Object.assign(new Error('refused'), { statusCode: 400 })
+        return 'fine'
+      })
+      const browser = new Browser(app)
+      t.equal((await browser.get('/refused')).statusCode, 400)
+      t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'its own')
+    }
+  }
+)
+
+void t.test(
   'C13: what is fetched as soon as the login response is there sees the user, 1,000 times',
   async (t) => {
     const { app } = await setUp(t)
