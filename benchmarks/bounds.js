@@ -33,7 +33,7 @@ export const QUICK_BOUNDS = {
   anonymous: 1.25,
   'read-hot': 1.45,
   'read-10k': 1.9,
-  'read-1m': 3.5,
+  'read-1m': 2.8,
   'read-64k': 1.45,
   change: 1.8
 }

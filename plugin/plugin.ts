@@ -14,7 +14,7 @@ import type { Awaitable } from './types.js'
 declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
-    /** A preHandler that lets only requests of this site's own pages pass; GET, HEAD and OPTIONS always do. */
+    /** A preHandler for requests of this site's own pages. GET, HEAD and OPTIONS pass, but for WebSockets' handshakes. */
     csrfProtection: preHandlerHookHandler
   }
   interface FastifyRequest {
@@ -91,7 +91,8 @@ function addHooks(app: FastifyInstance, manager: SessionManager): void {
   })
   const failed = new WeakSet<FastifyRequest>()
   app.addHook('onError', function endSession(request, reply, _error, done) {
-    // Fastify calls it for the first error, and for one that an onSend hook threw for the error's reply: then ours never runs.
+    // Fastify calls it for the first error, and for one that an onSend hook throws for the error's own reply. After that
+    // it calls ours no more.
     const isLast = failed.has(request)
     failed.add(request)
     settle(isLast ? manager.abandon(request, reply) : undefined, done)

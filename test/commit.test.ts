@@ -396,7 +396,7 @@ void t.test('those who wait for a retry that the store does not answer fail with
     return answer
   })
   let conflicts = 0
-  const app = addRoutes(await makeApp(t, { store, storeTimeout: 50 }))
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: 1000 }))
   const browser = new Browser(app)
   await browser.get('/set?name=ada')
   const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))

@@ -1,0 +1,59 @@
+import websocket from '@fastify/websocket'
+import type { FastifyRequest } from 'fastify'
+import type { Page } from 'playwright-core'
+import t from 'tap'
+import { makeAttacker } from './fixtures/attacker.js'
+import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { makeHouse } from './fixtures/house.js'
+import { serve } from './fixtures/server.js'
+
+// A WebSocket is opened by a GET, brings the cookies of its host, and no CORS keeps its answers from the page.
+
+t.setTimeout(280_000)
+let chromium: Chromium
+t.before(async () => {
+  if (skip === false) chromium = await startChromium(t)
+})
+
+/** What the page at hand hears of a WebSocket that it opens. */
+function hears(page: Page, url: string): Promise<string> {
+  return page.evaluate(
+    `new Promise((done) => {
+      const socket = new WebSocket('${url.replace('http', 'ws')}/chat')
+      socket.onmessage = ({ data }) => socket.close() ?? done(data)
+      socket.onerror = () => done('nothing')
+    })`
+  )
+}
+
+for (const [name, csrf, heard] of [
+  ['CSRF protection withstands', { protect: 'all' }, 'nothing'],
+  ['no protection falls to', {}, 'ada']
+] as const) {
+  void t.test(`${name} a WebSocket of a page on another port`, { skip }, async (t) => {
+    const app = await makeHouse(t, { csrf })
+    await app.register(websocket)
+    const seen: object[] = []
+    app.server.prependListener('upgrade', ({ headers }, socket) => {
+      const { origin, cookie, 'sec-fetch-site': site } = headers
+      seen.push({ origin, site, hasSession: cookie?.startsWith('session_id=') })
+      // The browser keeps a refused one open, and a close of the app would wait for it.
+      t.teardown(() => socket.destroy())
+    })
+    const answer = (socket: { send(text: string): void }, { session }: FastifyRequest) =>
+      socket.send(String(session.get('userId')))
+    app.get('/chat', { websocket: true }, answer as never)
+    const server = await serve(t, app)
+    const [url, evil] = [server.at('127.0.0.1'), (await makeAttacker(t)).at('127.0.0.1')]
+    const page = await chromium.window()
+    await page.goto(`${url}/enter`)
+    t.equal(await hears(page, url), 'ada', 'its own page')
+    await page.goto(evil)
+    t.equal(await hears(page, url), heard)
+    // Chromium says where a WebSocket comes from in Origin alone.
+    t.same(seen, [
+      { origin: url, site: undefined, hasSession: true },
+      { origin: evil, site: undefined, hasSession: true }
+    ])
+  })
+}
