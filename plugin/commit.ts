@@ -4,7 +4,7 @@ import { isPromise, recover, then } from './awaitable.js'
 import type { SessionCookie } from './cookie.js'
 import { channels } from './diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from './errors.js'
-import { isRecord } from './record.js'
+import { isOwn, isRecord } from './record.js'
 import { createLimit, type SessionLimit } from './limit.js'
 import type { ResolvedOptions } from './options.js'
 import { end, type ReportedStore } from './reported.js'
@@ -169,7 +169,7 @@ export class Committer {
 
 /** A flash message alone is none: a logout that is clicked twice must not end in an error. */
 function holdsData({ record }: CreatePlan): boolean {
-  return Object.keys(record.data).some((key) => !key.startsWith('$'))
+  return Object.keys(record.data).some((key) => !isOwn(key))
 }
 
 function reportGone(id: string, lossy: boolean): void {

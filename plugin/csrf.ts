@@ -25,12 +25,13 @@ const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
 export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
-  const isChecked = ({ method, routeOptions }: FastifyRequest): boolean =>
-    !SAFE_METHODS.has(method) && routeOptions.config.csrf !== false
+  const isGuarded = ({ routeOptions }: FastifyRequest): boolean => routeOptions.config.csrf !== false
+  const isChecked = (request: FastifyRequest): boolean =>
+    !SAFE_METHODS.has(request.method) && isGuarded(request)
 
   /** A page of any site may open a WebSocket and read its answers: its handshake is a GET that CORS does not rule. */
-  const isHandshake = ({ raw, routeOptions }: FastifyRequest): boolean =>
-    raw.headers.upgrade !== undefined && routeOptions.config.csrf !== false
+  const isHandshake = (request: FastifyRequest): boolean =>
+    request.raw.headers.upgrade !== undefined && isGuarded(request)
 
   return {
     generate: (session) => mask(secretOf(session) ?? newSecret(session)),

@@ -1,8 +1,7 @@
 import { recover, then } from './awaitable.js'
 import { SessionGoneError, SessionLimitError, SessionStoreError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
-import { isOver } from './plan.js'
-import { isRecord } from './record.js'
+import { isLive } from './plan.js'
 import { end, type ReportedStore } from './reported.js'
 import type { Awaitable, StoredSession } from './types.js'
 
@@ -23,7 +22,7 @@ export function createLimit(options: ResolvedOptions, store: ReportedStore): Ses
 
   const liveOf = (userId: string): Awaitable<StoredSession[]> =>
     then(store.listByUser(userId), (sessions) =>
-      sessions.filter(({ id, record }) => isRecord(id, record) && !isOver(options, record))
+      sessions.filter(({ id, record }) => isLive(options, id, record))
     )
 
   function endSurplus(sessions: StoredSession[], own: string): Awaitable<void> {

@@ -6,8 +6,8 @@ import { channels } from './diagnostics.js'
 import { SessionStoreError, SessionUsageError } from './errors.js'
 import type { ResolvedOptions } from './options.js'
 import { end, reportFailures, type ReportedStore } from './reported.js'
-import { infoOf, isRecord, type SessionInfo } from './record.js'
-import { isOver, type FoundSession } from './plan.js'
+import { infoOf, type SessionInfo } from './record.js'
+import { isLive, type FoundSession } from './plan.js'
 import { internals, Session, type SessionHost, type SessionMode } from './session.js'
 import { createTokens, type Tokens, type VerifiedToken } from './token.js'
 import type { Awaitable, SessionRecord } from './types.js'
@@ -110,7 +110,7 @@ export class SessionManager implements SessionHost {
    */
   list(userId: string | number): Awaitable<SessionInfo[]> {
     return then(this.#store.listByUser(String(userId)), (found) => {
-      const live = found.filter(({ id, record }) => isRecord(id, record) && !isOver(this.options, record))
+      const live = found.filter(({ id, record }) => isLive(this.options, id, record))
       return live.map(({ id, record }) => infoOf(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
     })
   }
@@ -266,7 +266,7 @@ export class SessionManager implements SessionHost {
   }
 
   #live({ token, id, stale }: VerifiedToken, record: SessionRecord | undefined): FoundSession | undefined {
-    if (record !== undefined && isRecord(id, record) && !isOver(this.options, record)) {
+    if (record !== undefined && isLive(this.options, id, record)) {
       if (channels.loaded.hasSubscribers) channels.loaded.publish({ id, userId: record.userId })
       // Written out: a spread would give every request an object that V8 keeps as a dictionary.
       return { token, id, stale, record }

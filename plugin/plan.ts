@@ -1,5 +1,6 @@
 import { emptyTexts, isEmpty, type Difference, type Draft } from './draft.js'
 import type { ResolvedOptions } from './options.js'
+import { isRecord } from './record.js'
 import type { VerifiedToken } from './token.js'
 import type { SessionPatch, SessionRecord } from './types.js'
 
@@ -83,13 +84,15 @@ export function expiryOf(options: ResolvedOptions, createdAt: number, lastAccess
   return Math.min(createdAt + options.maxAge, lastAccessed + options.idleTimeout)
 }
 
-/** Asked of every record, because a store's clock, or a maxAge that was shortened since, may say otherwise. */
-export function isOver(
-  { maxAge, idleTimeout }: ResolvedOptions,
-  { createdAt, lastAccessed, expiresAt }: SessionRecord
-): boolean {
+/**
+ * Whether a store's answer is a record of ours whose session is not over. Its time-outs are asked of every record, because
+ * a store's clock, or a maxAge that was shortened since, may say otherwise.
+ */
+export function isLive({ maxAge, idleTimeout }: ResolvedOptions, id: string, record: SessionRecord): boolean {
+  if (!isRecord(id, record)) return false
+  const { createdAt, lastAccessed, expiresAt } = record
   const now = Date.now()
-  return now >= expiresAt || now >= createdAt + maxAge || now >= lastAccessed + idleTimeout
+  return now < expiresAt && now < createdAt + maxAge && now < lastAccessed + idleTimeout
 }
 
 /** The user id that a value of the `userKey` stands for; `null` when it stands for nobody. */

@@ -42,6 +42,11 @@ function isTime(value: unknown): boolean {
   return typeof value === 'number' && Math.abs(value) <= LATEST
 }
 
+/** Whether a key is the library's own: a flash message, or the CSRF secret. */
+export function isOwn(key: string): boolean {
+  return key.startsWith('$')
+}
+
 export function infoOf(id: string, record: SessionRecord): SessionInfo {
   const { userId, createdAt, lastAccessed, expiresAt } = record
   return { id, userId, createdAt, lastAccessed, expiresAt, data: valuesOf(id, record) }
@@ -51,7 +56,7 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
 function valuesOf(id: string, record: SessionRecord): Record<string, unknown> {
   const values = Object.create(null) as Record<string, unknown>
   for (const [key, text] of Object.entries(record.data)) {
-    if (!key.startsWith('$')) values[key] = parseText(id, key, text)
+    if (!isOwn(key)) values[key] = parseText(id, key, text)
   }
   return values
 }

@@ -12,6 +12,7 @@ import {
   type Plan,
   type SessionOutcome
 } from './plan.js'
+import { isOwn } from './record.js'
 import { idOfToken, type Tokens } from './token.js'
 import type { SessionData, SessionKey, SessionRecord, SessionValue } from './types.js'
 
@@ -323,8 +324,4 @@ export class Session<D = SessionData> {
       }
     }
   }
-}
-
-function isOwn(key: string): boolean {
-  return key.startsWith('$')
 }
