@@ -29,6 +29,9 @@ type Signer = (token: string) => string
 
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
+/** By character code. */
+const IS_HEX_DIGIT = new Uint8Array(128)
+for (const digit of '0123456789abcdef') IS_HEX_DIGIT[digit.charCodeAt(0)] = 1
 
 /** The length of a cookie's value for tokens of `idLength` bytes. */
 export function cookieValueLength(idLength: number): number {
@@ -80,20 +83,28 @@ export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength:
 }
 
 function createVerifier(signers: readonly Signer[], idLength: number): Tokens['verify'] {
-  const shape = new RegExp(`^[0-9a-f]{${idLength * 2}}\\.[A-Za-z0-9_-]{${SIGNATURE_LENGTH}}$`)
+  const tokenLength = idLength * 2
   const given = Buffer.alloc(SIGNATURE_LENGTH)
   const right = Buffer.alloc(SIGNATURE_LENGTH)
   return function verify(value) {
-    if (!shape.test(value)) return undefined
-    const token = value.slice(0, idLength * 2)
-    // Compared as text: base64url has several spellings of the same bytes, and only one is ours.
-    given.write(value.slice(idLength * 2 + 1), 'latin1')
+    const token = value.slice(0, tokenLength)
+    if (value[tokenLength] !== '.' || !isHex(token)) return undefined
+    const signature = value.slice(tokenLength + 1)
+    given.write(signature, 'latin1')
     const signer = signers.findIndex((sign) => {
-      right.write(sign(token), 'latin1')
-      return timingSafeEqual(given, right)
+      const text = sign(token)
+      right.write(text, 'latin1')
+      // As text, because base64url has several spellings of the same bytes; and again, for what latin1 has no bytes for.
+      return timingSafeEqual(given, right) && text === signature
     })
     return signer === -1 ? undefined : { value, token, id: idOfToken(token), stale: signer > 0 }
   }
+}
+
+/** Lower-case hex. A regular expression takes more than twice as long. */
+function isHex(text: string): boolean {
+  for (let at = 0; at < text.length; at++) if (IS_HEX_DIGIT[text.charCodeAt(at)] !== 1) return false
+  return true
 }
 
 /**

@@ -64,7 +64,8 @@ void t.test('the import statements are read: each of a known file is found', asy
     { from: 'node:timers/promises', as: 'value' },
     { from: 'diagnostics.ts', as: 'value' },
     { from: 'errors.ts', as: 'value' },
-    { from: 'stores/sharded-map.ts', as: 'value' },
+    { from: 'stores/memory-table.ts', as: 'value' },
+    { from: 'stores/memory-users.ts', as: 'value' },
     { from: 'types.ts', as: 'type' }
   ])
   for (const [file, source] of sources) {
@@ -99,9 +100,7 @@ void t.test('a store knows no other store, and neither sessions nor HTTP', async
   for (const file of stores) {
     const [own] = file.slice('stores/'.length).split(/[-./]/, 1) as [string]
     const all = [...loadedBy(file, true)]
-    const foreign = all.filter(
-      (from) => /^stores\/(?!sharded-map)/.test(from) && !from.startsWith(`stores/${own}`)
-    )
+    const foreign = all.filter((from) => from.startsWith('stores/') && !from.startsWith(`stores/${own}`))
     t.same(foreign, [], `${file} knows no other store`)
     const above = all.filter((from) =>
       /^(session|manager|commit|plugin|cookie|csrf|guard)\.ts$|^(@?fastify)\b/.test(from)
@@ -119,7 +118,7 @@ void t.test('importing the plugin loads the memory store and no database code', 
   )
   t.same(
     loaded.filter((from) => /^(stores|testing)\//.test(from)),
-    ['stores/memory.ts', 'stores/sharded-map.ts']
+    ['stores/memory.ts', 'stores/memory-table.ts', 'stores/memory-index.ts', 'stores/memory-users.ts']
   )
   t.notOk(loaded.includes('node:sqlite'))
   for (const file of ['index.ts', ...loaded.filter(isOurs)]) {

@@ -115,3 +115,15 @@ void t.test('no other text verifies, however close it is', async (t) => {
   )
   t.ok(tokens.verify(value))
 })
+
+void t.test('what is signed as ours is, but is none of our tokens, does not verify', async (t) => {
+  const token = tokens.mint()
+  const value = tokens.sign(token)
+  t.equal(tokens.verify(`${token}:${value.slice(65)}`), undefined, 'another sign between the two')
+  for (const text of [token.toUpperCase(), `g${token.slice(1)}`, `/${token.slice(1)}`, `\0${token.slice(1)}`])
+    t.equal(tokens.verify(tokens.sign(text)), undefined, text)
+  const alias = (at: number): string =>
+    value.slice(0, at) + String.fromCharCode(value.charCodeAt(at) + 256) + value.slice(at + 1)
+  for (const at of [0, 63, 65, 107])
+    t.equal(tokens.verify(alias(at)), undefined, `the same byte in latin1 at ${at}`)
+})

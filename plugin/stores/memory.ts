@@ -1,7 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
 import { SessionOptionError } from '../errors.js'
-import { ShardedMap } from './sharded-map.js'
+import { NONE, SessionTable } from './memory-table.js'
+import { UserIndex } from './memory-users.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 
 export interface MemoryStoreOptions {
@@ -13,25 +14,14 @@ const MAX_SESSIONS = 100_000
 /** How many sessions a sweep looks at before others have their turn: well under a millisecond. */
 const SWEEP_SLICE = 250
 
-/** A session, and its neighbours in the order of use. */
-interface Entry {
-  readonly id: string
-  record: SessionRecord
-  older: Entry | undefined
-  newer: Entry | undefined
-}
-
 /**
  * Sessions in this process: for development, tests and single-process services. They end with the process.
- * Records are replaced, never changed, so that no request sees what another one is doing.
+ * A record is handed out as a copy, and its data is replaced, never changed, so that no request sees what another one does.
  */
 export class MemoryStore implements SessionStore {
   readonly #maxSessions: number
-  readonly #entries = new ShardedMap<Entry>()
-  /** Most users have one session, for which a set would take as much memory as the session. */
-  readonly #idsByUser = new ShardedMap<string | Set<string>>()
-  #oldest: Entry | undefined
-  #newest: Entry | undefined
+  readonly #table = new SessionTable()
+  readonly #users = new UserIndex()
   #closed = false
 
   /** @throws {SessionOptionError} when `maxSessions` is not a whole number above 0. */
@@ -44,52 +34,56 @@ export class MemoryStore implements SessionStore {
 
   /** How many sessions are kept, expired ones that no sweep has met included. */
   get size(): number {
-    return this.#entries.size
+    return this.#table.size
   }
 
   get(id: string): SessionRecord | undefined {
-    const entry = this.#live(id)
-    if (entry === undefined) return undefined
-    this.#use(entry)
-    return entry.record
+    const row = this.#live(id)
+    if (row === NONE) return undefined
+    this.#table.use(row)
+    return this.#table.recordAt(row)
   }
 
   create(id: string, record: SessionRecord): boolean {
-    if (this.#live(id) !== undefined) return false
-    this.#add(id, frozen(record, textsOf(record.data)))
-    if (this.#entries.size > this.#maxSessions) this.#evict(this.#oldest as Entry)
+    if (this.#live(id) !== NONE) return false
+    this.#add(id, { ...record, data: Object.freeze(textsOf(record.data)) })
+    if (this.#table.size > this.#maxSessions) this.#evict(this.#table.oldest)
     return true
   }
 
   update(id: string, patch: SessionPatch): UpdateResult {
-    const entry = this.#live(id)
-    if (entry === undefined) return 'gone'
     const { ifVersion, renameTo } = patch
-    if (ifVersion !== undefined && ifVersion !== entry.record.version) return 'conflict'
-    if (renameTo !== undefined && this.#live(renameTo) !== undefined) return 'conflict'
-    const record = patched(entry.record, patch)
-    if (renameTo === undefined) this.#replace(entry, record)
+    // Asked first, because it may remove an expired one, and so move others.
+    const isTaken = renameTo !== undefined && this.#live(renameTo) !== NONE
+    const row = this.#live(id)
+    if (row === NONE) return 'gone'
+    const before = this.#table.recordAt(row)
+    if (isTaken || (ifVersion !== undefined && ifVersion !== before.version)) return 'conflict'
+    const record = patched(before, patch)
+    if (renameTo === undefined) this.#replace(row, record)
     else {
-      this.#remove(entry)
+      this.#remove(row)
       this.#add(renameTo, record)
     }
     return 'ok'
   }
 
   destroy(id: string): boolean {
-    const entry = this.#live(id)
-    if (entry === undefined) return false
-    this.#remove(entry)
+    const row = this.#live(id)
+    if (row === NONE) return false
+    this.#remove(row)
     return true
   }
 
   listByUser(userId: string): StoredSession[] {
-    const entries = this.#idsOf(userId).map((id) => this.#live(id))
-    return entries.filter((entry) => entry !== undefined).map(({ id, record }) => ({ id, record }))
+    return this.#users.idsOf(userId).flatMap((id) => {
+      const row = this.#live(id)
+      return row === NONE ? [] : [{ id, record: this.#table.recordAt(row) }]
+    })
   }
 
   destroyByUser(userId: string, except?: string): number {
-    const ids = this.#idsOf(userId).filter((id) => id !== except)
+    const ids = this.#users.idsOf(userId).filter((id) => id !== except)
     return ids.filter((id) => this.destroy(id)).length
   }
 
@@ -97,10 +91,11 @@ export class MemoryStore implements SessionStore {
   async cleanup(): Promise<number> {
     let seen = 0
     let removed = 0
-    for (const entry of this.#entries.values()) {
+    // From the end, because where a row goes, the last takes its place: that one was seen, or comes below.
+    for (let row = this.#table.size - 1; row >= 0; row = Math.min(row, this.#table.size) - 1) {
       if (this.#closed) break
-      if (isOver(entry.record)) {
-        this.#remove(entry)
+      if (this.#isOver(row)) {
+        this.#remove(row)
         removed++
       }
       if (++seen % SWEEP_SLICE === 0) await nextTurn()
@@ -113,85 +108,44 @@ export class MemoryStore implements SessionStore {
     this.#closed = true
   }
 
-  /** The entry, unless it has expired; then it goes. */
-  #live(id: string): Entry | undefined {
-    const entry = this.#entries.get(id)
-    if (entry === undefined || !isOver(entry.record)) return entry
-    this.#remove(entry)
-    return undefined
+  /** The session's row, unless it has expired; then it goes. */
+  #live(id: string): number {
+    const row = this.#table.find(id)
+    if (row === NONE || !this.#isOver(row)) return row
+    this.#remove(row)
+    return NONE
+  }
+
+  #isOver(row: number): boolean {
+    return Date.now() >= this.#table.expiresAt(row)
   }
 
   #add(id: string, record: SessionRecord): void {
-    const entry: Entry = { id, record, older: undefined, newer: undefined }
-    this.#entries.set(id, entry)
-    this.#linkNewest(entry)
-    this.#index(entry)
+    this.#table.add(id, record)
+    this.#users.add(record.userId, id)
   }
 
-  #remove(entry: Entry): void {
-    this.#entries.delete(entry.id)
-    this.#unlink(entry)
-    this.#unindex(entry)
+  #remove(row: number): void {
+    this.#users.remove(this.#table.userIdAt(row), this.#table.idAt(row))
+    this.#table.remove(row)
   }
 
-  /** The entry keeps its place among all, so that a sweep does not meet it again. */
-  #replace(entry: Entry, record: SessionRecord): void {
-    const isMoved = record.userId !== entry.record.userId
-    if (isMoved) this.#unindex(entry)
-    entry.record = record
-    if (isMoved) this.#index(entry)
-    this.#use(entry)
+  #replace(row: number, record: SessionRecord): void {
+    const id = this.#table.idAt(row)
+    const userId = this.#table.userIdAt(row)
+    if (record.userId !== userId) {
+      this.#users.remove(userId, id)
+      this.#users.add(record.userId, id)
+    }
+    this.#table.replace(row, record)
+    this.#table.use(row)
   }
 
-  #idsOf(userId: string): string[] {
-    const ids = this.#idsByUser.get(userId) ?? []
-    return typeof ids === 'string' ? [ids] : [...ids]
+  #evict(row: number): void {
+    const id = this.#table.idAt(row)
+    this.#remove(row)
+    if (channels.evicted.hasSubscribers) channels.evicted.publish({ id })
   }
-
-  #index({ id, record: { userId } }: Entry): void {
-    if (userId === null) return
-    const ids = this.#idsByUser.get(userId)
-    if (ids === undefined) this.#idsByUser.set(userId, id)
-    else if (typeof ids === 'string') this.#idsByUser.set(userId, new Set([ids, id]))
-    else ids.add(id)
-  }
-
-  #unindex({ id, record: { userId } }: Entry): void {
-    if (userId === null) return
-    const ids = this.#idsByUser.get(userId)
-    if (typeof ids === 'object') ids.delete(id)
-    if (ids === id || (typeof ids === 'object' && ids.size === 0)) this.#idsByUser.delete(userId)
-  }
-
-  #evict(entry: Entry): void {
-    this.#remove(entry)
-    if (channels.evicted.hasSubscribers) channels.evicted.publish({ id: entry.id })
-  }
-
-  #use(entry: Entry): void {
-    if (entry === this.#newest) return
-    this.#unlink(entry)
-    this.#linkNewest(entry)
-  }
-
-  #linkNewest(entry: Entry): void {
-    entry.older = this.#newest
-    entry.newer = undefined
-    if (this.#newest === undefined) this.#oldest = entry
-    else this.#newest.newer = entry
-    this.#newest = entry
-  }
-
-  #unlink({ older, newer }: Entry): void {
-    if (older === undefined) this.#oldest = newer
-    else older.newer = newer
-    if (newer === undefined) this.#newest = older
-    else newer.older = older
-  }
-}
-
-function isOver(record: SessionRecord): boolean {
-  return Date.now() >= record.expiresAt
 }
 
 function patched(record: SessionRecord, patch: SessionPatch): SessionRecord {
@@ -200,16 +154,8 @@ function patched(record: SessionRecord, patch: SessionPatch): SessionRecord {
   const wrote = clear || remove.length > 0 || Object.keys(set).length > 0
   const version = record.version + (wrote ? 1 : 0)
   const kept = clear ? undefined : record.data
-  const data = wrote ? Object.assign(textsOf(kept, remove), set) : record.data
-  return frozen({ version, data, createdAt, lastAccessed, expiresAt, userId }, data)
-}
-
-/** Written out, and not spread, which costs twice the memory. */
-function frozen(
-  { version, createdAt, lastAccessed, expiresAt, userId }: SessionRecord,
-  data: SessionRecord['data']
-): SessionRecord {
-  return Object.freeze({ version, data: Object.freeze(data), createdAt, lastAccessed, expiresAt, userId })
+  const data = wrote ? Object.freeze(Object.assign(textsOf(kept, remove), set)) : record.data
+  return { version, data, createdAt, lastAccessed, expiresAt, userId }
 }
 
 /**

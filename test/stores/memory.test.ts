@@ -96,22 +96,26 @@ void t.test('an evicted session is nobody in its next request', async (t) => {
   t.same((await eve.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test('records are frozen, and the caller’s own objects are not kept', async (t) => {
-  const store = new MemoryStore()
-  const data: Record<string, string> = { name: '"ada"' }
-  const record = makeRecord({ data })
-  store.create('a', record)
-  const set: Record<string, string> = { color: '"red"' }
-  store.update('a', makePatch({ set }))
-  const handedOut = store.get('a')
-  data['name'] = set['color'] = '"eve"'
-  t.equal(Object.isFrozen(handedOut) && Object.isFrozen(handedOut?.data), true)
-  t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
-  store.update('a', makePatch())
-  t.equal(Object.isFrozen(store.get('a')), true)
-  t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
-  t.equal(Object.isFrozen(record), false, 'what was given stays the caller’s')
-})
+void t.test(
+  'a record is handed out as a copy, its data frozen, and the caller’s own objects are not kept',
+  async (t) => {
+    const store = new MemoryStore()
+    const data: Record<string, string> = { name: '"ada"' }
+    const record = makeRecord({ data })
+    store.create('a', record)
+    t.equal(Object.isFrozen(store.get('a')?.data), true)
+    const set: Record<string, string> = { color: '"red"' }
+    store.update('a', makePatch({ set }))
+    const handedOut = store.get('a')
+    data['name'] = set['color'] = '"eve"'
+    t.equal(Object.isFrozen(handedOut?.data), true)
+    t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
+    Object.assign(handedOut as object, { userId: 'eve', version: 7 })
+    t.match(store.get('a'), { userId: null, version: 2 })
+    t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
+    t.equal(Object.isFrozen(record), false, 'what was given stays the caller’s')
+  }
+)
 
 void t.test('what one request was handed is not seen changed by another', async (t) => {
   const app = await makeApp(t)
@@ -252,7 +256,7 @@ void t.test(
     const before = store.get('c')
     t.equal(store.create('c', makeRecord({ data: { name: '"eve"' } })), false, 'E8')
     t.equal(store.update('d', makePatch({ renameTo: 'c', set: { name: '"eve"' } })), 'conflict')
-    t.equal(store.get('c'), before)
+    t.same(store.get('c'), before)
     t.match(store.get('d'), { version: 1 })
     store.update('c', makePatch({ userId: 'ada' }))
     store.update('d', makePatch({ userId: 'ada' }))
