@@ -26,8 +26,9 @@ export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
  * The same for the quick form, which must not flap on a shared machine: of the least that each cost in any round, because
- * what disturbs them only adds, of more rounds where it is past, and wider, because where each request meets another session, it is the memory of the
- * machine that is measured. So it sees a cost that has become a multiple, and not some percent.
+ * what disturbs them only adds, of more rounds where it is past, and wider, because where each request meets another
+ * session, it is the memory of the machine that is measured. So it sees a cost that has become a multiple, and not some
+ * percent.
  */
 export const QUICK_BOUNDS = {
   anonymous: 1.25,

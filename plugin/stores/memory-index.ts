@@ -10,7 +10,7 @@ interface Shard {
 /**
  * Finds the row of an id: a hash table with open addressing in flat memory, where a look-up meets one line of the
  * processor's cache, and the garbage collector nothing. In parts, because a table that grows is copied in one go, which
- * holds the event loop: a part of a million, for a fraction of a millisecond.
+ * holds the event loop: a part of a million, for about a millisecond.
  *
  * The end of an id makes its hash. Ids are hex SHA-256, which nobody can choose.
  */

@@ -80,8 +80,7 @@ export class SessionTable {
     if (row === this.#chunks.length * CHUNK_ROWS) this.#chunks.push(emptyChunk())
     this.#write(row, id, record)
     this.#index.add(id, row)
-    this.#link(this.#newest, row)
-    this.#link(row, NONE)
+    this.#linkNewest(row)
   }
 
   replace(row: number, record: SessionRecord): void {
@@ -103,8 +102,7 @@ export class SessionTable {
   use(row: number): void {
     if (row === this.#newest) return
     this.#link(this.#olderThan(row), this.#newerThan(row))
-    this.#link(this.#newest, row)
-    this.#link(row, NONE)
+    this.#linkNewest(row)
   }
 
   #chunkOf(row: number): Chunk {
@@ -131,6 +129,11 @@ export class SessionTable {
     const [older, newer] = [this.#olderThan(from), this.#newerThan(from)]
     this.#link(older, to)
     this.#link(to, newer)
+  }
+
+  #linkNewest(row: number): void {
+    this.#link(this.#newest, row)
+    this.#link(row, NONE)
   }
 
   /** Makes them neighbours in the order of use; NONE is before the oldest and behind the newest. */

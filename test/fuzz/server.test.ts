@@ -1,13 +1,12 @@
 import { once } from 'node:events'
 import { connect, type AddressInfo, type Socket } from 'node:net'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { MemoryStore } from '../../plugin/index.js'
 import { signIn } from '../../plugin/testing/index.js'
 import { makeApp } from '../fixtures/app.js'
+import { collectGarbage } from '../fixtures/garbage.js'
 import { spyStore } from '../fixtures/stores.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
@@ -17,9 +16,6 @@ import { RUNS } from './fixtures/runs.js'
 const BATCH = 100
 /** By so much may memory differ between two looks, for reasons that are not ours. */
 const NOISE = 1024 * 1024
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
 
 async function setUp(t: Test) {
   const store = spyStore(new MemoryStore())
@@ -63,8 +59,8 @@ async function ask(socket: Socket, cookies: readonly string[]): Promise<string[]
 }
 
 function memory(): number {
-  collect()
-  collect()
+  collectGarbage()
+  collectGarbage()
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
 }

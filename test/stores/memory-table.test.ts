@@ -1,14 +1,10 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import type { SessionRecord } from '../../plugin/index.js'
 import { NONE, SessionTable } from '../../plugin/stores/memory-table.js'
 import { idOfToken } from '../../plugin/token.js'
+import { collectGarbage } from '../fixtures/garbage.js'
 import { makeRecord } from '../fixtures/stores.js'
 import { makeRandom } from '../soak/fixtures/random.js'
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
 
 /** The ids from the one that was used least recently on, which empties the table. */
 function drain(table: SessionTable): string[] {
