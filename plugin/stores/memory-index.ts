@@ -12,7 +12,8 @@ interface Shard {
  * processor's cache, and the garbage collector nothing. In parts, because a table that grows is copied in one go, which
  * holds the event loop: a part of a million, for about a millisecond.
  *
- * The end of an id makes its hash. Ids are hex SHA-256, which nobody can choose.
+ * The end of an id makes its hash, so that a search takes longer for an id with the end of one that is there. Ids are hex
+ * SHA-256 of what a client has, which nobody can choose or come closer to.
  */
 export class RowIndex {
   readonly #shards: readonly Shard[] = Array.from({ length: SHARDS }, () => ({
