@@ -26,7 +26,7 @@ export async function prepare(server, contender, scenario) {
  * machine would make wall time's windows shorter.
  */
 export async function warmUp(server, load, seconds) {
-  let last = await measure(server, load, 10 * load.connections)
+  let last = await measure(server, load, load.connections)
   let sent = last.requests
   let spent = last.requests * last.cpu
   for (let window = 1; window <= WARM.windows; window++) {
@@ -42,7 +42,7 @@ export async function warmUp(server, load, seconds) {
 
 /** Every connection sends equally many, so that none is idle at the end. */
 function amountFor(seconds, { cpu }, { connections }) {
-  return connections * Math.max(5, Math.round((seconds * 1e6) / cpu / connections))
+  return connections * Math.max(1, Math.round((seconds * 1e6) / cpu / connections))
 }
 
 /** One timed window. `cpu`: µs of the server's CPU time a request, user and system. `rss`: bytes. */
