@@ -5,7 +5,7 @@ import { addRoutes, Browser, makeApp } from './fixtures/app.js'
 import { stopClock, type Clock } from './fixtures/clock.js'
 import { listen } from './fixtures/diagnostics.js'
 import { wrap } from './fixtures/stores.js'
-import { idOfToken } from '../plugin/token.js'
+import { idOfToken } from '../plugin/cookies/tokens.js'
 
 type Channel = keyof typeof channels
 

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { SessionConflictError, SessionValueError } from '../errors.js'
-import { toText } from '../json.js'
-import { expiryOf, userIdOf } from '../plan.js'
-import type {} from '../plugin.js'
-import { idOfToken } from '../token.js'
+import { toText } from '../session/serialize.js'
+import { expiryOf, userIdOf } from '../session/plan.js'
+import type {} from '../http/plugin.js'
+import { idOfToken } from '../cookies/tokens.js'
 import type { SessionData } from '../types.js'
 
 /**

@@ -1,7 +1,7 @@
 import { createHash, createSecretKey } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
-import { createTokens } from '../../plugin/token.js'
+import { createTokens } from '../../plugin/cookies/tokens.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 

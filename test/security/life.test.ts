@@ -7,7 +7,7 @@ import sessions, {
   type SessionOptions,
   type SessionStore
 } from '../../plugin/index.js'
-import { idOfToken } from '../../plugin/token.js'
+import { idOfToken } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import type { SessionRecord } from '../../plugin/index.js'
 import { NONE, SessionTable } from '../../plugin/stores/memory-table.js'
-import { idOfToken } from '../../plugin/token.js'
+import { idOfToken } from '../../plugin/cookies/tokens.js'
 import { collectGarbage } from '../fixtures/garbage.js'
 import { makeRecord } from '../fixtures/stores.js'
 import { makeRandom } from '../soak/fixtures/random.js'

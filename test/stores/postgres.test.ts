@@ -2,7 +2,11 @@ import fc from 'fast-check'
 import { Pool } from 'pg'
 import t, { type Test } from 'tap'
 import sessions, { SessionOptionError } from '../../plugin/index.js'
-import { PostgresStore, type PostgresPool, type PostgresStoreOptions } from '../../plugin/stores/postgres.js'
+import {
+  PostgresStore,
+  type PostgresPool,
+  type PostgresStoreOptions
+} from '../../plugin/stores/postgres/store.js'
 import { signIn } from '../../plugin/testing/index.js'
 import Fastify from 'fastify'
 import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'

@@ -1,0 +1,49 @@
+import { createHmac, createSecretKey } from 'node:crypto'
+import fc from 'fast-check'
+import t from 'tap'
+import { createHmacSha256 } from '../../plugin/cookies/hmac.js'
+
+void t.test('it is Node’s own HMAC, for keys shorter and longer than a block', (t) => {
+  const keys = fc.uint8Array({ maxLength: 200 })
+  const texts = fc
+    .nat({ max: 200 })
+    .chain((length) => fc.array(asciiOf(length), { minLength: 1, maxLength: 3 }))
+  fc.assert(
+    fc.property(keys, texts, (bytes, [first = '', ...others]) => {
+      const key = Buffer.from(bytes)
+      const hmac = createHmacSha256(key, first.length)
+      return [first, ...others].every((text) => hmac(text) === own(key, text))
+    }),
+    { seed: 1, numRuns: 1000 }
+  )
+  for (const length of [0, 63, 64, 65]) {
+    const key = Buffer.alloc(length, 7)
+    t.equal(createHmacSha256(key, 4)('text'), own(key, 'text'), `a key of ${length} bytes`)
+  }
+  t.end()
+})
+
+void t.test('a key object signs as its bytes do, and its bytes are left as they were', (t) => {
+  const key = Buffer.alloc(32, 'key')
+  t.equal(createHmacSha256(createSecretKey(key), 4)('text'), own(key, 'text'))
+  t.equal(createHmacSha256(key, 4)('text'), own(key, 'text'))
+  t.same(key, Buffer.alloc(32, 'key'))
+  t.end()
+})
+
+void t.test('a text of another length is refused, and the next one is signed as ever', (t) => {
+  const key = Buffer.alloc(32, 'key')
+  const hmac = createHmacSha256(key, 4)
+  hmac('text')
+  for (const text of ['', 'tex', 'texts']) t.throws(() => hmac(text), RangeError)
+  t.equal(hmac('more'), own(key, 'more'))
+  t.end()
+})
+
+function own(key: Buffer, text: string): string {
+  return createHmac('sha256', key).update(text).digest('base64url')
+}
+
+function asciiOf(length: number): fc.Arbitrary<string> {
+  return fc.string({ unit: 'binary-ascii', minLength: length, maxLength: length })
+}

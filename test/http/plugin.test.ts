@@ -1,0 +1,324 @@
+import { request as httpRequest } from 'node:http'
+import { Readable } from 'node:stream'
+import type { AddressInfo } from 'node:net'
+import Fastify from 'fastify'
+import t from 'tap'
+import sessions, { MemoryStore } from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { failingStore, makeRecord, spyStore } from '../fixtures/stores.js'
+
+void t.test('a wrong option fails the registration', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await t.rejects(async () => app.register(sessions, { secret: 'short' }), {
+    code: 'SESSION_OPTION_INVALID',
+    option: 'secret'
+  })
+})
+
+void t.test(
+  'a route with session: false loads nothing, and a use of its session throws, saying so',
+  async (t) => {
+    const store = spyStore()
+    const app = addRoutes(await makeApp(t, { store }))
+    const config = { session: false } as const
+    app.get('/off', { config }, async () => 'off')
+    app.get('/oops', { config }, async ({ session }) => session.id)
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    store.take()
+    t.equal((await browser.get('/off')).body, 'off')
+    const oops = { statusCode: 500, code: 'SESSION_OFF', message: /session: false/ }
+    t.match((await browser.get('/oops')).json(), oops)
+    t.match((await app.inject('/oops')).json(), oops, 'without a cookie too')
+    t.same(store.take(), [])
+  }
+)
+
+void t.test('a route with session: readonly loads, refuses changes, and is no activity', async (t) => {
+  const clock = stopClock(t)
+  const store = spyStore()
+  const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, idleTimeout: 100 }))
+  const config = { session: 'readonly' } as const
+  app.get('/look', { config }, async ({ session }) => ({
+    name: session.get('name') ?? null,
+    flash: session.peekFlash('x')
+  }))
+  app.get('/change', { config }, async ({ session }) => session.set('name', 'eve'))
+  const browser = new Browser(app)
+  t.same((await browser.get('/look')).json(), { name: null })
+  t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
+  t.same(store.take(), [])
+  await browser.get('/set?name=ada')
+  store.take()
+  clock.move(50_000)
+  const response = await browser.get('/look')
+  t.same(response.json(), { name: 'ada' })
+  t.equal(setCookieOf(response), undefined)
+  t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
+  t.same(store.takeNames(), ['get', 'get'])
+})
+
+void t.test('an early save() is in the headers of a hijacked reply', async (t) => {
+  const app = addRoutes(await makeApp(t))
+  app.get('/hijack', async ({ session }, reply) => {
+    session.set('name', 'ada')
+    await session.save()
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
+    reply.raw.end('raw')
+  })
+  const browser = new Browser(app)
+  t.match((await browser.get('/hijack')).headers, {
+    'set-cookie': /^session_id=/,
+    'cache-control': 'no-store',
+    vary: 'Cookie'
+  })
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+  const { headers } = await browser.get('/hijack')
+  t.equal(headers.vary, 'Cookie', 'though no cookie is due')
+  t.equal(headers['set-cookie'], undefined)
+})
+
+void t.test(
+  'save() after the headers are sent refuses what needs a cookie, and writes nothing',
+  async (t) => {
+    const store = spyStore()
+    const app = await makeApp(t, { store })
+    app.get('/late', async ({ session }, reply) => {
+      reply.hijack()
+      reply.raw.writeHead(200)
+      session.set('name', 'ada')
+      const error = await session.save().catch((reason: unknown) => reason)
+      reply.raw.end((error as { code: string }).code)
+    })
+    t.equal((await app.inject('/late')).body, 'SESSION_HEADERS_SENT')
+    t.same(store.take(), [])
+  }
+)
+
+void t.test(
+  'what is set after an invalidate(), once the headers are sent, is refused; the end holds',
+  async (t) => {
+    const memory = new MemoryStore()
+    const app = addRoutes(await makeApp(t, { store: memory }))
+    app.get('/late', async ({ session }, reply) => {
+      reply.hijack()
+      reply.raw.writeHead(200)
+      session.invalidate()
+      session.set('name', 'eve')
+      const error = await session.save().catch((reason: unknown) => reason)
+      reply.raw.end((error as { code: string }).code)
+    })
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/late')).body, 'SESSION_HEADERS_SENT')
+    t.equal(memory.size, 0)
+  }
+)
+
+void t.test('invalidate() after the headers are sent ends the session, without a cookie', async (t) => {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory }))
+  app.get('/late', async ({ session }, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200)
+    session.invalidate()
+    await session.save()
+    reply.raw.end('ended')
+  })
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const response = await browser.get('/late')
+  t.equal(response.body, 'ended')
+  t.equal(setCookieOf(response), undefined)
+  t.equal(memory.size, 0)
+})
+
+void t.test('the session is stored before the first byte of a stream', async (t) => {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory }))
+  const sizes: number[] = []
+  app.get('/stream', async ({ session }, reply) => {
+    session.set('name', 'ada')
+    const body = Readable.from(
+      (function* () {
+        sizes.push(memory.size)
+        yield 'streamed'
+      })()
+    )
+    return reply.send(body)
+  })
+  const browser = new Browser(app)
+  t.equal((await browser.get('/stream')).body, 'streamed')
+  t.same(sizes, [1])
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+})
+
+void t.test('a not-found handler has the session too', async (t) => {
+  const app = addRoutes(await makeApp(t))
+  app.setNotFoundHandler(async ({ session }, reply) => reply.code(404).send({ name: session.get('name') }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  t.same((await browser.get('/nowhere')).json(), { name: 'ada' })
+})
+
+void t.test('two apps in one process have sessions, secrets and stores of their own', async (t) => {
+  const [one, two] = [addRoutes(await makeApp(t)), addRoutes(await makeApp(t, { secret: 'o'.repeat(32) }))]
+  const browser = new Browser(one)
+  await browser.get('/set?name=ada')
+  const { cookie } = browser
+  t.same((await two.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+})
+
+void t.test('routes of an encapsulated plugin have the session', async (t) => {
+  const app = addRoutes(await makeApp(t))
+  await app.register(async (inner) => {
+    inner.get('/inner', async ({ session }) => ({ name: session.get('name') }))
+  })
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  t.same((await browser.get('/inner')).json(), { name: 'ada' })
+})
+
+void t.test('the sweep runs every cleanupInterval and stops with the app', async (t) => {
+  const clock = stopClock(t)
+  const store = spyStore()
+  const app = await makeApp(t, { store, cleanupInterval: 60 })
+  await app.ready()
+  clock.move(59_999)
+  t.same(store.takeNames(), [])
+  clock.move(1)
+  await Promise.resolve()
+  t.same(store.takeNames(), ['cleanup'])
+  await app.close()
+  clock.move(600_000)
+  await Promise.resolve()
+  t.same(store.takeNames(), ['close'])
+})
+
+void t.test('cleanupInterval 0 turns the sweep off', async (t) => {
+  const clock = stopClock(t)
+  const store = spyStore()
+  const app = await makeApp(t, { store, cleanupInterval: 0 })
+  await app.ready()
+  clock.move(2 ** 31 - 1)
+  await Promise.resolve()
+  t.same(store.take(), [])
+})
+
+void t.test('a sweep, or a close, that fails is logged and nothing more', async (t) => {
+  const clock = stopClock(t)
+  const lines: string[] = []
+  const logger = { level: 'error', stream: { write: (line: string) => void lines.push(line) } }
+  const store = failingStore((method) => method === 'cleanup' || method === 'close')
+  const app = await makeApp(t, { store, cleanupInterval: 1 }, { logger })
+  await app.ready()
+  clock.move(1000)
+  for (let turn = 0; turn < 5; turn++) await Promise.resolve()
+  t.match(lines, [/the sweep of expired sessions failed/])
+  await app.close()
+  t.match(lines, [/sweep/, /the store did not close/])
+})
+
+void t.test(
+  'over a socket: a client that goes away in the middle loses nothing that was saved early',
+  async (t) => {
+    const memory = new MemoryStore()
+    const app = addRoutes(await makeApp(t, { store: memory, cookie: { secure: 'auto' } }))
+    const reached = new Promise<void>((resolve) => {
+      app.get('/wait', async ({ session }) => {
+        session.set('name', 'ada')
+        await session.save()
+        resolve()
+        await new Promise(() => undefined)
+      })
+    })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as AddressInfo
+    const request = httpRequest({ port, path: '/wait' })
+    request.on('error', () => undefined)
+    request.end()
+    await reached
+    request.destroy()
+    t.equal(memory.size, 1)
+  }
+)
+
+void t.test(
+  'a store that can never work fails the registration; one that is only away does not',
+  async (t) => {
+    const { SessionOptionError } = await import('../../plugin/index.js')
+    const lines: string[] = []
+    const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
+    const register = async (ready: () => Promise<void>) => {
+      const store = Object.assign(spyStore(), { ready })
+      return addRoutes(await makeApp(t, { store, storeTimeout: 20 }, { logger }))
+    }
+    const missing = new SessionOptionError('table', 'is missing')
+    await t.rejects(
+      register(async () => {
+        throw missing
+      }),
+      missing
+    )
+    const away = async () => {
+      throw new Error('connect ECONNREFUSED')
+    }
+    for (const ready of [away, () => new Promise<void>(() => undefined)]) {
+      lines.length = 0
+      const app = await register(ready)
+      t.match(lines, [/the session store is not ready/])
+      t.equal((await app.inject('/set?name=ada')).statusCode, 200)
+    }
+  }
+)
+
+void t.test('a rotationPrefix that would take ages is refused', async (t) => {
+  for (const rotationPrefix of [5, -1, 1.5, '2', null] as never[]) {
+    const store = Object.assign(spyStore(), { rotationPrefix })
+    await t.rejects(makeApp(t, { store }), { message: /"store\.rotationPrefix"/ })
+  }
+})
+
+void t.test(
+  'what the handler says of caching after an early save() does not make our cookie public',
+  async (t) => {
+    const app = await makeApp(t)
+    app.get('/', async ({ session, query }, reply) => {
+      if ('set' in (query as object)) session.set('name', 'ada')
+      await session.save()
+      return reply.header('cache-control', 'public').header('set-cookie', 'other=1').send('x')
+    })
+    const caching = async (url: string) => (await app.inject(url)).headers['cache-control']
+    t.equal(await caching('/?set'), 'no-store')
+    t.equal(await caching('/'), 'public', 'no cookie of ours, no say')
+  }
+)
+
+void t.test('a rotation keeps the first digits of the id where the store asks for it', async (t) => {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
+  app.get('/id', async ({ session }) => session.id)
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const { body: before } = await browser.get('/id')
+  const after = []
+  for (let round = 0; round < 3; round++) {
+    await browser.get('/login')
+    after.push((await browser.get('/id')).body)
+  }
+  t.equal(new Set([before, ...after]).size, 4)
+  t.same([...new Set([before, ...after].map((id) => id.slice(0, 2)))], [before.slice(0, 2)])
+})
+
+void t.test('MemoryStore is what an app gets that names no store', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(sessions, { secret: SECRET })
+  const { store } = app.sessionManager.options
+  t.type(store, MemoryStore)
+  t.equal(store.create('a', makeRecord()), true)
+})

@@ -1,0 +1,513 @@
+import Fastify, { type FastifyInstance, type preHandlerHookHandler } from 'fastify'
+import t, { type Test } from 'tap'
+import sessions, {
+  MemoryStore,
+  requireAuth,
+  type RequireAuthOptions,
+  SessionOptionError,
+  type SessionOptions
+} from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { failingStore, spyStore } from '../fixtures/stores.js'
+
+const CHROME = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
+const PAGE = { accept: CHROME, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
+const JSON_ONLY = { accept: 'application/json' }
+
+async function setUp(t: Test, guard: RequireAuthOptions = {}, options: Partial<SessionOptions> = {}) {
+  const app = addRoutes(await makeApp(t, { cleanupInterval: 0, ...options }))
+  const preHandler = requireAuth(guard)
+  app.route({
+    method: ['GET', 'POST', 'PUT', 'DELETE'],
+    url: '/guarded',
+    preHandler,
+    handler: async () => 'guarded'
+  })
+  app.get('/flash', async ({ session }) => ({ error: session.getFlash('error') ?? null }))
+  app.get('/put', async ({ session, query }) => {
+    const { key, json } = query as { key: string; json: string }
+    session.set(key, JSON.parse(json))
+    return 'put'
+  })
+  return { app, browser: new Browser(app) }
+}
+
+function put(browser: Browser, key: string, value: unknown) {
+  return browser.get(`/put?key=${key}&json=${encodeURIComponent(JSON.stringify(value))}`)
+}
+
+void t.test('a signed-in request passes, and its page is kept by no cache', async (t) => {
+  const { browser } = await setUp(t)
+  await browser.get('/login')
+  for (const headers of [PAGE, JSON_ONLY]) {
+    const response = await browser.get('/guarded', headers)
+    t.equal(response.payload, 'guarded')
+    t.equal(response.headers['cache-control'], 'no-store')
+    t.equal(response.headers['vary'], 'Cookie')
+  }
+})
+
+void t.test('what an earlier hook said about caches stays', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'private'))
+  await browser.get('/login')
+  t.equal((await browser.get('/guarded')).headers['cache-control'], 'private')
+})
+
+void t.test('a page request is sent to the login with the message, which is shown once', async (t) => {
+  const { browser } = await setUp(t)
+  const response = await browser.get('/guarded', PAGE)
+  t.equal(response.statusCode, 302)
+  t.equal(response.headers['location'], '/login')
+  t.equal(response.headers['cache-control'], 'no-store')
+  t.equal(response.payload, '')
+  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+  t.same((await browser.get('/flash')).json(), { error: null })
+})
+
+void t.test('any other request gets 401, writes nothing and gets no cookie', async (t) => {
+  const store = spyStore()
+  const { browser } = await setUp(t, { message: 'Who are you?' }, { store })
+  const response = await browser.get('/guarded', JSON_ONLY)
+  t.same(response.json(), {
+    statusCode: 401,
+    code: 'SESSION_UNAUTHENTICATED',
+    error: 'Unauthorized',
+    message: 'Who are you?'
+  })
+  t.equal(response.headers['cache-control'], 'no-store')
+  t.equal(setCookieOf(response), undefined)
+  t.same(store.take(), [])
+})
+
+void t.test('a page is what a browser, or somebody at a terminal, asks for', async (t) => {
+  const { app } = await setUp(t)
+  for (const [who, headers] of [
+    ['Chrome', PAGE],
+    ['Safari', { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }],
+    ['a frame', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
+    ['curl, wget', { accept: '*/*' }],
+    ['a navigation that takes anything', { accept: ' */* ', 'sec-fetch-mode': 'navigate' }],
+    ['Turbo', { accept: 'text/vnd.turbo-stream.html, text/html', 'sec-fetch-mode': 'cors' }],
+    ['jQuery.load', { accept: 'text/html, */*; q=0.01', 'x-requested-with': 'XMLHttpRequest' }],
+    ['another case', { accept: 'Text/HTML' }]
+  ] as const) {
+    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, who)
+  }
+  for (const [who, headers] of [
+    ['fetch', { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' }],
+    ['fetch of the own origin', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
+    ['htmx', { accept: '*/*', 'sec-fetch-mode': 'cors', 'hx-request': 'true' }],
+    ['axios', { accept: 'application/json, text/plain, */*' }],
+    ['jQuery.getJSON', { accept: 'application/json, text/javascript, */*; q=0.01' }],
+    ['an image', { accept: 'image/avif,image/webp,*/*;q=0.8', 'sec-fetch-mode': 'no-cors' }],
+    ['a script', { accept: '*/*', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'script' }],
+    ['a stream of events', { accept: 'text/event-stream' }],
+    ['an empty Accept', { accept: '' }],
+    ['no Accept', {}]
+  ] as const) {
+    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 401, who)
+  }
+})
+
+void t.test('after a change the login page is fetched with GET', async (t) => {
+  const { browser } = await setUp(t, { loginPath: 'https://sso.test/start?app=1' })
+  for (const [method, statusCode] of [
+    ['GET', 302],
+    ['HEAD', 302],
+    ['POST', 303],
+    ['PUT', 303],
+    ['DELETE', 303]
+  ] as const) {
+    const response = await browser.request({ method, url: '/guarded', headers: PAGE })
+    t.equal(response.statusCode, statusCode, method)
+    t.equal(response.headers['location'], 'https://sso.test/start?app=1')
+  }
+})
+
+void t.test('nothing of the request decides where it is sent', async (t) => {
+  const { app } = await setUp(t)
+  app.get('/*', { preHandler: requireAuth() }, async () => 'rest')
+  for (const url of [
+    '//evil.test',
+    '/%2Fevil.test',
+    '/guarded?next=//evil.test',
+    '/\\evil.test',
+    '/%0d%0aa:b'
+  ]) {
+    const headers = {
+      ...PAGE,
+      host: 'evil.test',
+      'x-forwarded-host': 'evil.test',
+      referer: 'http://evil.test'
+    }
+    const response = await app.inject({ url, headers })
+    t.equal(response.headers['location'], '/login', url)
+  }
+})
+
+void t.test('an expired session is told so, as a page and as JSON', async (t) => {
+  const clock = stopClock(t)
+  const { browser } = await setUp(t, {}, { maxAge: 60 })
+  await browser.get('/login')
+  const cookie = browser.cookie
+  clock.move(59_999)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+  clock.move(1)
+  t.same((await browser.get('/guarded', JSON_ONLY)).json(), {
+    statusCode: 401,
+    code: 'SESSION_EXPIRED',
+    error: 'Unauthorized',
+    message: 'Session expired'
+  })
+  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+  t.not(browser.cookie, cookie, 'the message is in a session of its own')
+  t.same((await browser.get('/flash')).json(), { error: 'Session expired' })
+  t.same((await browser.get('/flash')).json(), { error: null })
+})
+
+void t.test('a live session that nobody has signed in to is not told that it expired', async (t) => {
+  const { browser } = await setUp(t)
+  await browser.get('/set?theme=dark')
+  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
+  await browser.get('/guarded', PAGE)
+  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+})
+
+void t.test('a logged-out session is over, a forged cookie never was', async (t) => {
+  const { app, browser } = await setUp(t)
+  await browser.get('/login')
+  const { cookie } = browser
+  await browser.get('/logout')
+  const codeOf = async (value: string) =>
+    (await app.inject({ url: '/guarded', headers: { ...JSON_ONLY, cookie: value } })).json<{ code: string }>()
+      .code
+  t.equal(await codeOf(cookie), 'SESSION_EXPIRED')
+  t.equal(await codeOf(`${cookie.slice(0, -1)}!`), 'SESSION_UNAUTHENTICATED')
+})
+
+void t.test('C8: freshWithin refuses at that second exactly, and passes after a new login', async (t) => {
+  const clock = stopClock(t)
+  const { browser } = await setUp(t, { freshWithin: 300 })
+  await browser.get('/login')
+  clock.move(299_999)
+  t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
+  clock.move(1)
+  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { statusCode: 401, code: 'SESSION_NOT_FRESH' })
+  await browser.get('/set?name=ada')
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, 'activity is no login')
+  await browser.get('/login')
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+  clock.move(300_000)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
+})
+
+void t.test('freshWithin may be a part of a second, and is off where it is not given', async (t) => {
+  const clock = stopClock(t)
+  const { browser } = await setUp(t, { freshWithin: 0.5 })
+  const lasting = await setUp(t, { freshWithin: undefined } as unknown as RequireAuthOptions)
+  await browser.get('/login')
+  await lasting.browser.get('/login')
+  clock.move(499)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+  clock.move(1)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
+  clock.move(80_000_000)
+  t.equal((await lasting.browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+})
+
+const FORBIDDEN = { statusCode: 403, code: 'SESSION_FORBIDDEN', error: 'Forbidden', message: 'Forbidden' }
+
+void t.test('check lets pass or refuses with 403, at once or later', async (t) => {
+  for (const answer of [true, false]) {
+    for (const check of [() => answer, async () => answer]) {
+      const { browser } = await setUp(t, { check })
+      await browser.get('/login')
+      for (const headers of [PAGE, JSON_ONLY]) {
+        const response = await browser.get('/guarded', headers)
+        if (answer) t.equal(response.payload, 'guarded')
+        else t.same(response.json(), FORBIDDEN)
+      }
+      t.same((await browser.get('/flash')).json(), { error: null })
+    }
+  }
+})
+
+void t.test('a check that answers with nothing, or throws, lets nobody pass', async (t) => {
+  for (const [check, statusCode] of [
+    [() => undefined, 403],
+    [() => null, 403],
+    [() => Promise.reject(Object.assign(new Error('hidden'), { statusCode: 404 })), 404],
+    [
+      () => {
+        throw new Error('the database is gone')
+      },
+      500
+    ]
+  ] as const) {
+    const { browser } = await setUp(t, { check: check as unknown as () => boolean })
+    await browser.get('/login')
+    const response = await browser.get('/guarded', JSON_ONLY)
+    t.equal(response.statusCode, statusCode)
+    t.not(response.payload, 'guarded')
+  }
+})
+
+void t.test('check sees the session and the request, and only of who is signed in and fresh', async (t) => {
+  const clock = stopClock(t)
+  const seen: unknown[] = []
+  const { browser } = await setUp(t, {
+    freshWithin: 10,
+    check(session, request) {
+      seen.push([session.get('userId'), request.url, request.session === session])
+      return true
+    }
+  })
+  await browser.get('/guarded', JSON_ONLY)
+  t.same(seen, [])
+  await browser.get('/login')
+  await browser.get('/guarded', JSON_ONLY)
+  t.same(seen, [['ada', '/guarded', true]])
+  clock.move(10_000)
+  await browser.get('/guarded', JSON_ONLY)
+  t.equal(seen.length, 1)
+})
+
+void t.test('the key is the option, or else the plugin’s', async (t) => {
+  for (const [guard, options, key] of [
+    [{}, {}, 'userId'],
+    [{}, { userKey: 'account' }, 'account'],
+    [{ userKey: 'admin' }, {}, 'admin'],
+    [{ userKey: 'admin' }, { userKey: 'account' }, 'admin'],
+    [{ userKey: '__proto__' }, {}, '__proto__'],
+    [{ userKey: 'constructor' }, {}, 'constructor']
+  ] as const) {
+    const { browser } = await setUp(t, guard, options)
+    for (const other of ['userId', 'account', 'admin', '__proto__', 'constructor']) {
+      if (other === key) continue
+      await put(browser, other, 5)
+    }
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, key)
+    await put(browser, key, 5)
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200, key)
+  }
+})
+
+void t.test('0 is somebody; null, false and an empty text are nobody', async (t) => {
+  for (const [value, statusCode] of [
+    [0, 200],
+    [-1, 200],
+    ['0', 200],
+    ['ada', 200],
+    [true, 200],
+    [{ id: 5 }, 200],
+    [null, 401],
+    [false, 401],
+    ['', 401]
+  ] as const) {
+    const { browser } = await setUp(t, { userKey: 'user' })
+    t.equal((await put(browser, 'user', value)).statusCode, 200)
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, statusCode, JSON.stringify(value))
+  }
+  const { browser } = await setUp(t)
+  await put(browser, 'userId', 0)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+  await put(browser, 'userId', null)
+  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
+})
+
+void t.test('a wrong option throws at once, with its name and what it wants', async (t) => {
+  for (const [options, message] of [
+    [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
+    [{ userKey: '$csrf' }, '"requireAuth.userKey" is \'$csrf\', but must be a key that'],
+    [{ loginPath: null }, '"requireAuth.loginPath" is null, but must be a path or URL'],
+    [{ loginPath: '' }, '"requireAuth.loginPath" is \'\', but must be'],
+    [{ loginPath: '/log in' }, '"requireAuth.loginPath"'],
+    [{ loginPath: '/login\r\nset-cookie: a=b' }, '"requireAuth.loginPath"'],
+    [{ loginPath: '/anmelden/für' }, '"requireAuth.loginPath"'],
+    [{ message: false }, '"requireAuth.message" is false, but must be a string'],
+    [{ freshWithin: '300' }, '"requireAuth.freshWithin" is \'300\', but must be a finite number of seconds'],
+    [{ freshWithin: 0 }, '"requireAuth.freshWithin" is 0'],
+    [{ freshWithin: -1 }, '"requireAuth.freshWithin" is -1'],
+    [{ freshWithin: NaN }, '"requireAuth.freshWithin" is NaN'],
+    [{ freshWithin: Infinity }, '"requireAuth.freshWithin" is Infinity'],
+    [{ freshWithin: null }, '"requireAuth.freshWithin" is null'],
+    [{ check: true }, '"requireAuth.check" is true, but must be a function'],
+    [
+      { freshwithin: 300 },
+      '"requireAuth.freshwithin" is unknown; the options here are userKey, loginPath, message, freshWithin, check'
+    ],
+    [{ toString: 5 }, '"requireAuth.toString" is unknown']
+  ] as const) {
+    const call = () => requireAuth(options as unknown as RequireAuthOptions)
+    t.throws(call, SessionOptionError)
+    try {
+      call()
+    } catch (error) {
+      t.ok((error as Error).message.startsWith(`fastify-sesame: option ${message}`), (error as Error).message)
+    }
+  }
+  const absent = { userKey: undefined, loginPath: undefined, message: undefined, check: undefined }
+  t.doesNotThrow(() => requireAuth(absent as unknown as RequireAuthOptions))
+  const { browser } = await setUp(t, absent as unknown as RequireAuthOptions)
+  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+})
+
+void t.test('requireAuth without its parentheses fails instead of hanging or letting pass', async (t) => {
+  const { app } = await setUp(t)
+  app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
+  t.match((await app.inject('/wrong')).json(), { statusCode: 500, code: 'SESSION_OPTION_INVALID' })
+})
+
+void t.test('a message may be empty, and is what both kinds of answer say', async (t) => {
+  for (const message of ['', 'Hello']) {
+    const { browser } = await setUp(t, { message })
+    t.match((await browser.get('/guarded', JSON_ONLY)).json(), { message })
+    await browser.get('/guarded', PAGE)
+    t.same((await browser.get('/flash')).json(), { error: message })
+  }
+})
+
+const MISSING = {
+  statusCode: 500,
+  code: 'SESSION_PLUGIN_MISSING',
+  message: 'requireAuth needs fastify-sesame: register it before the route'
+}
+
+void t.test('without the plugin, or with it only in a sibling context, it fails loudly', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const guarded = async (child: FastifyInstance) => {
+    child.get('/guarded', { preHandler: requireAuth() }, async () => 'guarded')
+  }
+  await app.register(guarded)
+  await app.register(
+    async (child) => {
+      await child.register(sessions, { secret: SECRET })
+      await guarded(child)
+    },
+    { prefix: '/with' }
+  )
+  await app.register(guarded, { prefix: '/beside' })
+  for (const url of ['/guarded', '/beside/guarded']) {
+    for (const headers of [PAGE, JSON_ONLY]) {
+      const response = await app.inject({ url, headers })
+      t.match(response.json(), MISSING, url)
+      t.equal(response.headers['location'], undefined)
+    }
+  }
+  t.equal((await app.inject({ url: '/with/guarded', headers: PAGE })).statusCode, 302)
+})
+
+void t.test('a route without a session cannot be guarded, and says so', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.get('/off', { config: { session: false }, preHandler: requireAuth() }, async () => 'off')
+  await browser.get('/login')
+  t.match((await browser.get('/off', PAGE)).json(), { statusCode: 500, code: 'SESSION_OFF' })
+})
+
+void t.test('a readonly route is guarded, and sends to the login without a message', async (t) => {
+  const store = spyStore()
+  const { app, browser } = await setUp(t, {}, { store })
+  app.get('/readonly', { config: { session: 'readonly' }, preHandler: requireAuth() }, async () => 'readonly')
+  const response = await browser.get('/readonly', PAGE)
+  t.equal(response.headers['location'], '/login')
+  t.equal(setCookieOf(response), undefined)
+  t.same(store.take(), [])
+  await browser.get('/login')
+  t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
+})
+
+void t.test('a not-found handler can be guarded', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.setNotFoundHandler({ preHandler: requireAuth() }, async (_request, reply) =>
+    reply.code(404).send('nothing here')
+  )
+  t.equal((await browser.get('/nowhere', PAGE)).headers['location'], '/login')
+  t.equal((await browser.get('/nowhere', JSON_ONLY)).statusCode, 401)
+  await browser.get('/login')
+  t.equal((await browser.get('/nowhere', JSON_ONLY)).statusCode, 404)
+})
+
+void t.test('HEAD is answered as GET is, without a body', async (t) => {
+  const { browser } = await setUp(t)
+  const head = (headers: Record<string, string>) =>
+    browser.request({ method: 'HEAD', url: '/guarded', headers })
+  t.equal((await head(JSON_ONLY)).statusCode, 401)
+  t.equal((await head(PAGE)).headers['location'], '/login')
+  await browser.get('/login')
+  const { statusCode, payload } = await head(PAGE)
+  t.same({ statusCode, payload }, { statusCode: 200, payload: '' })
+})
+
+void t.test('while the store fails nobody is signed in', async (t) => {
+  let broken = false
+  const store = failingStore(() => broken, new MemoryStore())
+  const { browser } = await setUp(t, {}, { store, onStoreError: 'anonymous' })
+  await browser.get('/login')
+  const { cookie } = browser
+  broken = true
+  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
+  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+  t.equal(browser.cookie, cookie, 'the cookie is left alone')
+  broken = false
+  t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
+})
+
+void t.test('it is the preHandler of a typed route, of a list and of a hook', async (t) => {
+  const { app } = await setUp(t)
+  interface Typed {
+    Body: { name: string }
+    Params: { id: string }
+    Querystring: { page?: number }
+    Headers: { 'x-id': string }
+    Reply: { 200: { id: string }; 401: { error: string } }
+  }
+  app.post<Typed>('/typed/:id', { preHandler: requireAuth() }, async ({ params }) => ({ id: params.id }))
+  app.put<Typed>('/typed/:id', { preHandler: [app.csrfProtection, requireAuth()] }, async ({ params }) => ({
+    id: params.id
+  }))
+  app.route<Typed>({
+    method: 'DELETE',
+    url: '/typed/:id',
+    preHandler: requireAuth({ check: (session) => session.get('role') === 'admin' }),
+    handler: async ({ params }) => ({ id: params.id })
+  })
+  await app.register(
+    async (child) => {
+      child.addHook('preHandler', requireAuth())
+      child.get('/', async () => 'inside')
+    },
+    { prefix: '/inside' }
+  )
+  for (const [method, url] of [
+    ['POST', '/typed/5'],
+    ['DELETE', '/typed/5'],
+    ['GET', '/inside']
+  ] as const) {
+    t.equal((await app.inject({ method, url, headers: JSON_ONLY })).statusCode, 401, `${method} ${url}`)
+  }
+  t.equal((await app.inject({ method: 'PUT', url: '/typed/5', payload: {} })).statusCode, 403)
+})
+
+void t.test('an expired session is told so even where an earlier hook looked at it', async (t) => {
+  const clock = stopClock(t)
+  const app = addRoutes(await makeApp(t, { maxAge: 60 }))
+  app.addHook('preHandler', async ({ session }) => void session.get('theme'))
+  app.get('/guarded', { preHandler: requireAuth() }, async () => 'guarded')
+  const browser = new Browser(app)
+  await browser.get('/login')
+  clock.move(60_000)
+  t.match((await browser.get('/guarded')).json(), { code: 'SESSION_EXPIRED' })
+})
+
+void t.test('a list that a route’s schema made of the header names what is wanted, too', async (t) => {
+  const app = await makeApp(t, {}, { ajv: { customOptions: { coerceTypes: 'array' } } })
+  const headers = { type: 'object', properties: { accept: { type: 'array', items: { type: 'string' } } } }
+  app.get('/guarded', { schema: { headers }, preHandler: requireAuth() }, async () => 'in')
+  t.equal((await app.inject({ url: '/guarded', headers: PAGE })).statusCode, 302)
+  t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
+})

@@ -1,0 +1,482 @@
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import {
+  MemoryStore,
+  type SessionOptions,
+  type SessionRecord,
+  type SessionStore
+} from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { listen } from '../fixtures/diagnostics.js'
+import { failingStore, makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
+
+async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory, cleanupInterval: 0, ...options }))
+  return { app, memory, manager: app.sessionManager, browser: new Browser(app) }
+}
+
+void t.test('get() is the live session, and undefined for a visitor who has none', async (t) => {
+  const { app, manager, browser } = await setUp(t)
+  app.get('/get', async (request) => {
+    const session = await manager.get(request)
+    return { id: session?.id ?? null, same: session === request.session }
+  })
+  t.same((await browser.get('/get')).json(), { id: null, same: false })
+  await browser.get('/set?name=ada')
+  const { id, same } = (await browser.get('/get')).json<{ id: string; same: boolean }>()
+  t.match(id, /^[0-9a-f]{64}$/)
+  t.equal(same, true)
+})
+
+void t.test('getOrCreate() is the session of the request, made where there was none', async (t) => {
+  const { app, manager, browser } = await setUp(t)
+  app.get('/count', async (request) => {
+    const session = await manager.getOrCreate(request)
+    const { isNew } = session
+    session.update('count', (count) => Number(count ?? 0) + 1)
+    return { count: session.get('count'), isNew, same: session === request.session }
+  })
+  t.same((await browser.get('/count')).json(), { count: 1, isNew: true, same: true })
+  t.same((await browser.get('/count')).json(), { count: 2, isNew: false, same: true })
+})
+
+void t.test(
+  'get() loads the session in a hook that runs before the plugin’s own, with one store call',
+  async (t) => {
+    const store = spyStore()
+    const app = Fastify()
+    t.teardown(() => app.close())
+    const seen: unknown[] = []
+    app.addHook('onRequest', async (request) => {
+      seen.push((await app.sessionManager.get(request))?.get('name'))
+    })
+    await app.register((await import('../../plugin/index.js')).default, { secret: SECRET, store })
+    const browser = new Browser(addRoutes(app))
+    await browser.get('/set?name=ada')
+    store.take()
+    await browser.get('/read')
+    t.same(seen, [undefined, 'ada'])
+    t.same(store.takeNames(), ['get'])
+  }
+)
+
+void t.test('get() loads the session after a reply that came before the plugin’s own hook', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const seen: unknown[] = []
+  app.addHook('onRequest', async ({ url }, reply) => (url === '/early' ? reply.send('early') : undefined))
+  app.addHook('onResponse', async (request) => {
+    if (request.url === '/early') seen.push((await app.sessionManager.get(request))?.get('name'))
+  })
+  await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
+  const browser = new Browser(addRoutes(app))
+  app.get('/early', async () => 'late')
+  await browser.get('/set?name=ada')
+  t.equal((await browser.get('/early')).body, 'early')
+  t.same(seen, ['ada'])
+})
+
+void t.test('session.save() before the plugin’s own onRequest says what to do', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (request) => {
+    const session = await app.sessionManager.getOrCreate(request)
+    session.set('name', 'ada')
+    await session.save()
+  })
+  await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
+  t.match((await addRoutes(app).inject('/read')).json(), {
+    code: 'SESSION_NOT_LOADED',
+    message: /sessionManager/
+  })
+})
+
+void t.test('save() writes at once and sets the cookie; a second time nothing happens', async (t) => {
+  const store = spyStore()
+  const { app, manager, browser } = await setUp(t, { store })
+  app.get('/save', async (request, reply) => {
+    request.session.set('name', 'ada')
+    await manager.save(request.session, reply)
+    await manager.save(request.session, reply)
+    return store.takeNames()
+  })
+  const response = await browser.get('/save')
+  t.same(response.json(), ['create'])
+  t.match(setCookieOf(response), 'session_id=')
+  t.same(store.take(), [])
+})
+
+void t.test('neither save() promises a cookie to a handshake, whose answer carries none', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
+  app.get('/session', async ({ session }) => {
+    session.set('name', 'ada')
+    await session.save()
+  })
+  app.get('/manager', async ({ session }, reply) => {
+    session.set('name', 'ada')
+    await manager.save(session, reply)
+  })
+  for (const url of ['/session', '/manager']) {
+    t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
+  }
+  t.equal(memory.size, 0)
+})
+
+void t.test('destroy() is a logout: the record goes and the cookie is cleared', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.get('/destroy', async (request, reply) => {
+    await manager.destroy(request.session, reply)
+    return memory.size
+  })
+  await browser.get('/set?name=ada')
+  const response = await browser.get('/destroy')
+  t.equal(response.body, '0')
+  t.match(setCookieOf(response), /^session_id=; Max-Age=0/)
+})
+
+void t.test('cleanup() says how many expired sessions went, and publishes it', async (t) => {
+  const clock = stopClock(t)
+  const { memory, manager } = await setUp(t)
+  const published = listen(t, 'expired')
+  for (const id of ['a', 'b', 'c'])
+    memory.create(id, makeRecord({ expiresAt: clock.start + (id === 'c' ? 10 : 5) }))
+  clock.move(5)
+  t.equal(await manager.cleanup(), 2)
+  t.equal(await manager.cleanup(), 0)
+  t.same(published, [{ count: 2 }])
+  t.equal(memory.size, 1)
+})
+
+void t.test('cleanup() of a store that expires by itself is 0', async (t) => {
+  const { get, create, update, destroy } = spyStore()
+  const { manager } = await setUp(t, { store: { get, create, update, destroy } })
+  t.equal(await manager.cleanup(), 0)
+})
+
+void t.test('list() shows the newest activity first, and leaves out what is no record of ours', async (t) => {
+  const { memory, manager } = await setUp(t)
+  const now = Date.now()
+  for (const [id, ago] of [
+    ['b', 2],
+    ['a', 1],
+    ['c', 3]
+  ] as const) {
+    memory.create(
+      id,
+      makeRecord({ userId: '7', lastAccessed: now - ago * 1000, data: { n: '1', broken: '{' } })
+    )
+  }
+  memory.create('x', { ...makeRecord({ userId: '7' }), version: 'one' } as never)
+  const list = await manager.list(7)
+  t.same(
+    list.map(({ id, data }) => [id, data]),
+    [
+      ['a', { n: 1, broken: undefined }],
+      ['b', { n: 1, broken: undefined }],
+      ['c', { n: 1, broken: undefined }]
+    ]
+  )
+})
+
+void t.test('revoke() ends one session by its id', async (t) => {
+  const { manager, memory } = await setUp(t)
+  memory.create('a', makeRecord())
+  t.equal(await manager.revoke('a'), true)
+  t.equal(await manager.revoke('a'), false)
+})
+
+void t.test('revokeAll() takes a number as it takes a text', async (t) => {
+  const { manager, memory } = await setUp(t)
+  for (const id of ['a', 'b', 'c']) memory.create(id, makeRecord({ userId: '7' }))
+  t.equal(await manager.revokeAll(7, { except: 'b' }), 2)
+  t.equal(await manager.revokeAll('7'), 1)
+  t.equal(await manager.revokeAll('7'), 0)
+})
+
+void t.test('revokeAll() in the request that regenerates leaves the session that it is given', async (t) => {
+  const { app, manager, memory, browser } = await setUp(t)
+  app.get('/password', async ({ session }) => {
+    session.regenerate()
+    const before = await manager.revokeAll('ada', { except: session })
+    await session.save()
+    return [before, await manager.revokeAll('ada', { except: session })]
+  })
+  app.get('/new', async ({ session }) => manager.revokeAll('ada', { except: session }))
+  for (const other of [new Browser(app), new Browser(app), browser]) await other.get('/login')
+  t.same((await browser.get('/password')).json(), [2, 0])
+  t.equal(memory.size, 1)
+  t.same((await browser.get('/set?name=ada')).statusCode, 200)
+  t.equal((await app.inject('/new')).body, '1', 'a new session is nowhere yet, so that all go')
+})
+
+void t.test('by user, on a store that cannot find by user, says so', async (t) => {
+  const { get, create, update, destroy } = new MemoryStore()
+  const { manager } = await setUp(t, { store: { get, create, update, destroy } })
+  t.throws(() => manager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED', message: /listByUser/ })
+  t.throws(() => manager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED', message: /destroyByUser/ })
+})
+
+void t.test(
+  'a store that fails is 503, its text stays in the cause, and the cookie is left alone',
+  async (t) => {
+    let down = false
+    for (const isAsync of [false, true]) {
+      const failing = failingStore(() => down)
+      const store = isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing
+      const failures = listen(t, 'store-failure')
+      down = false
+      const { app, browser } = await setUp(t, { store })
+      const errors: Error[] = []
+      app.addHook('onError', async (_request, _reply, error) => void errors.push(error))
+      await browser.get('/set?name=ada')
+      down = true
+      const response = await browser.get('/read')
+      t.same(response.json(), {
+        statusCode: 503,
+        code: 'SESSION_STORE_UNAVAILABLE',
+        error: 'Service Unavailable',
+        message: 'Session store unavailable'
+      })
+      t.equal(setCookieOf(response), undefined)
+      t.match(errors, [{ cause: { message: /ECONNREFUSED/ } }])
+      t.match(failures.slice(0, 1), [{ operation: 'get', error: { message: /ECONNREFUSED/ } }])
+      down = false
+      t.same((await browser.get('/read')).json(), { name: 'ada' }, 'an outage is no logout')
+    }
+  }
+)
+
+void t.test('a store that fails while saving is 503, without a cookie', async (t) => {
+  const { browser } = await setUp(t, { store: failingStore((method) => method === 'create') })
+  const response = await browser.get('/set?name=ada')
+  t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test('a store that does not answer within storeTimeout is 503', async (t) => {
+  let hangs = false
+  const store = wrap(new MemoryStore(), (_method, _args, next) =>
+    hangs ? new Promise(() => undefined) : next()
+  )
+  const { browser } = await setUp(t, { store, storeTimeout: 20 })
+  await browser.get('/set?name=ada')
+  hangs = true
+  t.match((await browser.get('/read')).json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+})
+
+void t.test(
+  'an error handler that touches the session of a failed load gets an empty one, which is not saved',
+  async (t) => {
+    const store = spyStore(failingStore((method) => method === 'get'))
+    const { app, browser } = await setUp(t, { store })
+    app.setErrorHandler(async (error: { statusCode: number }, { session }, reply) => {
+      session.set('name', 'lost')
+      return reply.code(error.statusCode).send({ name: session.get('name'), isNew: session.isNew })
+    })
+    await browser.get('/set?name=ada')
+    store.take()
+    const response = await browser.get('/read')
+    t.equal(response.statusCode, 503)
+    t.same(response.json(), { name: 'lost', isNew: true })
+    t.same(store.takeNames(), ['get'])
+    t.equal(setCookieOf(response), undefined)
+  }
+)
+
+/** Times from now in ms: the moment at which a session is over, and the last at which it lives. */
+const EDGES: Record<string, { over: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
+  expiresAt: { over: { expiresAt: 0 }, live: { expiresAt: 1 } },
+  maxAge: { over: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
+  idleTimeout: { over: { lastAccessed: -10_000 }, live: { lastAccessed: -9_999 } }
+}
+
+for (const [name, edge] of Object.entries(EDGES)) {
+  void t.test(`${name} ends a session at that millisecond, whatever the store still has`, async (t) => {
+    const { start } = stopClock(t)
+    let record = makeRecord()
+    const store = wrap(new MemoryStore(), (method, _args, next) =>
+      method === 'get' ? record : method === 'listByUser' ? [{ id: 'a', record }] : next()
+    )
+    const { manager, browser } = await setUp(t, { store, maxAge: 100, idleTimeout: 10 })
+    await browser.get('/set?name=ada')
+    for (const [kind, { createdAt = 0, lastAccessed = 0, expiresAt = 1000 }] of Object.entries(edge)) {
+      record = makeRecord({
+        createdAt: start + createdAt,
+        lastAccessed: start + lastAccessed,
+        expiresAt: start + expiresAt
+      })
+      t.same((await browser.get('/read')).json(), { name: kind === 'live' ? 'ada' : null }, kind)
+      t.equal((await manager.list('ada')).length, kind === 'live' ? 1 : 0, kind)
+    }
+  })
+}
+
+void t.test('a cookie whose session is nowhere is not reported as a broken record', async (t) => {
+  const { memory, browser } = await setUp(t)
+  const reports = listen(t, 'invalid-record')
+  await browser.get('/set?name=ada')
+  memory.get = () => undefined
+  t.same((await browser.get('/read')).json(), { name: null })
+  t.same(reports, [])
+})
+
+for (const isAsync of [false, true]) {
+  const kind = isAsync ? 'asynchronous' : 'synchronous'
+  void t.test(`of several cookies the first with a live session counts, on ${kind} stores`, async (t) => {
+    const memory = new MemoryStore()
+    const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
+    const { app } = await setUp(t, { store })
+    const cookies: string[] = []
+    for (const url of ['/set?name=dead', '/set?name=gone', '/set?name=ada', '/set?name=eve']) {
+      const browser = new Browser(app)
+      await browser.get(url)
+      cookies.push(browser.cookie)
+      if (cookies.length < 3) await browser.get('/logout')
+    }
+    const { body } = await app.inject({ url: '/read', headers: { cookie: cookies.join('; ') } })
+    t.same(JSON.parse(body), { name: 'ada' })
+  })
+  void t.test(
+    `onStoreError 'anonymous' on a ${kind} store: the request goes on, nothing is saved`,
+    async (t) => {
+      let down = false
+      const failing = failingStore(() => down)
+      const spy = spyStore(isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing)
+      const { browser } = await setUp(t, { store: spy, onStoreError: 'anonymous' })
+      await browser.get('/set?name=ada')
+      down = true
+      spy.take()
+      const read = await browser.get('/read')
+      t.same(read.json(), { name: null })
+      const set = await browser.get('/set?name=lost')
+      t.equal(set.statusCode, 200)
+      t.same(spy.takeNames(), ['get', 'get'])
+      t.equal(setCookieOf(set), undefined)
+      const visitor = await new Browser(browser.app).get('/set?name=new')
+      t.equal(visitor.statusCode, 200)
+      t.same(spy.takeNames(), ['create'])
+      t.equal(setCookieOf(visitor), undefined)
+      down = false
+      t.same((await browser.get('/read')).json(), { name: 'ada' })
+    }
+  )
+}
+
+void t.test(
+  "onStoreError 'anonymous': a change of a loaded session that cannot be saved is 503 all the same",
+  async (t) => {
+    const { browser } = await setUp(t, {
+      store: failingStore((method) => method === 'update'),
+      onStoreError: 'anonymous'
+    })
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/set?name=lost')).statusCode, 503)
+  }
+)
+
+void t.test('whoever asks for a session that is being loaded gets the same one', async (t) => {
+  const store = spyStore(wrap(new MemoryStore(), async (_method, _args, next) => next()))
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (request) => {
+    const { sessionManager: manager } = app
+    // Not waited for, so that the plugin's own hook asks again meanwhile.
+    const changed = manager.getOrCreate(request)
+    void Promise.resolve(changed).then((session) => session.set('early', true))
+    const [one, other] = await Promise.all([manager.get(request), manager.getOrCreate(request)])
+    if (one !== undefined) t.equal(one, other)
+  })
+  await app.register((await import('../../plugin/index.js')).default, { secret: SECRET, store })
+  addRoutes(app).get('/early', async ({ session }) => ({ early: session.get('early') ?? null }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  store.take()
+  t.same((await browser.get('/early')).json(), { early: true })
+  t.same(store.takeNames(), ['get'])
+})
+
+void t.test(
+  "onStoreError 'anonymous': what could not be loaded cannot be ended, which is a 503",
+  async (t) => {
+    let down = false
+    const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
+    app.get('/why', async ({ session }) => {
+      try {
+        session.invalidate()
+      } catch (error) {
+        return { why: String((error as Error).cause) }
+      }
+      return { why: 'it was ended' }
+    })
+    await browser.get('/set?name=ada')
+    down = true
+    const response = await browser.get('/logout')
+    t.equal(response.statusCode, 503)
+    t.match(response.json(), { code: 'SESSION_STORE_UNAVAILABLE', message: 'Session store unavailable' })
+    t.equal(setCookieOf(response), undefined)
+    t.match((await browser.get('/why')).json(), { why: /could not be loaded cannot be ended/ })
+    down = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+)
+
+void t.test('cleanup() that fails is a SessionStoreError like any other call', async (t) => {
+  const failures = listen(t, 'store-failure')
+  for (const isAsync of [false, true]) {
+    const failing = failingStore((method) => method === 'cleanup')
+    const store = isAsync ? wrap(failing, async (_method, _args, next) => next()) : failing
+    const { manager } = await setUp(t, { store })
+    await t.rejects(async () => manager.cleanup(), {
+      code: 'SESSION_STORE_UNAVAILABLE',
+      message: 'Session store unavailable',
+      cause: /ECONNREFUSED/
+    })
+  }
+  t.match(failures, [{ operation: 'cleanup' }, { operation: 'cleanup' }])
+})
+
+void t.test('a store that failed once fails the request, though an earlier hook caught it', async (t) => {
+  for (const wrapping of [(store: SessionStore) => store, slowStore]) {
+    let down = false
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onRequest', async (request) => {
+      await Promise.resolve()
+        .then(() => app.sessionManager.get(request))
+        .catch(() => undefined)
+    })
+    const { default: sessions } = await import('../../plugin/index.js')
+    await app.register(sessions, { secret: SECRET, store: wrapping(failingStore(() => down)) })
+    const browser = new Browser(addRoutes(app))
+    await browser.get('/set?name=ada')
+    down = true
+    const response = await browser.get('/set?name=lost')
+    t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
+    t.equal(setCookieOf(response), undefined)
+    down = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+})
+
+void t.test(
+  'the 404 page of a route without sessions begins none beside the one that there is',
+  async (t) => {
+    const { app, memory, browser } = await setUp(t)
+    app.setNotFoundHandler(async ({ session }, reply) => {
+      session.set('name', 'nobody')
+      return { token: reply.generateCsrf() }
+    })
+    app.get('/asset', { config: { session: false } }, (_request, reply) => {
+      reply.callNotFound()
+    })
+    await browser.get('/set?name=ada')
+    const response = await browser.get('/asset')
+    t.match(response.json(), { token: /^[\w-]{86}$/ })
+    t.equal(setCookieOf(response), undefined)
+    t.equal(memory.size, 1)
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+)

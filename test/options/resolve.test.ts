@@ -1,0 +1,454 @@
+import { inspect } from 'node:util'
+import { mock } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import sessions, {
+  MemoryStore,
+  OptionsSchema,
+  SessionOptionError,
+  type SessionOptions
+} from '../../plugin/index.js'
+import { resolveOptions } from '../../plugin/options/resolve.js'
+import { createTokens } from '../../plugin/cookies/tokens.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
+
+/** The error of a registration with these options, which the compiler would not let pass. */
+async function refusalOf(t: Test, given: object): Promise<SessionOptionError> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const outcome: unknown = await app.register(sessions, given as SessionOptions).then(
+    () => 'was accepted',
+    (error: unknown) => error
+  )
+  if (outcome instanceof SessionOptionError) return outcome
+  throw new Error(`${inspect(given)} ${inspect(outcome)}`)
+}
+
+const NO_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}, [60], 60n, new Date(0)]
+const NO_TEXTS = [5, null, true, {}, ['x']]
+const NO_OBJECTS = [null, true, 'x', 5, []]
+
+/** For each option: the values that it refuses, and what its message says that it wants. */
+const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
+  cookieName: [/a cookie name/, ...NO_TEXTS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
+  maxAge: [/a number of seconds above 0, at most 34560000/, ...NO_NUMBERS, 0, 34_560_001],
+  idleTimeout: [/a number of seconds above 0, at most 34560000/, ...NO_NUMBERS, 0, 34_560_001],
+  idLength: [/a whole number from 16 to 64/, ...NO_NUMBERS, 0, 15, 65, 31.5],
+  cleanupInterval: [/a number of seconds from 0 to 2147483/, ...NO_NUMBERS, 2_147_484],
+  storeTimeout: [/a number of milliseconds above 0/, ...NO_NUMBERS, 0, 2 ** 31],
+  migrateFrom: [/lacks get, create, update, destroy/, ...NO_OBJECTS, {}, MemoryStore],
+  maxSessionsPerUser: [/a whole number above 0/, ...NO_NUMBERS, 0, 1.5],
+  onLimit: [/one of 'end-oldest', 'reject'/, ...NO_TEXTS, 'ignore', ''],
+  userKey: [/a key that does not begin with "\$"/, ...NO_TEXTS, '$csrf'],
+  onStoreError: [/one of 'fail', 'anonymous'/, ...NO_TEXTS, 'ignore', ''],
+  schema: [/a TypeBox object/, ...NO_OBJECTS, {}, { properties: null }, { properties: { name: 5 } }],
+  store: [/lacks get, create, update, destroy/, ...NO_OBJECTS, {}, MemoryStore],
+  cookie: [/an object of cookie attributes/, ...NO_OBJECTS],
+  'cookie.path': [/a path/, ...NO_TEXTS, '', 'x', '/;Domain=x', '/<', '/\n', '/é', `/${'x'.repeat(1024)}`],
+  'cookie.domain': [
+    /a host name/,
+    ...[
+      ...NO_TEXTS,
+      '',
+      'a..test',
+      'a.test.',
+      'a.test:80',
+      'https://a.test',
+      'a.test\n',
+      '-a.test',
+      'a-.test'
+    ],
+    ...['a_b.test', `${'a'.repeat(64)}.test`, 'a.'.repeat(127)]
+  ],
+  'cookie.secure': [/one of true, false, 'auto'/, 'yes', 1, null, 'true'],
+  'cookie.httpOnly': [/true or false/, 'true', 1, null],
+  'cookie.sameSite': [/one of 'strict', 'lax', 'none'/, 'Lax', true, false, null, ''],
+  'cookie.partitioned': [/true or false/, 'true', 1, null],
+  'cookie.persistent': [/true or false/, 'true', 1, null],
+  csrf: [/an object of CSRF options/, ...NO_OBJECTS],
+  'csrf.protect': [/one of 'routes', 'all'/, true, 'none', null],
+  'csrf.header': [/a header name/, ...NO_TEXTS, '', 'x y', 'x:y', 'é'],
+  'csrf.field': [/the name of a body field/, ...NO_TEXTS, ''],
+  'csrf.trustedOrigins': [/a list of origins/, 'https://a.test', null, [5], {}],
+  'csrf.token': [/true or false/, 'false', 0, null]
+}
+
+for (const [option, [want, ...values]] of Object.entries(WRONG)) {
+  void t.test(`a wrong ${option} is refused, with what it got and what it wants`, async (t) => {
+    for (const value of values) {
+      const error = await refusalOf(t, { secret: SECRET, ...nested(option, value) })
+      const got = inspect(value, { depth: 0 })
+      t.match(error, { option, code: 'SESSION_OPTION_INVALID', message: want }, got)
+      if (!/^(store|migrateFrom)$/.test(option))
+        t.ok(error.message.includes(`"${option}" is ${got},`), error.message)
+    }
+  })
+}
+
+function nested(path: string, value: unknown): object {
+  const [outer, inner] = path.split('.') as [string, string?]
+  return { [outer]: inner === undefined ? value : { [inner]: value } }
+}
+
+void t.test('a wrong secret is refused with its length or its type, and never shown', async (t) => {
+  const short = 'sweet-but-not-long-enough'
+  const hidden = { toString: () => short }
+  const wrong: [given: unknown, option: string, message: RegExp][] = [
+    [undefined, 'secret', /is missing/],
+    [null, 'secret', /is null/],
+    ['', 'secret', /has 0 bytes/],
+    [short, 'secret', /has 25 bytes, but must have at least 32/],
+    [Buffer.from(short), 'secret', /has 25 bytes/],
+    [[SECRET, short], 'secret[1]', /has 25 bytes/],
+    [[[SECRET]], 'secret[0]', /is of type object/],
+    [new Array(1).concat(SECRET), 'secret[0]', /is missing/],
+    [[], 'secret', /is an empty list/],
+    [12345, 'secret', /is of type number/],
+    [hidden, 'secret', /is of type object/],
+    [new Uint16Array(64), 'secret', /is of type object/]
+  ]
+  for (const [secret, option, message] of wrong) {
+    const error = await refusalOf(t, { secret })
+    t.match(error, { option, message })
+    t.notMatch(inspect(error, { showHidden: true }), short)
+  }
+  t.match(await refusalOf(t, {}), { option: 'secret', message: /is missing/ })
+})
+
+void t.test('31 characters that take 32 bytes are enough, 31 bytes are not', async (t) => {
+  await t.resolves(makeApp(t, { secret: `é${'x'.repeat(30)}` }))
+  await t.resolves(makeApp(t, { secret: new Uint8Array(32) }))
+  t.match(await refusalOf(t, { secret: 'x'.repeat(31) }), { option: 'secret' })
+})
+
+void t.test('an unknown option is refused by its name, which those that are known follow', async (t) => {
+  const unknown: [given: object, option: string, known: RegExp][] = [
+    [{ saveUninitialized: true }, 'saveUninitialized', /are secret, cookieName, maxAge/],
+    [{ secrets: [SECRET] }, 'secrets', /are secret/],
+    [{ constructor: 1 }, 'constructor', /are secret/],
+    [{ 'a/b~c': 1 }, 'a/b~c', /are secret/],
+    [{ cookie: { maxAge: 60 } }, 'cookie.maxAge', /are path, domain, secure/],
+    [{ cookie: { expires: new Date() } }, 'cookie.expires', /are path/],
+    [{ cookie: JSON.parse('{"__proto__":{"secure":false}}') as object }, 'cookie.__proto__', /are path/],
+    [{ csrf: { origins: [] } }, 'csrf.origins', /are protect, header, field/]
+  ]
+  for (const [given, option, message] of unknown) {
+    const error = await refusalOf(t, { secret: SECRET, ...given })
+    t.match(error, { option, message })
+    t.notMatch(error.message, SECRET)
+  }
+})
+
+void t.test('options that contradict each other are refused', async (t) => {
+  const wrong: [option: string, given: Partial<SessionOptions>][] = [
+    ['idleTimeout', { maxAge: 60, idleTimeout: 61 }],
+    ['store', { maxSessionsPerUser: 1, store: { ...spyStore(), listByUser: undefined } as never }],
+    ['cookieName', { cookieName: 'n'.repeat(4096 - 108 + 1) }],
+    ['cookieName', { idLength: 64, cookieName: 'n'.repeat(4096 - 172 + 1) }],
+    ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }],
+    // A hole, which a schema's check of the items passes over.
+    ['csrf.trustedOrigins', { csrf: { trustedOrigins: new Array<string>(1) } }]
+  ]
+  for (const [option, given] of wrong) {
+    t.match(await refusalOf(t, { secret: SECRET, ...given }), {
+      option,
+      message: / at most |an exact origin|lacks listByUser/
+    })
+  }
+})
+
+void t.test('what Fastify itself puts among the options is none of ours', async (t) => {
+  const own = { prefix: '/app', logLevel: 'warn', logSerializers: {} }
+  const app = await makeApp(t, own as Partial<SessionOptions>)
+  t.notMatch(app.sessionManager.options, own)
+})
+
+void t.test('an option that is undefined counts as not given', async (t) => {
+  const names = Object.keys(OptionsSchema.properties).filter((name) => name !== 'secret')
+  const nothing = Object.fromEntries(names.map((name) => [name, undefined]))
+  const store = new MemoryStore()
+  const given = { secret: SECRET, ...nothing, cookie: { path: undefined }, csrf: { header: undefined } }
+  const plain = resolveOptions({ secret: SECRET }, () => store)
+  for (const options of [given, { ...given, cookie: undefined, csrf: undefined }]) {
+    const { problemOf, ...rest } = resolveOptions(options, () => store)
+    t.same({ ...rest, problemOf: plain.problemOf }, plain)
+    t.equal(problemOf('name', 'ada'), undefined)
+  }
+})
+
+void t.test('the caller’s object is neither changed nor kept', async (t) => {
+  const secret = Buffer.from(SECRET)
+  const given = {
+    secret: [secret],
+    cookie: { sameSite: 'strict' as const },
+    csrf: { trustedOrigins: ['https://a.test'] }
+  }
+  const before = inspect(given)
+  const app = addRoutes(await makeApp(t, given))
+  t.equal(inspect(given), before)
+  secret.fill(0)
+  given.cookie = { sameSite: 'lax' } as never
+  given.csrf.trustedOrigins.push('https://evil.test')
+  const response = await app.inject('/set?name=ada')
+  t.match(setCookieOf(response), 'SameSite=Strict')
+  const value = response.cookies[0]?.value as string
+  t.ok(createTokens([Buffer.from(SECRET)], 32).verify(value))
+  t.equal(app.sessionManager.options.csrf.trustedOrigins.includes('https://evil.test'), false)
+})
+
+void t.test('the resolved options are frozen, and print no secret', async (t) => {
+  const { options } = (await makeApp(t)).sessionManager
+  for (const part of [options, options.cookie, options.csrf, options.secrets]) t.ok(Object.isFrozen(part))
+  t.throws(() => ((options as { maxAge: number }).maxAge = 1), TypeError)
+  const printed = inspect(options, { depth: Infinity, showHidden: true }) + JSON.stringify(options)
+  t.notMatch(printed, SECRET)
+  t.notMatch(printed, /Buffer|61 20 73/)
+})
+
+void t.test(
+  'times in a store are whole milliseconds, whatever fraction of a second was asked for',
+  async (t) => {
+    stopClock(t)
+    for (const maxAge of [8.200_123, 1.1, 1e-9]) {
+      const store = spyStore()
+      const app = addRoutes(await makeApp(t, { store, maxAge, cleanupInterval: 0 }))
+      await app.inject('/set?name=ada')
+      const [[, , record]] = store.take() as [[string, string, { expiresAt: number; createdAt: number }]]
+      t.equal(record.expiresAt - record.createdAt, Math.max(1, Math.round(maxAge * 1000)))
+    }
+  }
+)
+
+/** What can be seen from outside of an app with these options. */
+type Observe = (t: Test, options: Partial<SessionOptions>) => Promise<unknown>
+
+const setCookie: Observe = async (t, options) => {
+  stopClock(t)
+  const app = addRoutes(await makeApp(t, options))
+  return setCookieOf(await app.inject('/set?name=ada'))?.replace(/=[0-9a-f]+\.[^;]+/, '=*')
+}
+
+const token: Observe = async (t, options) => {
+  const app = addRoutes(await makeApp(t, options))
+  return (await app.inject('/set?name=ada')).cookies[0]?.value
+}
+
+/** The record that a request makes, from the store's side. */
+const record: Observe = async (t, options) => {
+  const { start } = stopClock(t)
+  const store = spyStore()
+  const app = addRoutes(await makeApp(t, { cleanupInterval: 0, ...options, store }))
+  await app.inject('/set?name=ada&userId=1&account=2')
+  const [call] = store.take() as [[string, string, { expiresAt: number; userId: string }]]
+  return { life: call[2].expiresAt - start, userId: call[2].userId }
+}
+
+/** The status of a POST; `send` says with which token, headers and body. */
+function post(
+  send: (token: string) => { headers?: Record<string, string>; payload?: object; url?: string }
+): Observe {
+  return async (t, options) => {
+    const app = await makeApp(t, options)
+    app.get('/form', async (_request, reply) => reply.generateCsrf())
+    app.post('/guarded', { preHandler: app.csrfProtection }, async () => 'changed')
+    app.post('/open', async () => 'changed')
+    const browser = new Browser(app)
+    const { body } = await browser.get('/form')
+    const response = await browser.request({ method: 'POST', url: '/guarded', ...send(body) })
+    return response.statusCode
+  }
+}
+
+/** After how many milliseconds a store that never answers is given up. */
+const patience: Observe = async (t, options) => {
+  const store = wrap(new MemoryStore(), (method, _args, next) =>
+    method === 'create' ? new Promise(() => undefined) : next()
+  )
+  const app = addRoutes(await makeApp(t, { ...options, store }))
+  await app.ready()
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  let status = 0
+  void app.inject('/set?name=ada').then(({ statusCode }) => (status = statusCode))
+  for (let waited = 0; ; waited += 100) {
+    for (let turn = 0; turn < 20; turn++) await nextTurn()
+    if (status !== 0) return { status, waited }
+    mock.timers.tick(100)
+  }
+}
+
+const signInTwice: Observe = async (t, options) => {
+  const clock = stopClock(t)
+  const app = addRoutes(await makeApp(t, options))
+  await app.inject('/login')
+  clock.move(1)
+  const { statusCode } = await app.inject('/login')
+  return { status: statusCode, sessions: (await app.sessionManager.list('ada')).length }
+}
+
+const EARLIER = new MemoryStore()
+const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
+const NONE = { sameSite: 'none' } as const
+
+/** For each option: how it is observed, and what is seen by default and with another value. */
+const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<SessionOptions>, seen: unknown]> = {
+  secret: [
+    async (t, options) =>
+      createTokens([Buffer.from(SECRET)], 32).verify(String(await token(t, options))) !== undefined,
+    true,
+    { secret: 'o'.repeat(32) },
+    false
+  ],
+  cookieName: [
+    setCookie,
+    `session_id=*; Max-Age=86400; ${ATTRIBUTES}`,
+    { cookieName: '__Host-s' },
+    /^__Host-s=\*/
+  ],
+  maxAge: [record, { life: 86_400_000 }, { maxAge: 60 }, { life: 60_000 }],
+  idleTimeout: [record, { life: 86_400_000 }, { idleTimeout: 60 }, { life: 60_000 }],
+  idLength: [async (t, options) => String(await token(t, options)).indexOf('.'), 64, { idLength: 16 }, 32],
+  userKey: [record, { userId: '1' }, { userKey: 'account' }, { userId: '2' }],
+  cleanupInterval: [
+    async (t, options) => {
+      const clock = stopClock(t)
+      const store = spyStore()
+      await (await makeApp(t, { ...options, store })).ready()
+      clock.move(3_600_000)
+      await Promise.resolve()
+      return store.takeNames().length
+    },
+    1,
+    { cleanupInterval: 1800 },
+    2
+  ],
+  store: [
+    async (t, { store = spyStore() }) => {
+      const spy = spyStore(store)
+      const browser = new Browser(addRoutes(await makeApp(t, { store: spy })))
+      await browser.get('/set?name=ada')
+      return [(await browser.get('/read')).statusCode, spy.takeNames()]
+    },
+    [200, ['create', 'get']],
+    { store: failingStore((method) => method === 'get') },
+    [503, ['create', 'get']]
+  ],
+  migrateFrom: [
+    async (t, { migrateFrom = new MemoryStore() }) => {
+      const old = new Browser(addRoutes(await makeApp(t, { store: migrateFrom })))
+      await old.get('/set?name=ada')
+      const app = addRoutes(await makeApp(t, migrateFrom === EARLIER ? { migrateFrom } : {}))
+      return (await app.inject({ url: '/read', headers: { cookie: old.cookie } })).json()
+    },
+    { name: null },
+    { migrateFrom: EARLIER },
+    { name: 'ada' }
+  ],
+  maxSessionsPerUser: [signInTwice, { status: 200, sessions: 2 }, { maxSessionsPerUser: 1 }, { sessions: 1 }],
+  onLimit: [
+    (t, options) => signInTwice(t, { maxSessionsPerUser: 1, ...options }),
+    { status: 200, sessions: 1 },
+    { onLimit: 'reject' },
+    { status: 403, sessions: 1 }
+  ],
+  onStoreError: [
+    async (t, options) => {
+      const store = failingStore((method) => method === 'get')
+      const browser = new Browser(addRoutes(await makeApp(t, { ...options, store })))
+      await browser.get('/set?name=ada')
+      return (await browser.get('/read')).statusCode
+    },
+    503,
+    { onStoreError: 'anonymous' },
+    200
+  ],
+  storeTimeout: [
+    patience,
+    { status: 503, waited: 2000 },
+    { storeTimeout: 300 },
+    { status: 503, waited: 300 }
+  ],
+  schema: [
+    async (t, options) => (await addRoutes(await makeApp(t, options)).inject('/set?name=ada')).statusCode,
+    200,
+    { schema: Type.Object({ name: Type.Number() }) },
+    500
+  ],
+  'cookie.path': [setCookie, /; Path=\/;/, { cookie: { path: '/app' } }, /; Path=\/app;/],
+  'cookie.domain': [setCookie, /^(?!.*Domain)/, { cookie: { domain: 'a.test' } }, /; Domain=a\.test;/],
+  'cookie.secure': [setCookie, /; Secure/, { cookie: { secure: false } }, /^(?!.*Secure)/],
+  'cookie.httpOnly': [setCookie, /; HttpOnly/, { cookie: { httpOnly: false } }, /^(?!.*HttpOnly)/],
+  'cookie.sameSite': [setCookie, /; SameSite=Lax/, { cookie: NONE }, /; SameSite=None/],
+  'cookie.partitioned': [setCookie, /^(?!.*Partitioned)/, { cookie: { partitioned: true } }, /; Partitioned/],
+  'cookie.persistent': [
+    setCookie,
+    /; Max-Age=86400/,
+    { cookie: { persistent: false } },
+    /^(?!.*(Max-Age|Expires))/
+  ],
+  'csrf.protect': [post(() => ({ url: '/open' })), 200, { csrf: { protect: 'all' } }, 403],
+  'csrf.header': [
+    post((token) => ({ headers: { 'x-csrf-token': token } })),
+    200,
+    { csrf: { header: 'X-Other-Token' } },
+    403
+  ],
+  'csrf.field': [post((token) => ({ payload: { _csrf: token } })), 200, { csrf: { field: 'token' } }, 403],
+  'csrf.trustedOrigins': [
+    post((token) => ({
+      headers: { 'x-csrf-token': token, origin: 'https://a.test', 'sec-fetch-site': 'cross-site' }
+    })),
+    403,
+    { csrf: { trustedOrigins: ['https://a.test'] } },
+    200
+  ],
+  'csrf.token': [
+    post(() => ({ headers: { 'sec-fetch-site': 'same-origin' } })),
+    403,
+    { csrf: { token: false } },
+    200
+  ]
+}
+
+for (const [option, [observe, byDefault, changed, seen]] of Object.entries(SEEN)) {
+  void t.test(`${option} changes what is seen from outside`, async (t) => {
+    await t.test('by default', async (t) => void t.match(await observe(t, {}), byDefault))
+    await t.test('changed', async (t) => void t.match(await observe(t, changed), seen))
+  })
+}
+
+void t.test('no option is without such a test', async (t) => {
+  const { cookie, csrf, ...plain } = OptionsSchema.properties
+  const paths = [
+    ...Object.keys(plain),
+    ...Object.keys(cookie.properties).map((name) => `cookie.${name}`),
+    ...Object.keys(csrf.properties).map((name) => `csrf.${name}`)
+  ]
+  t.same(Object.keys(SEEN).sort(), paths.sort())
+  t.same(Object.keys({ ...WRONG, secret: [] }).sort(), [...paths, 'cookie', 'csrf'].sort())
+})
+
+void t.test('the custom header is found however the option is spelled', async (t) => {
+  const send = post((token) => ({ headers: { 'x-other-token': token } }))
+  t.equal(await send(t, { csrf: { header: 'X-Other-Token' } }), 200)
+})
+
+void t.test(
+  'schema: each property is checked by itself, an unknown one only where none may be',
+  async (t) => {
+    const name = Type.Object({ name: Type.Object({ first: Type.String() }) })
+    const problems = (schema: unknown) =>
+      resolveOptions({ secret: SECRET, schema } as SessionOptions, () => new MemoryStore()).problemOf
+    t.equal(problems(name)('name', { first: 'Ada' }), undefined)
+    t.match(problems(name)('name', 'Ada'), /^must be object/)
+    t.match(problems(name)('name', { first: 5 }), /^at \/first must be string/)
+    t.equal(problems(name)('other', 5), undefined)
+    const closed = problems({ ...name, additionalProperties: false })
+    t.equal(closed('other', 5), 'is not in the schema')
+    t.equal(closed('$csrf', 'x'), undefined, 'what is the library’s own is not the schema’s')
+  }
+)

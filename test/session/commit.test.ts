@@ -1,0 +1,406 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import t from 'tap'
+import type { Test } from 'tap'
+import type { FastifyInstance } from 'fastify'
+import { MemoryStore, type SessionOptions, type SessionPatch } from '../../plugin/index.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { spyStore, wrap, type SpyStore } from '../fixtures/stores.js'
+import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
+
+const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
+const DAY = 86_400_000
+
+/** An app on a spy store, at a moment that stands still. */
+async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
+  const clock = stopClock(t)
+  const store = spyStore()
+  const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, ...options }))
+  app.get('/remove', async ({ session }) => session.remove('name') ?? 'remove')
+  app.get('/fail/:what', async ({ session, params }) => {
+    const { what } = params as { what: string }
+    if (what === 'set') session.set('name', 'lost')
+    if (what === 'login') session.regenerate()
+    if (what === 'flash') session.getFlash('note')
+    if (what === 'logout') {
+      session.invalidate()
+      session.set('name', 'lost')
+    }
+    throw new Error('the handler failed')
+  })
+  return { clock, store, app, browser: new Browser(app) }
+}
+
+/** A browser that holds a session with `name: 'ada'`; its cookie's value and its id. The spy has forgotten how. */
+async function signIn(browser: Browser, store: SpyStore): Promise<{ value: string; id: string }> {
+  await browser.get('/set?name=ada')
+  store.take()
+  const value = browser.cookies.get('session_id') as string
+  return { value, id: idOfToken(value.split('.')[0] as string) }
+}
+
+function tokenOf(setCookie: string | undefined): string {
+  return /^session_id=([0-9a-f]{64})\./.exec(setCookie ?? '')?.[1] ?? 'no token'
+}
+
+void t.test('no cookie, nothing set: no store call, no cookie', async (t) => {
+  const { store, browser } = await setUp(t)
+  const response = await browser.get('/read')
+  t.same(response.json(), { name: null })
+  t.same(store.take(), [])
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test('cookie malformed or forged: no store call, no cookie', async (t) => {
+  const { store, browser } = await setUp(t)
+  const { value } = await signIn(browser, store)
+  const forged = `${value.slice(0, -1)}${value.endsWith('A') ? 'B' : 'A'}`
+  for (const wrong of ['', 'x', value.slice(1), forged]) {
+    browser.cookies.set('session_id', wrong)
+    const response = await browser.get('/read')
+    t.same(response.json(), { name: null })
+    t.same(store.take(), [])
+    t.equal(setCookieOf(response), undefined)
+  }
+})
+
+void t.test('cookie of an unknown session: one get, no cookie', async (t) => {
+  const { store, browser } = await setUp(t)
+  const tokens = createTokens([Buffer.from(SECRET)], 32)
+  const token = tokens.mint()
+  browser.cookies.set('session_id', tokens.sign(token))
+  const response = await browser.get('/read')
+  t.same(response.json(), { name: null })
+  t.same(store.take(), [['get', idOfToken(token)]])
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test('read only: one get, no write, no cookie', async (t) => {
+  const { store, browser, clock } = await setUp(t)
+  const { id } = await signIn(browser, store)
+  clock.move(DAY - 1)
+  const response = await browser.get('/read')
+  t.same(response.json(), { name: 'ada' })
+  t.same(store.take(), [['get', id]])
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test(
+  'read only with idleTimeout: no touch before a tenth of it has passed, one touch after',
+  async (t) => {
+    const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
+    const { id, value } = await signIn(browser, store)
+    clock.move(99_999)
+    const before = await browser.get('/read')
+    t.same(store.takeNames(), ['get'])
+    t.equal(setCookieOf(before), undefined)
+    clock.move(1)
+    const after = await browser.get('/read')
+    const now = clock.start + 100_000
+    t.same(store.take(), [
+      ['get', id],
+      ['update', id, { set: {}, remove: [], lastAccessed: now, expiresAt: now + 1_000_000 }]
+    ])
+    t.equal(setCookieOf(after), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
+  }
+)
+
+void t.test('a touch sends no cookie where the cookie carries no expiry', async (t) => {
+  const { store, browser, clock } = await setUp(t, { idleTimeout: 1000, cookie: { persistent: false } })
+  await signIn(browser, store)
+  clock.move(100_000)
+  const response = await browser.get('/read')
+  t.same(store.takeNames(), ['get', 'update'])
+  t.equal(setCookieOf(response), undefined)
+})
+
+void t.test('new, with data: one create, and the cookie', async (t) => {
+  const { store, browser, clock } = await setUp(t)
+  const response = await browser.get('/set?name=ada&userId=7')
+  const token = tokenOf(setCookieOf(response))
+  const record = {
+    version: 1,
+    data: { name: '"ada"', userId: '"7"' },
+    createdAt: clock.start,
+    lastAccessed: clock.start,
+    expiresAt: clock.start + DAY,
+    userId: '7'
+  }
+  t.same(store.take(), [['create', idOfToken(token), record]])
+  const signed = createTokens([Buffer.from(SECRET)], 32).sign(token)
+  t.equal(setCookieOf(response), `session_id=${signed}; Max-Age=86400; ${ATTRIBUTES}`)
+})
+
+void t.test(
+  'changed: one get, one update with the change alone, no cookie while the expiry stays',
+  async (t) => {
+    const { store, browser, clock } = await setUp(t)
+    const { id } = await signIn(browser, store)
+    clock.move(5000)
+    const response = await browser.get('/set?color=red')
+    t.same(store.take(), [
+      ['get', id],
+      [
+        'update',
+        id,
+        {
+          set: { color: '"red"' },
+          remove: [],
+          lastAccessed: clock.start + 5000,
+          expiresAt: clock.start + DAY
+        }
+      ]
+    ])
+    t.equal(setCookieOf(response), undefined)
+  }
+)
+
+void t.test('changed, where the write moves the expiry: the cookie too', async (t) => {
+  const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
+  const { value } = await signIn(browser, store)
+  clock.move(5000)
+  const response = await browser.get('/set?color=red')
+  t.same(store.takeNames(), ['get', 'update'])
+  t.equal(setCookieOf(response), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
+})
+
+void t.test(
+  'the secret was rotated: a touch, and the same token under the new signature, once',
+  async (t) => {
+    const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
+    const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
+    const old = await setUpOld(app, store)
+    browser.cookies.set('session_id', old)
+    const response = await browser.get('/read')
+    t.same(response.json(), { name: 'ada' })
+    t.same(store.takeNames(), ['get', 'update'])
+    const [token] = old.split('.') as [string]
+    t.equal(setCookieOf(response), `session_id=${tokens.sign(token)}; Max-Age=86400; ${ATTRIBUTES}`)
+    const again = await browser.get('/read')
+    t.same(store.takeNames(), ['get'])
+    t.equal(setCookieOf(again), undefined)
+  }
+)
+
+/** A session of `app`, with a cookie that the older secret signed. */
+async function setUpOld(app: FastifyInstance, store: SpyStore): Promise<string> {
+  const browser = new Browser(app)
+  const { value } = await signIn(browser, store)
+  return createTokens([Buffer.from(SECRET)], 32).sign(value.split('.')[0] as string)
+}
+
+void t.test('regenerated: one update that moves the record, and the new cookie', async (t) => {
+  const { store, browser, clock } = await setUp(t)
+  const { id, value } = await signIn(browser, store)
+  clock.move(5000)
+  const response = await browser.get('/login')
+  const token = tokenOf(setCookieOf(response))
+  t.not(token, value.split('.')[0])
+  const now = clock.start + 5000
+  const patch = {
+    set: { userId: '"ada"' },
+    remove: ['$csrf'],
+    lastAccessed: now,
+    expiresAt: now + DAY,
+    userId: 'ada',
+    createdAt: now,
+    renameTo: idOfToken(token)
+  }
+  t.same(store.take(), [
+    ['get', id],
+    ['update', id, patch]
+  ])
+  t.match(setCookieOf(response), `; Max-Age=86400; ${ATTRIBUTES}`)
+})
+
+void t.test(
+  'regenerated: the CSRF secret is removed once, and one that is made afterwards is set',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    app.get('/form', async (_request, reply) => reply.generateCsrf())
+    app.get('/renewed-form', async ({ session }, reply) => session.regenerate() ?? reply.generateCsrf())
+    const changes = async (url: string) => {
+      await browser.get(url)
+      const { set, remove } = store.take().at(-1)?.[2] as SessionPatch
+      return { set: Object.keys(set), remove }
+    }
+    await signIn(browser, store)
+    t.same(await changes('/form'), { set: ['$csrf'], remove: [] })
+    t.same(await changes('/login'), { set: ['userId'], remove: ['$csrf'] })
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was none')
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was one')
+  }
+)
+
+void t.test('invalidated: one destroy, and the cookie cleared with every attribute', async (t) => {
+  const cookie = { domain: 'app.test', path: '/', sameSite: 'none', partitioned: true } as const
+  const { store, browser } = await setUp(t, { cookie })
+  const { id } = await signIn(browser, store)
+  const response = await browser.get('/logout')
+  t.same(store.take(), [
+    ['get', id],
+    ['destroy', id]
+  ])
+  t.equal(
+    setCookieOf(response),
+    'session_id=; Max-Age=0; Domain=app.test; Path=/; HttpOnly; Secure; Partitioned; SameSite=None'
+  )
+})
+
+void t.test('invalidated, then set: destroy, create of a fresh session, and only its cookie', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  app.get('/goodbye', async ({ session }) => {
+    session.invalidate()
+    session.setFlash('info', 'Bye')
+    return session.id
+  })
+  const { id, value } = await signIn(browser, store)
+  const response = await browser.get('/goodbye')
+  const token = tokenOf(setCookieOf(response))
+  t.not(token, value.split('.')[0])
+  t.equal(response.body, idOfToken(token))
+  const calls = store.take()
+  t.same(
+    calls.map(([name, id]) => [name, id]),
+    [
+      ['get', id],
+      ['destroy', id],
+      ['create', idOfToken(token)]
+    ]
+  )
+  t.match(calls[2]?.[2], { data: { '$flash.info': /Bye/, name: undefined }, userId: null })
+})
+
+void t.test('reply is 5xx: nothing but the get, no cookie', async (t) => {
+  const { store, browser } = await setUp(t, { idleTimeout: 1000 })
+  const { id } = await signIn(browser, store)
+  for (const what of ['set', 'login', 'flash']) {
+    const response = await browser.get(`/fail/${what}`)
+    t.equal(response.statusCode, 500)
+    t.same(store.take(), [['get', id]], what)
+    t.equal(setCookieOf(response), undefined)
+  }
+  browser.cookies.clear()
+  t.equal(setCookieOf(await browser.get('/fail/set')), undefined)
+  t.same(store.take(), [])
+})
+
+void t.test('reply is 5xx after invalidate(): the end holds, what was set after it does not', async (t) => {
+  const { store, browser } = await setUp(t)
+  const { id } = await signIn(browser, store)
+  const response = await browser.get('/fail/logout')
+  t.equal(response.statusCode, 500)
+  t.same(store.take(), [
+    ['get', id],
+    ['destroy', id]
+  ])
+  t.equal(setCookieOf(response), `session_id=; Max-Age=0; ${ATTRIBUTES}`)
+})
+
+void t.test(
+  'the store says gone: nothing more, no cookie; 409 only where a set or a rotation would be lost',
+  async (t) => {
+    const { app, store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
+    // Between load and commit of each request somebody ends the session.
+    app.addHook('preHandler', async ({ session }) => {
+      await app.sessionManager.revoke(session.id)
+    })
+    const lossy = {
+      '/set?name=new': 409,
+      '/add': 409,
+      '/login': 409,
+      '/remove': 200,
+      '/logout': 200,
+      '/read': 200
+    }
+    for (const [url, status] of Object.entries(lossy)) {
+      browser.cookies.clear()
+      const { id } = await signIn(browser, store)
+      clock.move(200_000)
+      const response = await browser.get(url)
+      t.equal(response.statusCode, status, url)
+      if (status === 409) t.match(response.json(), { code: 'SESSION_GONE', error: 'Conflict' })
+      t.equal(setCookieOf(response), undefined, url)
+      const names = store.takeNames()
+      t.same(names, ['get', 'destroy', url === '/logout' ? 'destroy' : 'update'], url)
+      t.equal(await app.sessionManager.options.store.get(id), undefined)
+      store.take()
+    }
+  }
+)
+
+void t.test('onSend that runs again after an error of its own commits once', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  let throws = true
+  app.addHook('onSend', async () => {
+    if (!throws) return
+    throws = false
+    throw new Error('a later hook failed')
+  })
+  const response = await browser.get('/set?name=ada')
+  t.equal(response.statusCode, 500)
+  t.same(store.takeNames(), ['create'])
+})
+
+void t.test('a conflict is read again, and the update functions run on the newer value', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  let interfere = false
+  app.addHook('preHandler', async () => {
+    if (!interfere) return
+    interfere = false
+    await new Browser(app).request({ url: '/add', headers: { cookie: browser.cookie } })
+    store.take()
+  })
+  const { id } = await signIn(browser, store)
+  interfere = true
+  await browser.get('/add')
+  t.same(store.takeNames(), ['update', 'get', 'update'])
+  t.match(await store.get(id), { version: 3, data: { count: '2' } })
+})
+
+void t.test(
+  'invalidated too late: a login that was to follow is a 409, a message alone is lost',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    app.get('/switch/:what', async ({ session, params }) => {
+      await store.destroy(session.id)
+      session.invalidate()
+      if ((params as { what: string }).what === 'user') session.set('userId', 'bob')
+      session.setFlash('info', 'Bye')
+      return 'switched'
+    })
+    for (const [what, statusCode] of [
+      ['flash', 200],
+      ['user', 409]
+    ] as const) {
+      await signIn(browser, store)
+      const response = await browser.get(`/switch/${what}`)
+      t.equal(response.statusCode, statusCode, what)
+      t.equal(setCookieOf(response), undefined)
+      t.same(store.takeNames(), ['get', 'destroy', 'destroy'])
+    }
+  }
+)
+
+void t.test('those who wait for a retry that the store does not answer fail with it', async (t) => {
+  const memory = new MemoryStore()
+  let asked = 0
+  const store = wrap(memory, async (method, _args, next) => {
+    await nextTurn()
+    if (asked > 0 || (method === 'get' && conflicts > 0)) {
+      asked++
+      return new Promise(() => undefined)
+    }
+    const answer = next()
+    if (answer === 'conflict') conflicts++
+    return answer
+  })
+  let conflicts = 0
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: 1000 }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
+  const refused = answers.filter(({ statusCode }) => statusCode === 503)
+  t.equal(refused.length, 9, 'all but the one that was first')
+  t.equal(asked, 1)
+})

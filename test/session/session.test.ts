@@ -1,0 +1,747 @@
+import { inspect } from 'node:util'
+import Fastify from 'fastify'
+import t from 'tap'
+import Type from 'typebox'
+import sessions, { SessionError, type Session } from '../../plugin/index.js'
+import { SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
+import { listen } from '../fixtures/diagnostics.js'
+import { makeRecord } from '../fixtures/stores.js'
+import { makeVisits, valuesOf } from '../fixtures/visits.js'
+
+const DAY = 86_400_000
+const HOSTILE_KEYS = [
+  '__proto__',
+  'constructor',
+  'toString',
+  'hasOwnProperty',
+  '',
+  ' ',
+  'a.b',
+  'ß\u0000',
+  '0'
+]
+
+/** Every method that changes something. */
+const CHANGES: Record<string, (session: Session) => unknown> = {
+  set: (session) => session.set('name', 'eve'),
+  update: (session) => session.update('name', () => 'eve'),
+  remove: (session) => session.remove('name'),
+  clear: (session) => session.clear(),
+  setFlash: (session) => session.setFlash('note', 'eve'),
+  getFlash: (session) => session.getFlash('note'),
+  regenerate: (session) => session.regenerate(),
+  invalidate: (session) => session.invalidate()
+}
+
+/** The code of what each change throws. */
+function codesOf(session: Session): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(CHANGES).map(([name, change]) => [name, codeOf(() => change(session))])
+  )
+}
+
+function codeOf(work: () => unknown): string {
+  try {
+    work()
+    return 'nothing was thrown'
+  } catch (error) {
+    return error instanceof SessionError ? error.code : String(error)
+  }
+}
+
+function all<T>(value: T): Record<string, T> {
+  return Object.fromEntries(Object.keys(CHANGES).map((name) => [name, value]))
+}
+
+function lookAt({ id, createdAt, lastAccessed, expiresAt, isNew, modified }: Session) {
+  return { id, createdAt, lastAccessed, expiresAt, isNew, modified }
+}
+
+void t.test('a new session is new, unmodified, and dated now', async (t) => {
+  const { start } = stopClock(t)
+  const { visit } = await makeVisits(t, { idleTimeout: 100 })
+  const { result } = await visit(lookAt)
+  t.match(result.id, /^[0-9a-f]{64}$/)
+  const times = { createdAt: start, lastAccessed: start, expiresAt: start + 100_000 }
+  t.match(result, { ...times, isNew: true, modified: false })
+})
+
+void t.test('a stored session has its id and its times, and a login starts its clocks again', async (t) => {
+  const { start, move } = stopClock(t)
+  const { visit } = await makeVisits(t)
+  const made = await visit((session) => {
+    session.set('name', 'ada')
+    return lookAt(session)
+  })
+  t.equal(made.result.modified, true)
+  move(5000)
+  const later = await visit((session) => ({
+    before: lookAt(session),
+    after: session.regenerate() ?? lookAt(session)
+  }))
+  const { before, after } = later.result
+  const times = { createdAt: start, lastAccessed: start, expiresAt: start + DAY }
+  t.same(before, { ...times, id: made.result.id, isNew: false, modified: false })
+  const now = start + 5000
+  t.match(after, { createdAt: now, lastAccessed: now, expiresAt: now + DAY, isNew: false, modified: true })
+  t.not(after.id, before.id)
+  move(1000)
+  const last = await visit(lookAt)
+  t.match(last.result, { id: after.id, createdAt: now, lastAccessed: now, expiresAt: now + DAY })
+})
+
+void t.test(
+  'lastAccessed is the last write before the request, and the idle time-out counts from it',
+  async (t) => {
+    const { start, move } = stopClock(t)
+    const { visit } = await makeVisits(t, { idleTimeout: 100 })
+    await visit((session) => session.set('name', 'ada'))
+    move(5000)
+    await visit((session) => session.set('name', 'eve'))
+    move(1000)
+    const { result } = await visit(lookAt)
+    t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
+  }
+)
+
+void t.test('expiresAt is what the store says where that is earlier', async (t) => {
+  const { start, move } = stopClock(t)
+  const { visit, memory } = await makeVisits(t)
+  const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+  memory.update(id, { set: {}, remove: [], lastAccessed: start, expiresAt: start + 7000 })
+  move(1000)
+  t.equal((await visit(lookAt)).result.expiresAt, start + 7000)
+})
+
+void t.test('the id is one through the request, and the one that the store then has', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  for (const change of [
+    (session: Session) => session.set('name', 'ada'),
+    (session: Session) => session.regenerate(),
+    (session: Session) => session.invalidate() ?? session.set('name', 'eve')
+  ]) {
+    const { result } = await visit((session) => {
+      change(session)
+      const first = session.id
+      session.set('n', 1)
+      return [first, session.id]
+    })
+    t.equal(result[0], result[1])
+    t.ok(memory.get(result[0] ?? ''))
+    t.equal((await visit(({ id }) => id)).result, result[0])
+  }
+})
+
+void t.test('values come back in the next request as they were set', async (t) => {
+  const { visit } = await makeVisits(t)
+  const values = { a: null, b: false, c: 0, d: '', e: [1, [2]], f: { g: { h: 'ß' } }, i: 1e300 }
+  await visit((session) => {
+    for (const [key, value] of Object.entries(values)) session.set(key, value)
+    t.same(valuesOf(session), values, 'in the same request too')
+  })
+  const { result } = await visit((session) => ({
+    values: valuesOf(session),
+    has: [session.has('a'), session.has('z')],
+    absent: session.get('z')
+  }))
+  t.same(result, { values, has: [true, false], absent: undefined })
+})
+
+void t.test('remove() takes one key, clear() all of them; the session goes on', async (t) => {
+  const { visit } = await makeVisits(t)
+  const { result: id } = await visit((session) => {
+    for (const key of ['a', 'b', 'c']) session.set(key, key)
+    return session.id
+  })
+  await visit((session) => {
+    session.remove('a')
+    t.same([session.has('a'), session.get('a'), session.keys()], [false, undefined, ['b', 'c']])
+  })
+  t.same((await visit(valuesOf)).result, { b: 'b', c: 'c' })
+  await visit((session) => {
+    session.clear()
+    t.same(session.keys(), [])
+  })
+  t.same((await visit((session) => [session.id, session.keys()])).result, [id, []])
+})
+
+void t.test(
+  'keys that begin with $ are the library’s own: refused, and absent to every reader',
+  async (t) => {
+    const { visit, browser } = await makeVisits(t)
+    await visit((session, _request, reply) => {
+      session.setFlash('note', 'hello')
+      reply.generateCsrf()
+    })
+    await visit((session) => {
+      for (const key of ['$', '$csrf', '$flash.note', '$x']) {
+        for (const change of [
+          () => session.set(key, 'eve'),
+          () => session.update(key, () => 'eve'),
+          () => session.remove(key)
+        ]) {
+          t.throws(change, {
+            code: 'SESSION_VALUE_INVALID',
+            key,
+            message: `Session key "${key}" begins with "$"`
+          })
+        }
+        t.same([session.get(key), session.has(key)], [undefined, false])
+      }
+      t.same(session.keys(), [])
+      t.equal(session.modified, false)
+    }, browser)
+  }
+)
+
+void t.test('__proto__, constructor, toString and "" are ordinary keys, and pollute nothing', async (t) => {
+  const { visit } = await makeVisits(t)
+  await visit((session) => {
+    for (const key of HOSTILE_KEYS) {
+      t.same([session.get(key), session.has(key)], [undefined, false], `absent at first: ${key}`)
+      session.set(key, { polluted: key })
+    }
+  })
+  await visit((session) => {
+    t.same(session.keys().sort(), [...HOSTILE_KEYS].sort())
+    for (const key of HOSTILE_KEYS) {
+      t.same(session.get(key), { polluted: key })
+      session.update(key, (value) => ({ ...(value as object), again: true }))
+    }
+  })
+  await visit((session) => {
+    for (const key of HOSTILE_KEYS) t.same(session.get(key), { polluted: key, again: true })
+    for (const key of HOSTILE_KEYS) session.remove(key)
+  })
+  t.same((await visit((session) => session.keys())).result, [])
+  t.notOk('polluted' in {} || 'polluted' in Object || 'polluted' in [])
+})
+
+void t.test('hostile keys are ordinary flash keys too', async (t) => {
+  const { visit } = await makeVisits(t)
+  const keys = [...HOSTILE_KEYS, '$csrf']
+  await visit((session) => keys.forEach((key) => session.setFlash(key, key)))
+  const { result } = await visit((session) => keys.map((key) => session.getFlash(key)))
+  t.same(result, keys)
+  t.same((await visit((session) => keys.filter((key) => session.peekFlash(key)))).result, [])
+})
+
+void t.test('a value that JSON cannot hold is refused by each way in, and nothing is written', async (t) => {
+  const { visit } = await makeVisits(t)
+  await visit((session) => session.set('name', 'ada'))
+  const values = [undefined, () => 1, Symbol('s'), 1n, NaN, new Map(), [undefined], { a: { b: 1n } }]
+  const { calls } = await visit((session) => {
+    for (const value of values) {
+      const error = { code: 'SESSION_VALUE_INVALID', key: 'name', message: /^Session key "name" cannot/ }
+      t.throws(() => session.set('name', value), error)
+      t.throws(() => session.update('name', () => value), error)
+      t.throws(() => session.setFlash('name', value), error)
+    }
+    t.equal(session.get('name'), 'ada')
+  })
+  t.same(calls, ['get'])
+})
+
+void t.test('a Date reads back as text, at once and in the next request', async (t) => {
+  const { visit } = await makeVisits(t)
+  const text = '1970-01-01T00:00:00.000Z'
+  await visit((session) => {
+    session.set('at', new Date(0))
+    t.equal(session.get('at'), text)
+  })
+  t.equal((await visit((session) => session.get('at'))).result, text)
+})
+
+void t.test('an object changed in place to something that JSON cannot hold fails the request', async (t) => {
+  const { visit, attempt } = await makeVisits(t)
+  await visit((session) => session.set('list', [1]))
+  for (const value of [undefined, 1n, NaN]) {
+    const { response, calls } = await attempt(
+      (session) => void (session.get('list') as unknown[]).push(value)
+    )
+    t.match(response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID', message: /"list"/ })
+    t.same(calls, ['get'])
+  }
+  t.same((await visit((session) => session.get('list'))).result, [1])
+})
+
+void t.test('reading makes one get and no write, a visitor without a cookie none', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  const read = (session: Session) => [
+    ...session.keys().map((key) => [session.get(key), session.has(key)]),
+    session.peekFlash('note'),
+    session.getFlash('absent'),
+    lookAt(session)
+  ]
+  t.same((await visit(read)).calls, [])
+  t.equal(browser.cookies.size, 0)
+  await visit((session) => {
+    session.set('a', { b: [1] })
+    session.setFlash('note', 'hello')
+  })
+  t.same((await visit(read)).calls, ['get'])
+})
+
+const NO_CHANGE: Record<string, (session: Session) => unknown> = {
+  'set to an equal value': (session) => session.set('user', { name: 'ada', tags: ['a'] }),
+  'set to what is there': (session) => session.set('user', session.get('user')),
+  'set to something else and back': (session) => session.set('n', 2) ?? session.set('n', 1),
+  'update to an equal value': (session) => session.update('n', (n) => n),
+  'remove of what is not there': (session) => session.remove('absent'),
+  'set and remove of what was not there': (session) => session.set('x', 1) ?? session.remove('x'),
+  'an in-place change and back': (session) => {
+    const user = session.get('user') as { name: string }
+    user.name = 'eve'
+    t.equal(session.modified, true)
+    user.name = 'ada'
+  },
+  'a flash set and read': (session) => session.setFlash('x', 1) ?? session.getFlash('x'),
+  'the same flash again': (session) => session.setFlash('note', { text: 'hello' }),
+  'an update that throws': (session) => {
+    t.throws(() =>
+      session.update('n', () => {
+        throw new Error('no')
+      })
+    )
+  }
+}
+
+for (const [name, work] of Object.entries(NO_CHANGE)) {
+  void t.test(`${name} is no change, so nothing is written`, async (t) => {
+    const { visit } = await makeVisits(t)
+    await visit((session) => {
+      session.set('user', { name: 'ada', tags: ['a'] })
+      session.set('n', 1)
+      session.setFlash('note', { text: 'hello' })
+    })
+    const { calls, result } = await visit(async (session) => {
+      await work(session)
+      return session.modified
+    })
+    t.same(calls, ['get'])
+    t.equal(result, false)
+  })
+}
+
+void t.test('clear() of a session that holds nothing is no change', async (t) => {
+  const { visit } = await makeVisits(t)
+  const clear = (session: Session) => session.clear() ?? session.modified
+  t.match(await visit(clear), { calls: [], result: false })
+  await visit((session) => session.set('a', 1))
+  t.match(await visit(clear), { calls: ['get', 'update'], result: true })
+  t.match(await visit(clear), { calls: ['get'], result: false })
+})
+
+void t.test('userKey says whose session it is: a text, a number, or nobody', async (t) => {
+  const { visit, memory } = await makeVisits(t, { userKey: 'account' })
+  const userAfter = async (work: (session: Session) => unknown) => {
+    const { result: id } = await visit((session) => (work(session), session.id))
+    return memory.get(id)?.userId
+  }
+  t.equal(await userAfter((session) => session.set('userId', 'eve')), null, 'another key says nothing')
+  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+  t.equal(await userAfter((session) => session.set('account', 7)), '7')
+  t.equal(await userAfter((session) => session.set('other', 1)), '7')
+  t.equal(await userAfter((session) => session.set('account', null)), null)
+  t.equal(await userAfter((session) => session.update('account', () => 0)), '0')
+  t.equal(await userAfter((session) => session.remove('account')), null)
+  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+  t.equal(await userAfter((session) => session.clear() ?? session.set('other', 2)), null)
+  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+  t.equal(await userAfter((session) => session.invalidate() ?? session.set('other', 3)), null)
+  await visit((session) => {
+    for (const value of [undefined, '', {}, ['ada'], true, NaN, 7n, new Date()]) {
+      const error = { code: 'SESSION_VALUE_INVALID', key: 'account' }
+      t.throws(() => session.set('account', value), error)
+      t.throws(() => session.update('account', () => value), error)
+    }
+    const message = 'Session key "account" says whose session it is, so it must be'
+    t.throws(() => session.set('account', true), { message })
+  })
+})
+
+const schema = Type.Object(
+  { name: Type.String({ maxLength: 9 }), cart: Type.Array(Type.Object({ n: Type.Integer() })) },
+  { additionalProperties: false }
+)
+
+void t.test('a schema refuses a value when it is set, and names the key', async (t) => {
+  const { visit, attempt } = await makeVisits(t, { schema })
+  await visit((session, _request, reply) => {
+    session.set('name', 'ada')
+    session.set('cart', [{ n: 1 }])
+    session.setFlash('note', 'flash is not the schema’s')
+    t.type(reply.generateCsrf(), 'string')
+    const refused = (key: string, value: unknown, message: RegExp) => {
+      const error = { code: 'SESSION_VALUE_INVALID', key, message }
+      t.throws(() => session.set(key, value), error)
+      t.throws(() => session.update(key, () => value), error)
+    }
+    refused('name', 7, /"name" must be string/)
+    refused('name', 'hunter2 hunter2', /^((?!hunter2).)*$/)
+    refused('cart', [{ n: 'x' }], /"cart" at \/0\/n must be integer/)
+    refused('color', 'red', /"color" is not in the schema/)
+  })
+  const { response, calls } = await attempt((session) => void (session.get('cart') as unknown[]).push('x'))
+  t.match(response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID', message: /"cart" at \/1/ })
+  t.same(calls, ['get'], 'a change in place is checked too')
+})
+
+void t.test('a stored value that the schema refuses is absent, and reported', async (t) => {
+  const { visit, memory } = await makeVisits(t, { schema })
+  const reports = listen(t, 'invalid-record')
+  const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+  const now = Date.now()
+  const set = { name: '7', cart: '[{"n":1}]', color: '"red"' }
+  memory.update(id, { set, remove: [], lastAccessed: now, expiresAt: now + 60_000 })
+  const { result } = await visit((session) => ({
+    name: session.get('name'),
+    has: session.has('name'),
+    keys: session.keys(),
+    values: valuesOf(session)
+  }))
+  t.same(result, { name: undefined, has: false, keys: ['cart'], values: { cart: [{ n: 1 }] } })
+  t.match(reports, [{ id, key: 'name', reason: 'schema' }])
+  t.ok(reports.some((report) => (report as { key: string }).key === 'color'))
+  await visit((session) => session.update('name', (name) => name ?? 'eve'))
+  t.equal((await visit((session) => session.get('name'))).result, 'eve', 'it can be written anew')
+  await visit((session) => session.remove('color'))
+  t.notOk('color' in (memory.get(id)?.data ?? {}), 'and be removed')
+})
+
+void t.test('a change after the commit throws instead of being lost', async (t) => {
+  const { app, visit } = await makeVisits(t)
+  const late: Record<string, string>[] = []
+  app.addHook('onResponse', async ({ session }) => void late.push(codesOf(session)))
+  const early = await visit(async (session) => {
+    session.set('name', 'ada')
+    await session.save()
+    t.throws(() => session.set('name', 'eve'), { message: 'already saved: change it before save()' })
+    return codesOf(session)
+  })
+  t.same(early.result, all('SESSION_COMMITTED'))
+  await visit((session) => session.get('name'))
+  t.same(late, [all('SESSION_COMMITTED'), all('SESSION_COMMITTED')])
+  t.equal((await visit((session) => session.get('name'))).result, 'ada')
+})
+
+void t.test('a change after the reply throws where the request never looked at its session', async (t) => {
+  const { app, visit, browser, store } = await makeVisits(t)
+  app.get('/untouched', async () => 'untouched')
+  const late: unknown[] = []
+  app.addHook('onResponse', async ({ session, url }) => {
+    if (url === '/untouched') late.push(codesOf(session), session.keys())
+  })
+  await visit((session) => session.set('name', 'ada'))
+  for (const cookie of ['nobody', browser.cookies.get('session_id') as string]) {
+    await app.inject({ url: '/untouched', cookies: { session_id: cookie } })
+  }
+  await app.sessionManager.cleanup()
+  t.same(late, [all('SESSION_COMMITTED'), [], all('SESSION_COMMITTED'), ['name']])
+  t.same(store.takeNames(), ['get', 'cleanup'])
+})
+
+void t.test('an object changed in place after save() fails the request instead of being lost', async (t) => {
+  const { attempt, visit } = await makeVisits(t)
+  const { response, calls } = await attempt(async (session) => {
+    const list = [1]
+    session.set('list', list)
+    await session.save()
+    list.push(2)
+  })
+  const message = 'An object of the session was changed in place after save()'
+  t.match(response.json(), { statusCode: 500, code: 'SESSION_COMMITTED', message })
+  t.same(calls, ['create'])
+  await visit((session) => session.set('list', [1]))
+  const cyclic = await attempt(async (session) => {
+    const list = session.get('list') as unknown[]
+    await session.save()
+    list.push(list)
+  })
+  t.match(cyclic.response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID' })
+})
+
+void t.test('save() writes at once, and a second time does nothing', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  const { result, calls, response } = await visit(async (session) => {
+    session.set('name', 'ada')
+    await session.save()
+    const { size } = memory
+    await session.save()
+    return { size, name: session.get('name'), has: session.has('name'), keys: session.keys() }
+  })
+  t.same(result, { size: 1, name: 'ada', has: true, keys: ['name'] }, 'it can still be read')
+  t.same(calls, ['create'])
+  t.match(setCookieOf(response), 'session_id=')
+})
+
+void t.test('a readonly route reads everything and refuses every change', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  await visit((session) => {
+    session.set('name', 'ada')
+    session.setFlash('note', 'hello')
+  })
+  const work = async (session: Session) => {
+    const codes = codesOf(session)
+    t.throws(() => session.set('name', 'eve'), { message: "config { session: 'readonly' }" })
+    await session.save()
+    return { codes, values: valuesOf(session), note: session.peekFlash('note') }
+  }
+  const { result, calls } = await visit(work, browser, 'readonly')
+  t.same(result, { codes: all('SESSION_READONLY'), values: { name: 'ada' }, note: 'hello' })
+  t.same(calls, ['get'])
+})
+
+void t.test('an object changed in place on a readonly route is no error, and is not kept', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  await visit((session) => session.set('list', [1]))
+  const change = async (session: Session) => {
+    const list = session.get('list') as unknown[]
+    await session.save()
+    list.push(2)
+  }
+  t.same((await visit(change, browser, 'readonly')).calls, ['get'])
+  t.same((await visit((session) => session.get('list'))).result, [1])
+})
+
+void t.test('a session that is not loaded yet reads as empty and refuses every change', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const seen: unknown[] = []
+  app.addHook('onRequest', async ({ session }) => {
+    seen.push(codesOf(session), session.keys(), session.isNew)
+    t.throws(() => session.set('name', 'eve'), { message: 'after the onRequest hook of fastify-sesame' })
+    await session.save()
+  })
+  await app.register(sessions, { secret: SECRET })
+  app.get('/', async () => 'ok')
+  t.equal((await app.inject('/')).statusCode, 200)
+  t.same(seen, [all('SESSION_NOT_LOADED'), [], true])
+})
+
+void t.test('a flash message is read once, in a later request', async (t) => {
+  const { visit } = await makeVisits(t)
+  await visit((session) => {
+    session.setFlash('note', 'hello')
+    session.setFlash('data', { a: [1] })
+  })
+  const read = (session: Session) => [
+    session.peekFlash('note'),
+    session.getFlash('note'),
+    session.getFlash('note')
+  ]
+  t.match(await visit(read), { result: ['hello', 'hello', undefined], calls: ['get', 'update'] })
+  t.match(await visit(read), { result: [undefined, undefined, undefined], calls: ['get'] })
+  t.same((await visit((session) => session.peekFlash('data'))).result, { a: [1] })
+  t.same((await visit((session) => session.getFlash('data'))).result, { a: [1] }, 'a peek leaves it')
+})
+
+void t.test('a flash message set and read in one request was a message', async (t) => {
+  const { visit } = await makeVisits(t)
+  const { result } = await visit((session) => {
+    session.setFlash('note', 'one')
+    session.setFlash('note', 'two')
+    return [session.peekFlash('note'), session.getFlash('note'), session.getFlash('note')]
+  })
+  t.same(result, ['two', 'two', undefined])
+  t.equal((await visit((session) => session.peekFlash('note'))).result, undefined)
+})
+
+void t.test('the same flash message in each request writes once', async (t) => {
+  const { visit } = await makeVisits(t)
+  const flash = (session: Session) => session.setFlash('error', { text: 'Please login', code: 7 })
+  t.same((await visit(flash)).calls, ['create'])
+  t.same((await visit(flash)).calls, ['get'])
+  t.same((await visit((session) => session.setFlash('error', 'other'))).calls, ['get', 'update'])
+})
+
+void t.test('a flash message that nobody read within an hour is gone', async (t) => {
+  const { move } = stopClock(t)
+  const { visit } = await makeVisits(t)
+  await visit((session) => session.setFlash('note', 'hello'))
+  move(3_599_999)
+  t.equal((await visit((session) => session.peekFlash('note'))).result, 'hello')
+  move(1)
+  t.equal((await visit((session) => session.peekFlash('note'))).result, undefined)
+  await visit((session) => session.setFlash('note', 'hello'))
+  t.equal((await visit((session) => session.getFlash('note'))).result, 'hello', 'it can be set again')
+})
+
+void t.test('a stored flash that is none of ours is no message', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+  for (const text of ['"hello"', 'null', '7', '[]', '{"value":"hello"}', '{"value":"x","at":"now"}', '{']) {
+    const now = Date.now()
+    memory.update(id, { set: { '$flash.x': text }, remove: [], lastAccessed: now, expiresAt: now + 60_000 })
+    t.equal((await visit((session) => session.getFlash('x'))).result, undefined, text)
+    t.same(Object.keys(memory.get(id)?.data ?? {}), ['name'], 'and goes when it is read')
+  }
+})
+
+void t.test('a login with a flash message is one store call, and keeps the data', async (t) => {
+  const { visit } = await makeVisits(t)
+  const before = await visit((session) => session.set('cart', [1]) ?? session.id)
+  const login = await visit((session) => {
+    session.regenerate()
+    session.set('userId', 'ada')
+    session.setFlash('success', 'Welcome back!')
+    return session.id
+  })
+  t.same(login.calls, ['get', 'update'])
+  const after = await visit((session) => [session.id, valuesOf(session), session.getFlash('success')])
+  t.same(after.result, [login.result, { cart: [1], userId: 'ada' }, 'Welcome back!'])
+  t.not(login.result, before.result)
+})
+
+/** What a request does to the id, and what the store is asked for. */
+const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[]; lives: boolean }> = {
+  'regenerate twice': {
+    work: (session) => session.regenerate() ?? session.regenerate(),
+    calls: ['get', 'update'],
+    lives: true
+  },
+  'regenerate, then invalidate': {
+    work: (session) => session.regenerate() ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'invalidate, then regenerate': {
+    work: (session) => session.invalidate() ?? session.regenerate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'invalidate twice': {
+    work: (session) => session.invalidate() ?? session.set('x', 1) ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'change, then invalidate': {
+    work: (session) => session.set('name', 'eve') ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  }
+}
+
+for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
+  void t.test(`${name}: ${calls.join(', ')}`, async (t) => {
+    const { visit, memory, browser } = await makeVisits(t)
+    const { result: before } = await visit((session) => session.set('name', 'ada') ?? session.id)
+    const old = browser.cookie
+    const ended = await visit((session) => {
+      const ids = [session.id]
+      work(session)
+      ids.push(session.id)
+      t.equal(session.modified, true)
+      t.equal(session.isNew, !lives)
+      t.same(session.keys(), lives ? ['name'] : [])
+      return ids
+    })
+    t.same(ended.calls, calls)
+    t.not(ended.result[0], ended.result[1])
+    t.equal(memory.get(before), undefined)
+    t.equal(memory.size, lives ? 1 : 0)
+    t.equal(browser.cookies.size, lives ? 1 : 0)
+    t.equal(memory.get(ended.result[1] as string) !== undefined, lives)
+    browser.cookies.set('session_id', old.slice('session_id='.length))
+    t.same((await visit(valuesOf)).result, {}, 'the old cookie is nobody')
+  })
+}
+
+void t.test('regenerate() and invalidate() of a visitor without a session write nothing', async (t) => {
+  const { visit } = await makeVisits(t)
+  for (const name of ['regenerate', 'invalidate'] as const) {
+    const { calls, result, response } = await visit((session) => {
+      const before = session.id
+      session[name]()
+      return [session.modified, session.id !== before]
+    })
+    t.same(calls, [])
+    t.same(result, [false, true])
+    t.equal(setCookieOf(response), undefined)
+  }
+})
+
+void t.test('regenerate() drops the CSRF secret, clear() and invalidate() do too', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  for (const change of ['regenerate', 'clear', 'invalidate'] as const) {
+    await visit((session, _request, reply) => {
+      session.set('name', 'ada')
+      reply.generateCsrf()
+    })
+    const { result: id } = await visit((session) => session[change]() ?? session.set('n', 1) ?? session.id)
+    t.notOk('$csrf' in (memory.get(id)?.data ?? { $csrf: 'no record' }), change)
+  }
+})
+
+void t.test('JSON.stringify and util.inspect of a session show no token', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  const show = (session: Session) => [
+    JSON.stringify({ session }),
+    inspect(session, { depth: 20, showHidden: true, getters: true }),
+    inspect(Object.getOwnPropertyDescriptors(session), { depth: 20, showHidden: true }),
+    // eslint-disable-next-line @typescript-eslint/no-base-to-string -- what a careless log line does
+    String(session)
+  ]
+  const made = await visit((session) => {
+    session.set('name', 'ada')
+    return [session.id, ...show(session)]
+  })
+  const kept = await visit((session) => [session.id, ...show(session)])
+  const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
+  for (const text of [...made.result, ...kept.result]) t.notMatch(text, token)
+  t.equal(made.result[1], '{"session":{}}')
+})
+
+/** Records that another program, or a fault, may have left. What is under a key counts alone, the rest as a whole. */
+const OTHERS: Record<string, unknown> = {
+  'a missing version': { ...makeRecord(), version: undefined },
+  'a version of another type': { ...makeRecord(), version: '1' },
+  'no data': { ...makeRecord(), data: undefined },
+  'null as data': { ...makeRecord(), data: null },
+  'a text as data': { ...makeRecord(), data: '{"name":"ada"}' },
+  'an array as data': { ...makeRecord(), data: ['ada'] },
+  'a missing createdAt': { ...makeRecord(), createdAt: undefined },
+  'a Date as createdAt': { ...makeRecord(), createdAt: new Date() },
+  'NaN as lastAccessed': { ...makeRecord(), lastAccessed: NaN },
+  'a missing expiresAt': { ...makeRecord(), expiresAt: undefined },
+  'Infinity as expiresAt': { ...makeRecord(), expiresAt: Infinity },
+  'a missing userId': { ...makeRecord(), userId: undefined },
+  'a number as userId': { ...makeRecord(), userId: 7 },
+  'an empty object': {},
+  'an array': [],
+  'a text': 'x',
+  'a number': 7,
+  true: true,
+  null: null
+}
+
+for (const [name, other] of Object.entries(OTHERS)) {
+  void t.test(`a record that is not ours is absent and reported: ${name}`, async (t) => {
+    const { visit, memory } = await makeVisits(t)
+    const reports = listen(t, 'invalid-record')
+    const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+    memory.get = () => other as never
+    const { response, result } = await visit((session) => [session.isNew, session.keys(), session.id === id])
+    t.same(result, [true, [], false])
+    t.equal(setCookieOf(response), undefined)
+    t.same(reports, [{ id, reason: 'shape' }])
+  })
+}
+
+void t.test('a value that is not ours is absent and reported, the others are there', async (t) => {
+  for (const text of ['{', '', 'ada', undefined, null, 7, {}, ['"a"']]) {
+    const { visit, memory } = await makeVisits(t)
+    const reports = listen(t, 'invalid-record')
+    const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+    const record = { ...makeRecord(), data: { name: text, color: '"red"' } }
+    memory.get = () => record as never
+    const { result } = await visit((session) => ({
+      name: session.get('name'),
+      has: session.has('name'),
+      values: valuesOf(session)
+    }))
+    t.same(result, { name: undefined, has: false, values: { color: 'red' } })
+    if (text !== undefined) t.match(reports, [{ id, key: 'name', reason: 'json' }])
+  }
+})

@@ -1,0 +1,269 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { MemoryStore, type SessionOptions, type SessionStore } from '../../plugin/index.js'
+import { migrating as migratingWithin } from '../../plugin/stores/migrating.js'
+import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
+import { makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
+
+const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingWithin(store, old, 2000)
+
+/** Two apps of one secret: the old one has `before`, the new one moves to `after`. */
+async function setUp(
+  t: Test,
+  options: Partial<SessionOptions> = {},
+  wrapping = (store: SessionStore) => store
+) {
+  const [before, after] = [new MemoryStore(), new MemoryStore()]
+  const old = addRoutes(await makeApp(t, { store: wrapping(before) }))
+  const app = addRoutes(
+    await makeApp(t, { store: wrapping(after), migrateFrom: wrapping(before), ...options })
+  )
+  const browser = new Browser(app)
+  const signIn = async (): Promise<void> => {
+    const there = new Browser(old)
+    await there.get('/login')
+    await there.get('/set?name=ada')
+    for (const [name, value] of there.cookies) browser.cookies.set(name, value)
+  }
+  return { before, after, app, browser, signIn }
+}
+
+void t.test('a session of the old store is taken over whole when its owner comes back', async (t) => {
+  const { before, after, app, browser, signIn } = await setUp(t)
+  await signIn()
+  app.get('/id', async ({ session }) => session.id)
+  const { body: id } = await browser.get('/id')
+  const record = after.get(id)
+  t.match(record, { userId: 'ada', data: { name: '"ada"', userId: '"ada"' }, version: 2 })
+  t.equal(before.size, 0)
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+  await browser.get('/set?name=eve')
+  t.same((await browser.get('/read')).json(), { name: 'eve' })
+})
+
+void t.test('what the new store knows costs the old one nothing', async (t) => {
+  const old = spyStore()
+  const app = addRoutes(await makeApp(t, { store: new MemoryStore(), migrateFrom: old }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  await browser.get('/read')
+  t.same(old.take(), [])
+})
+
+void t.test('of requests that come back at the same moment, all see the session', async (t) => {
+  const { before, after, browser, signIn } = await setUp(t, {}, slowStore)
+  await signIn()
+  const responses = await Promise.all(Array.from({ length: 10 }, () => browser.get('/read')))
+  t.same([...new Set(responses.map(({ body }) => body))], ['{"name":"ada"}'])
+  t.equal(before.size, 0)
+  t.equal(after.size, 1)
+})
+
+void t.test('a logout before the move ends it in both, and one in the middle of a move too', async (t) => {
+  const { before, after, browser, signIn } = await setUp(t)
+  await signIn()
+  await browser.get('/logout')
+  t.equal(before.size + after.size, 0)
+
+  for (const moment of ['create', 'destroy'] as const) {
+    const [old, store] = [new MemoryStore(), new MemoryStore()]
+    old.create('a', makeRecord())
+    const whole: SessionStore = migrating(
+      wrap(store, (method, _args, next) => {
+        const answer = next()
+        if (method === 'create' && moment === 'create') end()
+        return answer
+      }),
+      wrap(old, (method, _args, next) => {
+        if (method === 'destroy' && moment === 'destroy') end()
+        return next()
+      })
+    )
+    /** A logout by another process, which has no part in the wrapping. */
+    const end = (): void => {
+      t.equal(migrating(store, old).destroy('a'), true)
+    }
+    t.equal(await whole.get('a'), undefined)
+    t.equal(old.size + store.size, 0, moment)
+  }
+})
+
+void t.test(
+  'of two processes that move a session, the one that comes second finds what the first has made',
+  async (t) => {
+    const [old, store] = [new MemoryStore(), new MemoryStore()]
+    const record = makeRecord()
+    old.create('a', record)
+    const second = migrating(
+      wrap(store, (method, _args, next) => {
+        if (method === 'create') void migrating(store, old).get('a')
+        return next()
+      }),
+      old
+    )
+    t.match(await second.get('a'), record)
+    t.equal(old.size, 0)
+    t.equal(store.size, 1)
+  }
+)
+
+void t.test('a move whose old record cannot be ended leaves no copy that a logout has missed', async (t) => {
+  const [old, store] = [new MemoryStore(), new MemoryStore()]
+  old.create('a', makeRecord())
+  const logouts: unknown[] = []
+  const whole = migrating(
+    wrap(store, (method, _args, next) => {
+      // Another process looked for the copy before it was there.
+      if (method === 'create') logouts.push(migrating(store, old).destroy('a'))
+      return next()
+    }),
+    wrap(old, (method, _args, next) => {
+      if (method === 'destroy') throw new Error('lost')
+      return next()
+    })
+  )
+  await t.rejects(async () => whole.get('a'), /lost/)
+  t.same(logouts, [true])
+  t.equal(old.size + store.size, 0)
+
+  old.create('b', makeRecord())
+  await t.rejects(async () => whole.get('b'), /lost/)
+  t.equal(store.get('b'), undefined)
+  t.ok(await migrating(store, old).get('b'), 'the old record is there still, and moves later')
+})
+
+void t.test('a copy that comes late, after the session was moved and rotated, is taken back', async (t) => {
+  const [old, store] = [new MemoryStore(), new MemoryStore()]
+  old.create('a', makeRecord())
+  const late = migrating(
+    store,
+    wrap(old, (method, _args, next) => {
+      const answer = next()
+      if (method === 'get') {
+        // Meanwhile another process moves it and gives it a new id.
+        const other = migrating(store, old)
+        other.get('a')
+        const { lastAccessed, expiresAt } = makeRecord()
+        other.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
+      }
+      return answer
+    })
+  )
+  t.equal(await late.get('a'), undefined)
+  t.equal(store.get('a'), undefined)
+  t.ok(store.get('b'))
+})
+
+void t.test('list, revoke and revokeAll reach the sessions that have not moved yet', async (t) => {
+  const { before, after, app, browser, signIn } = await setUp(t)
+  await signIn()
+  await new Browser(app).get('/login')
+  t.equal((await app.sessionManager.list('ada')).length, 2)
+  t.equal(await app.sessionManager.revokeAll('ada'), 2)
+  t.equal(before.size + after.size, 0)
+  await signIn()
+  const [unmoved] = await app.sessionManager.list('ada')
+  t.equal(await app.sessionManager.revoke(unmoved?.id ?? ''), true)
+  t.same((await browser.get('/read')).json(), { name: null })
+})
+
+void t.test(
+  'where the old store cannot find by user, revokeAll says so instead of ending too little',
+  async (t) => {
+    const { get, create, update, destroy } = spyStore()
+    const app = await makeApp(t, { store: new MemoryStore(), migrateFrom: { get, create, update, destroy } })
+    t.throws(() => app.sessionManager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
+    t.throws(() => app.sessionManager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
+  }
+)
+
+void t.test('an old store that fails is no logout: 503, and the session is there afterwards', async (t) => {
+  let down = false
+  const { browser, signIn } = await setUp(t, {}, (store) =>
+    wrap(store, (_method, _args, next) => {
+      if (down) throw new Error('away')
+      return next()
+    })
+  )
+  await signIn()
+  down = true
+  t.equal((await browser.get('/read')).statusCode, 503)
+  down = false
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+})
+
+void t.test('ready, cleanup and close go to both; what a store lacks is passed over', async (t) => {
+  const calls: string[] = []
+  const make = (name: string): SessionStore => ({
+    ...spyStore(),
+    rotationPrefix: 2,
+    ready: () => void calls.push(`${name} ready`),
+    cleanup: () => calls.push(`${name} cleanup`),
+    close: async () => void calls.push(`${name} close`)
+  })
+  const both = migrating(make('new'), make('old'))
+  t.equal(both.rotationPrefix, 2)
+  await both.ready?.()
+  t.equal(await both.cleanup?.(), 3 + 4)
+  await both.close?.()
+  t.same(calls, ['new ready', 'old ready', 'old cleanup', 'new cleanup', 'old close', 'new close'])
+  const { get, create, update, destroy } = spyStore()
+  const bare = migrating({ get, create, update, destroy }, { get, create, update, destroy })
+  t.equal(bare.rotationPrefix, undefined)
+  t.equal(await bare.cleanup?.(), 0)
+  await bare.ready?.()
+  await bare.close?.()
+})
+
+void t.test('migrateFrom must be a store', async (t) => {
+  await t.rejects(makeApp(t, { migrateFrom: {} as never }), {
+    option: 'migrateFrom',
+    message: /lacks get, create/
+  })
+})
+
+void t.test(
+  'a move that fails half-way leaves nothing that outlives a new id, and is listed once',
+  async (t) => {
+    let fails = true
+    const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
+      wrap(store, (method, _args, next) => {
+        if (method === 'destroy' && fails) throw new Error('away')
+        return next()
+      })
+    )
+    await signIn()
+    const old = new Browser(app)
+    for (const [name, value] of browser.cookies) old.cookies.set(name, value)
+    t.equal((await browser.get('/read')).statusCode, 503)
+    t.equal(before.size + after.size, 2, 'it is in both')
+    fails = false
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    t.equal((await app.sessionManager.list('ada')).length, 1)
+    t.equal((await browser.get('/login')).statusCode, 200)
+    t.same((await old.get('/read')).json(), { name: null }, 'the old id is dead')
+    t.equal(before.size + after.size, 1)
+  }
+)
+
+void t.test('a move that is never answered is a 503, and a later request begins another one', async (t) => {
+  let hangs = true
+  const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
+    wrap(store, async (method, _args, next) => {
+      if (method === 'destroy' && hangs) await new Promise(() => undefined)
+      return next()
+    })
+  )
+  await signIn()
+  const responses = await Promise.all([browser.get('/read'), browser.get('/read')])
+  t.same(
+    responses.map(({ statusCode }) => statusCode),
+    [503, 503]
+  )
+  hangs = false
+  // The move was begun a moment after the first request, and is given up as much later.
+  await delay(50)
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+  t.equal((await browser.get('/logout')).statusCode, 200)
+  t.equal(before.size, 0)
+})
