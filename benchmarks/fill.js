@@ -1,4 +1,4 @@
-import { idOfToken } from '../dist/token.js'
+import { idOfToken } from '../dist/cookies/tokens.js'
 import { COOKIE, seedOf } from './payload.js'
 
 /**

@@ -3,7 +3,7 @@
 import Fastify from 'fastify'
 import sessions from 'fastify-sesame'
 import { bench, do_not_optimize as keep, group, run } from 'mitata'
-import { kState } from '../dist/manager.js'
+import { kState } from '../dist/http/session-manager.js'
 import { COOKIE, SECRET } from './payload.js'
 
 /** More than any cache of verified cookies holds. */
