@@ -5,14 +5,15 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import ts from 'typescript'
 import { channels } from '../plugin/index.js'
-import { examples, optionsTable, README, sectionOf } from './fixtures/readme.js'
+import { examples, README, sectionOf } from './fixtures/readme.js'
+import { optionsTable } from './options/fixtures/docs.js'
 
 const SECRET = 'const secret = process.env.SESSION_SECRET ?? "an example secret of 32 bytes or more"'
 
 /** Blocks that need a server, or a runner, of their own: only their types are checked here, the stores' tests run the rest. */
 const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|testStore\(/
 
-void t.test('the options table is the one that the schema gives', async (t) => {
+void t.test('the README’s options table is up to date (npm run docs:options)', async (t) => {
   t.same(cellsOf(sectionOf('options')), cellsOf(optionsTable()))
 })
 

@@ -6,7 +6,8 @@ import type { CookieWriter } from './cookie.js'
 import { createCsrf, type CsrfProtection } from './csrf.js'
 import { SessionOptionError } from '../errors.js'
 import { kState, SessionManager, stateOf } from './session-manager.js'
-import { resolveOptions, type ResolvedOptions, type SessionOptions } from '../options/resolve.js'
+import { resolveOptions, withSchema, type ResolvedOptions } from '../options/resolve.js'
+import type { SessionOptions } from '../options/session-options.js'
 import type { Session } from '../session/session.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable } from '../types.js'
@@ -30,7 +31,7 @@ declare module 'fastify' {
 type Done = (error?: Error) => void
 
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
-  const options = resolveOptions(given, () => new MemoryStore())
+  const options = await withSchema(resolveOptions(given, () => new MemoryStore()))
   await readyOf(app, options)
   const manager = new SessionManager(options, await cookieWriterOf(app))
   const csrf = createCsrf(options)

@@ -1,62 +1,49 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
-import type { TObject, TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
-import { Errors } from 'typebox/value'
-import type { ProblemOf } from '../session/changes.js'
 import { SessionOptionError } from '../errors.js'
-import { OptionsSchema, type CompleteOptions as Complete } from './schema.js'
-import { migrating } from '../stores/migrating.js'
 import { cookieValueLength } from '../cookies/tokens.js'
+import { migrating } from '../stores/migrating.js'
 import type { SessionStore } from '../types.js'
+import { checkOptions } from './rules.js'
+import { compileSchema, type ProblemOf } from './schema.js'
+import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
+import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 
 const SECRET_BYTES = 32
-/** RFC 6265bis section 5.6: a browser drops a cookie whose name and value are longer together. */
+/** A browser drops a cookie if its name and value together are longer: RFC 6265bis section 5.6. */
 const COOKIE_BYTES = 4096
+/** Fastify passes these options of its own to every plugin. */
+const FASTIFY_OPTIONS = new Set(['prefix', 'logLevel', 'logSerializers'])
 
-type Partially<T> = { [K in keyof T]?: T[K] | undefined }
+/** The options `T` after the defaults are filled in. Only those named by `Absent`, which have no default, may be absent. */
+type Filled<T, Absent extends keyof T = never> = {
+  readonly [K in Exclude<keyof T, Absent>]-?: Exclude<T[K], undefined>
+} & { readonly [K in Absent]?: Exclude<T[K], undefined> }
 
-/** What `register` takes. Only `secret` is required. */
-export type SessionOptions = Partially<Omit<Complete, 'secret' | 'cookie' | 'csrf'>> &
-  Pick<Complete, 'secret'> & {
-    cookie?: Partially<Complete['cookie']> | undefined
-    csrf?: Partially<Complete['csrf']> | undefined
-  }
+type FilledOptions = Filled<
+  Omit<SessionOptions, 'cookie' | 'csrf'>,
+  'idleTimeout' | 'store' | 'migrateFrom' | 'maxSessionsPerUser' | 'schema'
+> & { readonly cookie: Filled<CookieOptions, 'domain'>; readonly csrf: Filled<CsrfOptions> }
 
 /** All options, complete and frozen. Durations are in milliseconds. */
-export type ResolvedOptions = Readonly<
-  Omit<
-    Complete,
-    'secret' | 'maxAge' | 'idleTimeout' | 'cleanupInterval' | 'store' | 'cookie' | 'csrf' | 'schema'
-  >
-> & {
+export type ResolvedOptions = Omit<FilledOptions, 'secret' | 'idleTimeout' | 'store'> & {
   readonly store: SessionStore
-  /** Opaque, so that printing the options prints no secret, and nobody can change one. */
+  /** Key objects, because they cannot be changed and do not show the secrets when they are printed. */
   readonly secrets: readonly KeyObject[]
-  readonly maxAge: number
   /** `Infinity` when there is no idle timeout. */
   readonly idleTimeout: number
-  readonly cleanupInterval: number
-  readonly cookie: Readonly<Complete['cookie']>
-  /** What the schema says against a value at a key; `undefined` when that is nothing. */
+  /** The check of `schema`. `withSchema` fills it in; without a schema it accepts every value. */
   readonly problemOf: ProblemOf
-  readonly csrf: Readonly<Omit<Complete['csrf'], 'trustedOrigins'>> & {
-    readonly trustedOrigins: readonly string[]
-  }
 }
 
-/** What Fastify itself puts among a plugin's options. */
-const FASTIFY_OWN = new Set(['prefix', 'logLevel', 'logSerializers'])
-
 /**
- * Checks what `register` was given and completes it; `makeStore` is called only when no store was given.
- * @throws {SessionOptionError} for the first wrong option, with its name, what it got and what it wants.
+ * Checks the options given to `register` and fills in the defaults. Calls `makeStore` only if no store was given.
+ * @throws {SessionOptionError} for the first wrong option: its name, its value and the values that it accepts.
  */
 export function resolveOptions(given: SessionOptions, makeStore: () => SessionStore): ResolvedOptions {
-  const options = withDefaults(given)
-  checkShape(options)
+  const options = checkAndFill(given)
   checkCookie(options)
   checkTimes(options)
-  const { secret, maxAge, idleTimeout, cleanupInterval, cookie, csrf, schema, ...rest } = options
+  const { secret, maxAge, idleTimeout, cleanupInterval, cookie, csrf, ...rest } = options
   return Object.freeze({
     ...rest,
     secrets: resolveSecrets(secret),
@@ -65,74 +52,60 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
     cleanupInterval: cleanupInterval * 1000,
     cookie: Object.freeze(cookie),
     csrf: resolveCsrf(csrf),
-    problemOf: resolveSchema(schema),
+    problemOf: () => undefined,
     store: resolveStore(options, makeStore)
   })
 }
 
-/** Whole, because a store may keep times as integers. */
+/** Returns the options with their schema compiled. */
+export async function withSchema(options: ResolvedOptions): Promise<ResolvedOptions> {
+  return Object.freeze({ ...options, problemOf: await compileSchema(options.schema) })
+}
+
+/** Rounds to whole milliseconds, because a store may keep times as integers. */
 function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** A fresh object: what the caller holds is never changed. An option that is `undefined` counts as not given. */
-function withDefaults(given: SessionOptions): Complete {
-  const own = Object.entries(given).filter(([key, value]) => !FASTIFY_OWN.has(key) && value !== undefined)
-  const options: Record<string, unknown> = { cookie: {}, csrf: {}, ...Object.fromEntries(own) }
-  options['cookie'] = fill(OptionsSchema.properties.cookie, options['cookie'])
-  options['csrf'] = fill(OptionsSchema.properties.csrf, options['csrf'])
-  return fill(OptionsSchema, options) as Complete
+/** Returns new objects: the objects of the caller are neither changed nor kept. */
+function checkAndFill(given: SessionOptions): FilledOptions {
+  const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
+  const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
+  checkOptions(options, OPTIONS)
+  const cookie = fill(options.cookie, COOKIE_OPTIONS) as FilledOptions['cookie']
+  checkOptions(cookie, COOKIE_OPTIONS, 'cookie.')
+  const csrf = fill(options.csrf, CSRF_OPTIONS) as FilledOptions['csrf']
+  checkOptions(csrf, CSRF_OPTIONS, 'csrf.')
+  return { ...options, cookie, csrf }
 }
 
-function fill(schema: TObject, given: unknown): unknown {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) return given
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
-  const defaults = Object.entries(schema.properties).filter(([, property]) => 'default' in property)
+/** Replaces each option that is `undefined` by its default. */
+function fill(given: object, table: Readonly<Record<string, Option>>): object {
+  const defaults = Object.entries(table).filter(([, option]) => option.default !== undefined)
   return Object.fromEntries([
-    ...defaults.map(([key, property]) => [key, (property as { default: unknown }).default]),
-    ...entries
+    ...defaults.map(([name, option]) => [name, option.default] as const),
+    ...Object.entries(given).filter(([, value]) => value !== undefined)
   ])
-}
-
-function checkShape(options: Complete): void {
-  const error = Errors(OptionsSchema, options).find(({ instancePath }) => instancePath !== '')
-  if (error === undefined) return
-  let schema: TSchema = OptionsSchema
-  let value: unknown = options
-  const path: string[] = []
-  for (const escaped of error.instancePath.slice(1).split('/')) {
-    if (!('properties' in schema)) break
-    const name = escaped.replaceAll('~1', '/').replaceAll('~0', '~')
-    path.push(name)
-    const { properties } = schema as TObject
-    if (!Object.hasOwn(properties, name)) throw unknown(path, Object.keys(properties))
-    schema = properties[name] as TSchema
-    value = (value as Record<string, unknown>)[name]
-  }
-  throw wrong(path.join('.'), value, (schema as unknown as { want: string }).want)
-}
-
-function unknown(path: readonly string[], known: readonly string[]): SessionOptionError {
-  return new SessionOptionError(path.join('.'), `is unknown; the options here are ${known.join(', ')}`)
 }
 
 const { wrong } = SessionOptionError
 
-/** RFC 6265bis sections 4.1.3 (prefixes), 5.5 (SameSite, Max-Age) and CHIPS (Partitioned). */
-function checkCookie({ cookie, cookieName, idLength }: Complete): void {
-  const insecure = (what: string): void => {
-    if (cookie.secure !== true) throw wrong('cookie.secure', cookie.secure, `true, because ${what} needs it`)
+/** Follows RFC 6265bis sections 4.1.3 (prefixes) and 5.5 (SameSite, Max-Age), and CHIPS (Partitioned). */
+function checkCookie({ cookie, cookieName, idLength }: FilledOptions): void {
+  const requireSecure = (reason: string): void => {
+    if (cookie.secure !== true)
+      throw wrong('cookie.secure', cookie.secure, `true, because ${reason} needs it`)
   }
   const name = cookieName.toLowerCase()
-  if (name.startsWith('__secure-')) insecure(`the name ${cookieName}`)
+  if (name.startsWith('__secure-')) requireSecure(`the name ${cookieName}`)
   if (name.startsWith('__host-')) {
-    insecure(`the name ${cookieName}`)
+    requireSecure(`the name ${cookieName}`)
     if (cookie.domain !== undefined)
       throw wrong('cookie.domain', cookie.domain, `absent with the name ${cookieName}`)
     if (cookie.path !== '/') throw wrong('cookie.path', cookie.path, `'/' with the name ${cookieName}`)
   }
-  if (cookie.sameSite === 'none') insecure("sameSite: 'none'")
-  if (cookie.partitioned) insecure('partitioned')
+  if (cookie.sameSite === 'none') requireSecure("sameSite: 'none'")
+  if (cookie.partitioned) requireSecure('partitioned')
   const room = COOKIE_BYTES - cookieValueLength(idLength)
   if (cookieName.length > room) {
     throw new SessionOptionError(
@@ -142,35 +115,10 @@ function checkCookie({ cookie, cookieName, idLength }: Complete): void {
   }
 }
 
-function checkTimes({ maxAge, idleTimeout }: Complete): void {
+function checkTimes({ maxAge, idleTimeout }: FilledOptions): void {
   if (idleTimeout !== undefined && idleTimeout > maxAge) {
     throw wrong('idleTimeout', idleTimeout, `at most maxAge (${maxAge})`)
   }
-}
-
-/** Each property by itself, so that reading one key checks one value. */
-function resolveSchema(schema: unknown): ProblemOf {
-  if (schema === undefined) return () => undefined
-  if (!isObjectSchema(schema)) throw wrong('schema', schema, 'a TypeBox object: Type.Object({ … })')
-  const { properties, additionalProperties } = schema
-  const validators = new Map(Object.entries(properties).map(([key, property]) => [key, Compile(property)]))
-  return (key, value) => {
-    const validator = validators.get(key)
-    if (key.startsWith('$')) return undefined
-    if (validator === undefined) return additionalProperties === false ? 'is not in the schema' : undefined
-    if (validator.Check(value)) return undefined
-    const { instancePath, message } = validator.Errors(value)[0] as { instancePath: string; message: string }
-    return `${instancePath === '' ? '' : `at ${instancePath} `}${message}`
-  }
-}
-
-function isObjectSchema(schema: unknown): schema is TObject & { additionalProperties?: unknown } {
-  const { properties } = Object(schema) as { properties?: unknown }
-  return isObject(properties) && Object.values(properties).every(isObject)
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null
 }
 
 function resolveSecrets(given: unknown): readonly KeyObject[] {
@@ -180,7 +128,7 @@ function resolveSecrets(given: unknown): readonly KeyObject[] {
   return Object.freeze(Array.from(given, (secret, index) => resolveSecret(`secret[${index}]`, secret)))
 }
 
-/** Says how long a wrong secret is, never what it is. */
+/** Names the length or the type of a wrong secret in the error, never the secret itself. */
 function resolveSecret(option: string, secret: unknown): KeyObject {
   const fix = `${SECRET_BYTES} bytes. \`openssl rand -base64 32\` makes one`
   if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
@@ -190,14 +138,14 @@ function resolveSecret(option: string, secret: unknown): KeyObject {
   const bytes = Buffer.from(secret as Uint8Array)
   if (bytes.length < SECRET_BYTES)
     throw new SessionOptionError(option, `has ${bytes.length} bytes, but must have at least ${fix}`)
-  // A copy, so that a Buffer that the caller wipes or reuses does not change the key.
+  // The key is a copy, so that wiping or reusing the Buffer of the caller does not change it.
   const key = createSecretKey(bytes)
-  // Ours lies in the memory that Node shares among small Buffers.
+  // `bytes` may be part of the memory that Node shares among small Buffers.
   bytes.fill(0)
   return key
 }
 
-function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
+function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   for (const origin of csrf.trustedOrigins) {
     if (!isOrigin(origin)) {
       throw wrong(
@@ -214,7 +162,7 @@ function resolveCsrf(csrf: Complete['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
-/** Not of a hole in the list, which the schema passes over. */
+/** `text` is undefined for a hole in a sparse list, which `every()` skips. */
 function isOrigin(text: string | undefined): boolean {
   return (
     text !== undefined &&
@@ -226,11 +174,12 @@ function isOrigin(text: string | undefined): boolean {
 }
 
 function resolveStore(
-  { store: given, migrateFrom, maxSessionsPerUser, storeTimeout }: Complete,
+  { store: given, migrateFrom, maxSessionsPerUser, storeTimeout }: FilledOptions,
   makeStore: () => SessionStore
 ): SessionStore {
   const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
-  // Not of null, which is a store that could not be made: its sessions must not go elsewhere unseen.
+  // Default only for undefined: null usually means that the application failed to create its store, and falling back
+  // to memory would hide that.
   const store = given === undefined ? makeStore() : given
   checkStore('store', store, methods)
   if (migrateFrom === undefined) return store
@@ -241,10 +190,10 @@ function resolveStore(
 function checkStore(option: string, store: SessionStore, methods: readonly string[]): void {
   const missing = methods.filter((name) => typeof Reflect.get(Object(store) as object, name) !== 'function')
   if (missing.length > 0) {
-    const hint = 'an express-session store is wrapped with fromExpressStore() first'
+    const hint = 'wrap an express-session store with fromExpressStore()'
     throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
   }
-  // Each digit more makes a rotation 16 times dearer: five would take a second.
+  // Each further digit makes a rotation 16 times slower. With five digits it would take a second.
   const { rotationPrefix = 0 } = store
   if (![0, 1, 2, 3, 4].includes(rotationPrefix))
     throw wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')

@@ -1,10 +1,8 @@
 import { SessionValueError } from '../errors.js'
+import type { ProblemOf } from '../options/schema.js'
 import { parseText, reportInvalid, textNow, toText } from './serialize.js'
 
 export type Updater = (current: unknown) => unknown
-
-/** What is wrong with a value at a key, or `undefined`. */
-export type ProblemOf = (key: string, value: unknown) => string | undefined
 
 /** What a request wants a key to be: `undefined` is absent. */
 interface Change {

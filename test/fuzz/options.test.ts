@@ -1,22 +1,15 @@
 import Fastify from 'fastify'
 import fc, { type Arbitrary } from 'fast-check'
 import t from 'tap'
-import sessions, {
-  MemoryStore,
-  OptionsSchema,
-  SessionOptionError,
-  type SessionOptions
-} from '../../plugin/index.js'
+import sessions, { MemoryStore, SessionOptionError, type SessionOptions } from '../../plugin/index.js'
 import { addRoutes, SECRET } from '../fixtures/app.js'
+import { ENTRIES } from '../options/fixtures/docs.js'
 import { check } from './fixtures/check.js'
 
 /** An option's path, such as `cookie` and `sameSite`. */
 type Path = readonly [string, string?]
 
-const names = Object.keys(OptionsSchema.properties)
-const nested = (name: 'cookie' | 'csrf'): Path[] =>
-  Object.keys(OptionsSchema.properties[name].properties).map((key) => [name, key])
-const KNOWN: readonly Path[] = [...names.map((name): Path => [name]), ...nested('cookie'), ...nested('csrf')]
+const KNOWN = ENTRIES.map(({ path }) => path.split('.') as unknown as Path)
 const unknownName = fc.oneof(
   fc.string({ maxLength: 12 }),
   fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')

@@ -1,22 +1,20 @@
+import { readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import { mock } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
-import sessions, {
-  MemoryStore,
-  OptionsSchema,
-  SessionOptionError,
-  type SessionOptions
-} from '../../plugin/index.js'
+import sessions, { MemoryStore, SessionOptionError, type SessionOptions } from '../../plugin/index.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
+import { OPTIONS } from '../../plugin/options/table.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
+import { ENTRIES, PATHS, withDocComments } from './fixtures/docs.js'
 
-/** The error of a registration with these options, which the compiler would not let pass. */
+/** Returns the error of a registration with these options, which TypeScript would refuse. */
 async function refusalOf(t: Test, given: object): Promise<SessionOptionError> {
   const app = Fastify()
   t.teardown(() => app.close())
@@ -32,7 +30,7 @@ const NO_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {},
 const NO_TEXTS = [5, null, true, {}, ['x']]
 const NO_OBJECTS = [null, true, 'x', 5, []]
 
-/** For each option: the values that it refuses, and what its message says that it wants. */
+/** For each option: the rule in its error message, and values that it refuses. */
 const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   cookieName: [/a cookie name/, ...NO_TEXTS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
   maxAge: [/a number of seconds above 0, at most 34560000/, ...NO_NUMBERS, 0, 34_560_001],
@@ -78,7 +76,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
 }
 
 for (const [option, [want, ...values]] of Object.entries(WRONG)) {
-  void t.test(`a wrong ${option} is refused, with what it got and what it wants`, async (t) => {
+  void t.test(`refuses a wrong ${option}, naming the value and the accepted values`, async (t) => {
     for (const value of values) {
       const error = await refusalOf(t, { secret: SECRET, ...nested(option, value) })
       const got = inspect(value, { depth: 0 })
@@ -94,7 +92,7 @@ function nested(path: string, value: unknown): object {
   return { [outer]: inner === undefined ? value : { [inner]: value } }
 }
 
-void t.test('a wrong secret is refused with its length or its type, and never shown', async (t) => {
+void t.test('names the length or type of a wrong secret, never the secret itself', async (t) => {
   const short = 'sweet-but-not-long-enough'
   const hidden = { toString: () => short }
   const wrong: [given: unknown, option: string, message: RegExp][] = [
@@ -119,13 +117,13 @@ void t.test('a wrong secret is refused with its length or its type, and never sh
   t.match(await refusalOf(t, {}), { option: 'secret', message: /is missing/ })
 })
 
-void t.test('31 characters that take 32 bytes are enough, 31 bytes are not', async (t) => {
+void t.test('accepts a secret of 31 characters that takes 32 bytes, and refuses 31 bytes', async (t) => {
   await t.resolves(makeApp(t, { secret: `é${'x'.repeat(30)}` }))
   await t.resolves(makeApp(t, { secret: new Uint8Array(32) }))
   t.match(await refusalOf(t, { secret: 'x'.repeat(31) }), { option: 'secret' })
 })
 
-void t.test('an unknown option is refused by its name, which those that are known follow', async (t) => {
+void t.test('names an unknown option and lists the known options', async (t) => {
   const unknown: [given: object, option: string, known: RegExp][] = [
     [{ saveUninitialized: true }, 'saveUninitialized', /are secret, cookieName, maxAge/],
     [{ secrets: [SECRET] }, 'secrets', /are secret/],
@@ -143,14 +141,14 @@ void t.test('an unknown option is refused by its name, which those that are know
   }
 })
 
-void t.test('options that contradict each other are refused', async (t) => {
+void t.test('refuses options that contradict each other', async (t) => {
   const wrong: [option: string, given: Partial<SessionOptions>][] = [
     ['idleTimeout', { maxAge: 60, idleTimeout: 61 }],
     ['store', { maxSessionsPerUser: 1, store: { ...spyStore(), listByUser: undefined } as never }],
     ['cookieName', { cookieName: 'n'.repeat(4096 - 108 + 1) }],
     ['cookieName', { idLength: 64, cookieName: 'n'.repeat(4096 - 172 + 1) }],
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }],
-    // A hole, which a schema's check of the items passes over.
+    // A hole in a sparse list, which `every()` skips.
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: new Array<string>(1) } }]
   ]
   for (const [option, given] of wrong) {
@@ -161,14 +159,14 @@ void t.test('options that contradict each other are refused', async (t) => {
   }
 })
 
-void t.test('what Fastify itself puts among the options is none of ours', async (t) => {
+void t.test('ignores the options that Fastify itself adds', async (t) => {
   const own = { prefix: '/app', logLevel: 'warn', logSerializers: {} }
   const app = await makeApp(t, own as Partial<SessionOptions>)
   t.notMatch(app.sessionManager.options, own)
 })
 
-void t.test('an option that is undefined counts as not given', async (t) => {
-  const names = Object.keys(OptionsSchema.properties).filter((name) => name !== 'secret')
+void t.test('treats an option that is undefined as not given', async (t) => {
+  const names = Object.keys(OPTIONS).filter((name) => name !== 'secret')
   const nothing = Object.fromEntries(names.map((name) => [name, undefined]))
   const store = new MemoryStore()
   const given = { secret: SECRET, ...nothing, cookie: { path: undefined }, csrf: { header: undefined } }
@@ -180,7 +178,7 @@ void t.test('an option that is undefined counts as not given', async (t) => {
   }
 })
 
-void t.test('the caller’s object is neither changed nor kept', async (t) => {
+void t.test('neither changes nor keeps the objects of the caller', async (t) => {
   const secret = Buffer.from(SECRET)
   const given = {
     secret: [secret],
@@ -200,7 +198,7 @@ void t.test('the caller’s object is neither changed nor kept', async (t) => {
   t.equal(app.sessionManager.options.csrf.trustedOrigins.includes('https://evil.test'), false)
 })
 
-void t.test('the resolved options are frozen, and print no secret', async (t) => {
+void t.test('freezes the resolved options, which print no secret', async (t) => {
   const { options } = (await makeApp(t)).sessionManager
   for (const part of [options, options.cookie, options.csrf, options.secrets]) t.ok(Object.isFrozen(part))
   t.throws(() => ((options as { maxAge: number }).maxAge = 1), TypeError)
@@ -209,21 +207,18 @@ void t.test('the resolved options are frozen, and print no secret', async (t) =>
   t.notMatch(printed, /Buffer|61 20 73/)
 })
 
-void t.test(
-  'times in a store are whole milliseconds, whatever fraction of a second was asked for',
-  async (t) => {
-    stopClock(t)
-    for (const maxAge of [8.200_123, 1.1, 1e-9]) {
-      const store = spyStore()
-      const app = addRoutes(await makeApp(t, { store, maxAge, cleanupInterval: 0 }))
-      await app.inject('/set?name=ada')
-      const [[, , record]] = store.take() as [[string, string, { expiresAt: number; createdAt: number }]]
-      t.equal(record.expiresAt - record.createdAt, Math.max(1, Math.round(maxAge * 1000)))
-    }
+void t.test('stores times as whole milliseconds, even if an option has a fraction of a second', async (t) => {
+  stopClock(t)
+  for (const maxAge of [8.200_123, 1.1, 1e-9]) {
+    const store = spyStore()
+    const app = addRoutes(await makeApp(t, { store, maxAge, cleanupInterval: 0 }))
+    await app.inject('/set?name=ada')
+    const [[, , record]] = store.take() as [[string, string, { expiresAt: number; createdAt: number }]]
+    t.equal(record.expiresAt - record.createdAt, Math.max(1, Math.round(maxAge * 1000)))
   }
-)
+})
 
-/** What can be seen from outside of an app with these options. */
+/** Returns the observable behaviour of an app with these options. */
 type Observe = (t: Test, options: Partial<SessionOptions>) => Promise<unknown>
 
 const setCookie: Observe = async (t, options) => {
@@ -237,7 +232,7 @@ const token: Observe = async (t, options) => {
   return (await app.inject('/set?name=ada')).cookies[0]?.value
 }
 
-/** The record that a request makes, from the store's side. */
+/** Returns the lifetime and user of the record that a request creates in the store. */
 const record: Observe = async (t, options) => {
   const { start } = stopClock(t)
   const store = spyStore()
@@ -247,7 +242,7 @@ const record: Observe = async (t, options) => {
   return { life: call[2].expiresAt - start, userId: call[2].userId }
 }
 
-/** The status of a POST; `send` says with which token, headers and body. */
+/** Returns the status of a POST. `send` gets a CSRF token and returns the headers and the body. */
 function post(
   send: (token: string) => { headers?: Record<string, string>; payload?: object; url?: string }
 ): Observe {
@@ -263,7 +258,7 @@ function post(
   }
 }
 
-/** After how many milliseconds a store that never answers is given up. */
+/** Returns how many milliseconds pass until a store that never answers counts as failed. */
 const patience: Observe = async (t, options) => {
   const store = wrap(new MemoryStore(), (method, _args, next) =>
     method === 'create' ? new Promise(() => undefined) : next()
@@ -294,7 +289,7 @@ const EARLIER = new MemoryStore()
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
 
-/** For each option: how it is observed, and what is seen by default and with another value. */
+/** For each option: how to observe its effect, and the results with the default and with another value. */
 const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<SessionOptions>, seen: unknown]> = {
   secret: [
     async (t, options) =>
@@ -415,40 +410,23 @@ const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<Sessio
 }
 
 for (const [option, [observe, byDefault, changed, seen]] of Object.entries(SEEN)) {
-  void t.test(`${option} changes what is seen from outside`, async (t) => {
+  void t.test(`changing ${option} changes the observable behaviour`, async (t) => {
     await t.test('by default', async (t) => void t.match(await observe(t, {}), byDefault))
     await t.test('changed', async (t) => void t.match(await observe(t, changed), seen))
   })
 }
 
-void t.test('no option is without such a test', async (t) => {
-  const { cookie, csrf, ...plain } = OptionsSchema.properties
-  const paths = [
-    ...Object.keys(plain),
-    ...Object.keys(cookie.properties).map((name) => `cookie.${name}`),
-    ...Object.keys(csrf.properties).map((name) => `csrf.${name}`)
-  ]
-  t.same(Object.keys(SEEN).sort(), paths.sort())
-  t.same(Object.keys({ ...WRONG, secret: [] }).sort(), [...paths, 'cookie', 'csrf'].sort())
+void t.test('every option has a test of wrong values and a test of its effect', async (t) => {
+  t.same(Object.keys(SEEN).sort(), [...PATHS].sort())
+  t.same(Object.keys({ ...WRONG, secret: [] }).sort(), ENTRIES.map(({ path }) => path).sort())
 })
 
-void t.test('the custom header is found however the option is spelled', async (t) => {
+void t.test('finds a custom CSRF header in any letter case', async (t) => {
   const send = post((token) => ({ headers: { 'x-other-token': token } }))
   t.equal(await send(t, { csrf: { header: 'X-Other-Token' } }), 200)
 })
 
-void t.test(
-  'schema: each property is checked by itself, an unknown one only where none may be',
-  async (t) => {
-    const name = Type.Object({ name: Type.Object({ first: Type.String() }) })
-    const problems = (schema: unknown) =>
-      resolveOptions({ secret: SECRET, schema } as SessionOptions, () => new MemoryStore()).problemOf
-    t.equal(problems(name)('name', { first: 'Ada' }), undefined)
-    t.match(problems(name)('name', 'Ada'), /^must be object/)
-    t.match(problems(name)('name', { first: 5 }), /^at \/first must be string/)
-    t.equal(problems(name)('other', 5), undefined)
-    const closed = problems({ ...name, additionalProperties: false })
-    t.equal(closed('other', 5), 'is not in the schema')
-    t.equal(closed('$csrf', 'x'), undefined, 'what is the library’s own is not the schema’s')
-  }
-)
+void t.test('the doc comments of the options are up to date (npm run docs:options)', async (t) => {
+  const source = readFileSync(new URL('../../plugin/options/session-options.ts', import.meta.url), 'utf8')
+  t.equal(withDocComments(source), source)
+})

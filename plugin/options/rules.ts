@@ -1,0 +1,54 @@
+import { inspect } from 'node:util'
+import { SessionOptionError } from '../errors.js'
+
+/** What an option accepts: `want` completes the error message "option … is …, but must be …". */
+export interface Rule {
+  readonly want: string
+  readonly accepts: (value: unknown) => boolean
+}
+
+/**
+ * Checks the options in `given` against `rules`. `prefix` goes before their names in an error, such as `cookie.`.
+ * @throws {SessionOptionError} for the first unknown or wrong option.
+ */
+export function checkOptions(given: object, rules: Readonly<Record<string, Rule>>, prefix = ''): void {
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(rules, name)) {
+      const known = Object.keys(rules).join(', ')
+      throw new SessionOptionError(prefix + name, `is unknown; the options here are ${known}`)
+    }
+    const { want, accepts } = rules[name] as Rule
+    if (value !== undefined && !accepts(value)) throw SessionOptionError.wrong(prefix + name, value, want)
+  }
+}
+
+/** For options that `resolveOptions` checks in detail, with messages of their own. */
+export const anything: Rule = { want: '', accepts: () => true }
+
+export const flag: Rule = { want: 'true or false', accepts: (value) => typeof value === 'boolean' }
+
+export function oneOf(...values: readonly (string | boolean)[]): Rule {
+  return {
+    want: `one of ${values.map((value) => inspect(value)).join(', ')}`,
+    accepts: (value) => values.includes(value as string)
+  }
+}
+
+export function text(pattern: RegExp, want: string, maxLength = Infinity): Rule {
+  return {
+    want,
+    accepts: (value) => typeof value === 'string' && value.length <= maxLength && pattern.test(value)
+  }
+}
+
+export function number(want: string, isInRange: (value: number) => boolean): Rule {
+  return { want, accepts: (value) => Number.isFinite(value) && isInRange(value as number) }
+}
+
+/** An object of named options. Their own rules say more. */
+export function objectOf(content: string): Rule {
+  return {
+    want: `an object of ${content}`,
+    accepts: (value) => typeof value === 'object' && value !== null && !Array.isArray(value)
+  }
+}

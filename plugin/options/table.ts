@@ -1,0 +1,182 @@
+import { anything, flag, number, objectOf, oneOf, text, type Rule } from './rules.js'
+import { isObjectSchema } from './schema.js'
+import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
+
+/** One row of the table. An option without a default is absent unless it is given. */
+export interface Option<T = unknown> extends Rule {
+  readonly default?: NonNullable<T>
+  /** The text of the README's table and of the option's doc comment. */
+  readonly description: string
+}
+
+export type Table<T> = { readonly [K in keyof T]-?: Option<T[K]> }
+
+/** 400 days, the longest time that a browser keeps a cookie: RFC 6265bis section 5.5. */
+const MAX_AGE_LIMIT = 34_560_000
+const lifetime = number(
+  `a number of seconds above 0, at most ${MAX_AGE_LIMIT}`,
+  (value) => value > 0 && value <= MAX_AGE_LIMIT
+)
+/** The longest delay of a timer in Node, in milliseconds. */
+const TIMER_LIMIT = 2_147_483_647
+/** A token of HTTP: RFC 9110 section 5.6.2. */
+const HTTP_TOKEN = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
+/** A host name: RFC 1123 section 2.1, optionally with a leading dot. */
+const HOST_NAME =
+  /^\.?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/
+
+export const COOKIE_OPTIONS = {
+  path: {
+    ...text(
+      /^\/[\x20-\x3a\x3d-\x7e]*$/,
+      'a path of at most 1024 characters that begins with "/" and has no ";" or "<"',
+      1024
+    ),
+    default: '/',
+    description: 'The browser sends the cookie to this path and to the paths below it.'
+  },
+  domain: {
+    ...text(HOST_NAME, 'a host name, such as "example.com"', 253),
+    description: 'The host that gets the cookie, with its subdomains. Absent: only the host that set it.'
+  },
+  secure: {
+    ...oneOf(true, false, 'auto'),
+    default: true,
+    description: "Sends the cookie over HTTPS only. `'auto'` follows the protocol of the request."
+  },
+  httpOnly: { ...flag, default: true, description: 'Hides the cookie from scripts.' },
+  sameSite: {
+    ...oneOf('strict', 'lax', 'none'),
+    default: 'lax',
+    description:
+      "Which requests from other sites carry the cookie: none (`'strict'`), followed links (`'lax'`) or all (`'none'`)."
+  },
+  partitioned: {
+    ...flag,
+    default: false,
+    description: 'Keeps a separate cookie for each top-level site (CHIPS).'
+  },
+  persistent: {
+    ...flag,
+    default: true,
+    description: '`false` sends no `Max-Age`, so that the cookie ends when the browser closes.'
+  }
+} as const satisfies Table<CookieOptions>
+
+export const CSRF_OPTIONS = {
+  protect: {
+    ...oneOf('routes', 'all'),
+    default: 'routes',
+    description:
+      "`'all'` protects every route, `'routes'` only routes with the preHandler `fastify.csrfProtection`."
+  },
+  header: {
+    ...text(HTTP_TOKEN, 'a header name'),
+    default: 'x-csrf-token',
+    description: 'The request header that carries the CSRF token.'
+  },
+  field: {
+    ...text(/./s, 'the name of a body field'),
+    default: '_csrf',
+    description: 'The body field that carries the CSRF token if the header is absent.'
+  },
+  trustedOrigins: {
+    want: 'a list of origins, such as "https://app.example.com"',
+    accepts: (value) => Array.isArray(value) && value.every((origin) => typeof origin === 'string'),
+    default: [],
+    description:
+      'Other origins whose pages may send requests that change something. Each is exact: scheme, host and port.'
+  },
+  token: {
+    ...flag,
+    default: true,
+    description: '`false` checks only where a request comes from, not its CSRF token.'
+  }
+} as const satisfies Table<CsrfOptions>
+
+/** All options of the plugin: their rules, defaults and descriptions. */
+export const OPTIONS = {
+  secret: {
+    ...anything,
+    description:
+      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs and all verify. A cookie that an older secret signed is issued again.'
+  },
+  cookieName: {
+    ...text(HTTP_TOKEN, 'a cookie name without spaces, ";" or "="'),
+    default: 'session_id',
+    description:
+      'The name of the session cookie. A `__Host-` or `__Secure-` name requires matching attributes.'
+  },
+  maxAge: {
+    ...lifetime,
+    default: 86400,
+    description:
+      'Seconds from creation or the last `regenerate()` until a session ends, even if it is active.'
+  },
+  idleTimeout: {
+    ...lifetime,
+    description:
+      'Seconds without a request until a session ends. It may end up to a tenth earlier, never later. Absent: no idle timeout.'
+  },
+  cookie: {
+    ...objectOf('cookie attributes'),
+    default: {},
+    description: 'The attributes of the session cookie.'
+  },
+  idLength: {
+    ...number('a whole number from 16 to 64', (n) => Number.isInteger(n) && n >= 16 && n <= 64),
+    default: 32,
+    description: 'The number of random bytes in a session token.'
+  },
+  cleanupInterval: {
+    ...number('a number of seconds from 0 to 2147483', (value) => value >= 0 && value <= 2_147_483),
+    default: 3600,
+    description: 'Seconds between sweeps that remove expired sessions. 0 turns sweeps off.'
+  },
+  store: { ...anything, description: 'The `SessionStore` to use. Absent: a new `MemoryStore`.' },
+  migrateFrom: {
+    ...anything,
+    description:
+      'The store that was used before. A session moves to `store` when its browser returns. Absent: no migration.'
+  },
+  userKey: {
+    ...text(/^(?!\$)/, 'a key that does not begin with "$"'),
+    default: 'userId',
+    description: 'The data key that holds the id of the user.'
+  },
+  maxSessionsPerUser: {
+    ...number('a whole number above 0', (n) => Number.isInteger(n) && n > 0),
+    description: 'The number of sessions that a user may have. Absent: no limit.'
+  },
+  onLimit: {
+    ...oneOf('end-oldest', 'reject'),
+    default: 'end-oldest',
+    description:
+      "If a login exceeds `maxSessionsPerUser`, `'end-oldest'` ends the least recently written session, and `'reject'` refuses the login with 403."
+  },
+  csrf: {
+    ...objectOf('CSRF options'),
+    default: {},
+    description: 'How forged requests from other sites are refused.'
+  },
+  onStoreError: {
+    ...oneOf('fail', 'anonymous'),
+    default: 'fail',
+    description:
+      "If a session cannot be loaded, `'fail'` answers 503. `'anonymous'` gives the request an empty session, saves nothing and leaves the cookie alone; a logout is still a 503."
+  },
+  storeTimeout: {
+    ...number(
+      `a number of milliseconds above 0, at most ${TIMER_LIMIT}`,
+      (value) => value > 0 && value <= TIMER_LIMIT
+    ),
+    default: 2000,
+    description: 'Milliseconds after which a call of the store counts as failed.'
+  },
+  schema: {
+    want: 'a TypeBox object: Type.Object({ … })',
+    accepts: isObjectSchema,
+    description:
+      'A TypeBox object that checks values when they are set and when they are loaded. Absent: no check.'
+  }
+} as const satisfies Table<SessionOptions>
