@@ -14,11 +14,11 @@ const unknownName = fc.oneof(
   fc.string({ maxLength: 12 }),
   fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')
 )
-/** What Fastify keeps for itself, and checks itself. */
-const isFastifys = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
+/** Options that Fastify adds and checks itself. */
+const isFastifyOption = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
 const path: Arbitrary<Path> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(...KNOWN) },
-  { weight: 1, arbitrary: unknownName.filter((name) => !isFastifys(name)).map((name): Path => [name]) },
+  { weight: 1, arbitrary: unknownName.filter((name) => !isFastifyOption(name)).map((name): Path => [name]) },
   { weight: 1, arbitrary: fc.tuple(fc.constantFrom('cookie', 'csrf'), unknownName) }
 )
 
@@ -110,11 +110,11 @@ function optionsOf(given: readonly (readonly [Path, unknown])[]): Record<string,
     else
       options[name] = Object.fromEntries([...Object.entries(Object(options[name]) as object), [key, value]])
   }
-  // Own properties, `__proto__` too.
+  // Makes every name an own property, even `__proto__`.
   return Object.fromEntries(Object.entries(options))
 }
 
-/** Whether what was thrown says which of the given options is wrong. */
+/** Returns whether the error names one of the given options. */
 function isNamed(error: unknown, options: object): boolean {
   if (!(error instanceof SessionOptionError)) return false
   const { option, message, code } = error
@@ -124,7 +124,7 @@ function isNamed(error: unknown, options: object): boolean {
   return isGiven && code === 'SESSION_OPTION_INVALID' && message.includes(`option "${option}"`)
 }
 
-/** A session that is set in one request is there in the next one, or, with a store that is none, is answered in words. */
+/** Throws unless the data that one request sets is there in the next request. */
 async function works(options: SessionOptions): Promise<void> {
   const app = Fastify()
   try {
@@ -133,10 +133,11 @@ async function works(options: SessionOptions): Promise<void> {
     const first = await app.inject('/set?name=ada')
     const cookie = String(first.headers['set-cookie']).split(';', 1)[0] as string
     const { body } = await app.inject({ url: '/read', headers: { cookie } })
-    const isSoonOver = [options.maxAge, options.idleTimeout].some(
+    const isShortLived = [options.maxAge, options.idleTimeout].some(
       (seconds) => seconds !== undefined && seconds < 60
     )
-    if (body !== '{"name":"ada"}' && !isSoonOver) throw new Error(`it does not work: ${first.body}, ${body}`)
+    if (body !== '{"name":"ada"}' && !isShortLived)
+      throw new Error(`the session is lost: ${first.body}, ${body}`)
   } finally {
     await app.close()
   }

@@ -26,31 +26,31 @@ async function refusalOf(t: Test, given: object): Promise<SessionOptionError> {
   throw new Error(`${inspect(given)} ${inspect(outcome)}`)
 }
 
-const NO_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}, [60], 60n, new Date(0)]
-const NO_TEXTS = [5, null, true, {}, ['x']]
-const NO_OBJECTS = [null, true, 'x', 5, []]
+const NON_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}, [60], 60n, new Date(0)]
+const NON_STRINGS = [5, null, true, {}, ['x']]
+const NON_OBJECTS = [null, true, 'x', 5, []]
 
 /** For each option: the rule in its error message, and values that it refuses. */
 const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
-  cookieName: [/a cookie name/, ...NO_TEXTS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
-  maxAge: [/a number of seconds above 0, at most 34560000/, ...NO_NUMBERS, 0, 34_560_001],
-  idleTimeout: [/a number of seconds above 0, at most 34560000/, ...NO_NUMBERS, 0, 34_560_001],
-  idLength: [/a whole number from 16 to 64/, ...NO_NUMBERS, 0, 15, 65, 31.5],
-  cleanupInterval: [/a number of seconds from 0 to 2147483/, ...NO_NUMBERS, 2_147_484],
-  storeTimeout: [/a number of milliseconds above 0/, ...NO_NUMBERS, 0, 2 ** 31],
-  migrateFrom: [/lacks get, create, update, destroy/, ...NO_OBJECTS, {}, MemoryStore],
-  maxSessionsPerUser: [/a whole number above 0/, ...NO_NUMBERS, 0, 1.5],
-  onLimit: [/one of 'end-oldest', 'reject'/, ...NO_TEXTS, 'ignore', ''],
-  userKey: [/a key that does not begin with "\$"/, ...NO_TEXTS, '$csrf'],
-  onStoreError: [/one of 'fail', 'anonymous'/, ...NO_TEXTS, 'ignore', ''],
-  schema: [/a TypeBox object/, ...NO_OBJECTS, {}, { properties: null }, { properties: { name: 5 } }],
-  store: [/lacks get, create, update, destroy/, ...NO_OBJECTS, {}, MemoryStore],
-  cookie: [/an object of cookie attributes/, ...NO_OBJECTS],
-  'cookie.path': [/a path/, ...NO_TEXTS, '', 'x', '/;Domain=x', '/<', '/\n', '/é', `/${'x'.repeat(1024)}`],
+  cookieName: [/a cookie name/, ...NON_STRINGS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
+  maxAge: [/a number of seconds above 0, at most 34560000/, ...NON_NUMBERS, 0, 34_560_001],
+  idleTimeout: [/a number of seconds above 0, at most 34560000/, ...NON_NUMBERS, 0, 34_560_001],
+  idLength: [/a whole number from 16 to 64/, ...NON_NUMBERS, 0, 15, 65, 31.5],
+  cleanupInterval: [/a number of seconds from 0 to 2147483/, ...NON_NUMBERS, 2_147_484],
+  storeTimeout: [/a number of milliseconds above 0/, ...NON_NUMBERS, 0, 2 ** 31],
+  migrateFrom: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}, MemoryStore],
+  maxSessionsPerUser: [/a whole number above 0/, ...NON_NUMBERS, 0, 1.5],
+  onLimit: [/one of 'end-oldest', 'reject'/, ...NON_STRINGS, 'ignore', ''],
+  userKey: [/a key that does not begin with "\$"/, ...NON_STRINGS, '$csrf'],
+  onStoreError: [/one of 'fail', 'anonymous'/, ...NON_STRINGS, 'ignore', ''],
+  schema: [/a TypeBox object/, ...NON_OBJECTS, {}, { properties: null }, { properties: { name: 5 } }],
+  store: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}, MemoryStore],
+  cookie: [/an object of cookie attributes/, ...NON_OBJECTS],
+  'cookie.path': [/a path/, ...NON_STRINGS, '', 'x', '/;Domain=x', '/<', '/\n', '/é', `/${'x'.repeat(1024)}`],
   'cookie.domain': [
     /a host name/,
     ...[
-      ...NO_TEXTS,
+      ...NON_STRINGS,
       '',
       'a..test',
       'a.test.',
@@ -67,10 +67,10 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   'cookie.sameSite': [/one of 'strict', 'lax', 'none'/, 'Lax', true, false, null, ''],
   'cookie.partitioned': [/true or false/, 'true', 1, null],
   'cookie.persistent': [/true or false/, 'true', 1, null],
-  csrf: [/an object of CSRF options/, ...NO_OBJECTS],
+  csrf: [/an object of CSRF options/, ...NON_OBJECTS],
   'csrf.protect': [/one of 'routes', 'all'/, true, 'none', null],
-  'csrf.header': [/a header name/, ...NO_TEXTS, '', 'x y', 'x:y', 'é'],
-  'csrf.field': [/the name of a body field/, ...NO_TEXTS, ''],
+  'csrf.header': [/a header name/, ...NON_STRINGS, '', 'x y', 'x:y', 'é'],
+  'csrf.field': [/the name of a body field/, ...NON_STRINGS, ''],
   'csrf.trustedOrigins': [/a list of origins/, 'https://a.test', null, [5], {}],
   'csrf.token': [/true or false/, 'false', 0, null]
 }
@@ -259,7 +259,7 @@ function post(
 }
 
 /** Returns how many milliseconds pass until a store that never answers counts as failed. */
-const patience: Observe = async (t, options) => {
+const timeToFailure: Observe = async (t, options) => {
   const store = wrap(new MemoryStore(), (method, _args, next) =>
     method === 'create' ? new Promise(() => undefined) : next()
   )
@@ -285,12 +285,15 @@ const signInTwice: Observe = async (t, options) => {
   return { status: statusCode, sessions: (await app.sessionManager.list('ada')).length }
 }
 
-const EARLIER = new MemoryStore()
+const OLD_STORE = new MemoryStore()
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
 
 /** For each option: how to observe its effect, and the results with the default and with another value. */
-const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<SessionOptions>, seen: unknown]> = {
+const EFFECTS: Record<
+  string,
+  [Observe, byDefault: unknown, changed: Partial<SessionOptions>, seen: unknown]
+> = {
   secret: [
     async (t, options) =>
       createTokens([Buffer.from(SECRET)], 32).verify(String(await token(t, options))) !== undefined,
@@ -336,11 +339,11 @@ const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<Sessio
     async (t, { migrateFrom = new MemoryStore() }) => {
       const old = new Browser(addRoutes(await makeApp(t, { store: migrateFrom })))
       await old.get('/set?name=ada')
-      const app = addRoutes(await makeApp(t, migrateFrom === EARLIER ? { migrateFrom } : {}))
+      const app = addRoutes(await makeApp(t, migrateFrom === OLD_STORE ? { migrateFrom } : {}))
       return (await app.inject({ url: '/read', headers: { cookie: old.cookie } })).json()
     },
     { name: null },
-    { migrateFrom: EARLIER },
+    { migrateFrom: OLD_STORE },
     { name: 'ada' }
   ],
   maxSessionsPerUser: [signInTwice, { status: 200, sessions: 2 }, { maxSessionsPerUser: 1 }, { sessions: 1 }],
@@ -362,7 +365,7 @@ const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<Sessio
     200
   ],
   storeTimeout: [
-    patience,
+    timeToFailure,
     { status: 503, waited: 2000 },
     { storeTimeout: 300 },
     { status: 503, waited: 300 }
@@ -409,15 +412,15 @@ const SEEN: Record<string, [Observe, byDefault: unknown, changed: Partial<Sessio
   ]
 }
 
-for (const [option, [observe, byDefault, changed, seen]] of Object.entries(SEEN)) {
+for (const [option, [observe, byDefault, changed, seen]] of Object.entries(EFFECTS)) {
   void t.test(`changing ${option} changes the observable behaviour`, async (t) => {
-    await t.test('by default', async (t) => void t.match(await observe(t, {}), byDefault))
-    await t.test('changed', async (t) => void t.match(await observe(t, changed), seen))
+    await t.test('with the default', async (t) => void t.match(await observe(t, {}), byDefault))
+    await t.test('with another value', async (t) => void t.match(await observe(t, changed), seen))
   })
 }
 
 void t.test('every option has a test of wrong values and a test of its effect', async (t) => {
-  t.same(Object.keys(SEEN).sort(), [...PATHS].sort())
+  t.same(Object.keys(EFFECTS).sort(), [...PATHS].sort())
   t.same(Object.keys({ ...WRONG, secret: [] }).sort(), ENTRIES.map(({ path }) => path).sort())
 })
 
