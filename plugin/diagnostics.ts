@@ -1,34 +1,52 @@
-import { channel } from 'node:diagnostics_channel'
+import { channel, type Channel } from 'node:diagnostics_channel'
+
+/** A `node:diagnostics_channel` channel whose messages have a type. */
+export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubscribers'> {
+  publish(message: Message): void
+  subscribe(listener: (message: Message, name: string | symbol) => void): void
+  unsubscribe(listener: (message: Message, name: string | symbol) => void): void
+}
 
 /**
- * `node:diagnostics_channel` channels, each named `fastify-sesame:<key>`. Messages carry ids, never tokens.
- * Publish behind `hasSubscribers`, so that nothing is built when nobody listens.
+ * The library's diagnostics channels, each named `fastify-sesame:<name>`. Messages carry ids, never tokens.
+ * Check `hasSubscribers` before building a message, so that it costs nothing while nobody listens.
  */
 export const channels = {
-  /** `{ id, userId }`: a record was made. */
-  created: channel('fastify-sesame:created'),
-  /** `{ id, userId }`: a request's cookie led to a live session. */
-  loaded: channel('fastify-sesame:loaded'),
+  /** `{ id, userId }`: a session was stored for the first time. */
+  created: typed<{ id: string; userId: string | null }>('fastify-sesame:created'),
+  /** `{ id, userId }`: a request's cookie belongs to a live session. */
+  loaded: typed<{ id: string; userId: string | null }>('fastify-sesame:loaded'),
   /** `{ id }`: a change or a touch was written. */
-  saved: channel('fastify-sesame:saved'),
-  /** `{ id, previousId }`: the record moved to a new id. */
-  rotated: channel('fastify-sesame:rotated'),
-  /** `{ id }`, or `{ userId, count }` of `revokeAll`: ended by a logout or a revocation. */
-  destroyed: channel('fastify-sesame:destroyed'),
-  /** `{ id }`: a validly signed cookie whose session is over; `{ count }`: a sweep removed that many. */
-  expired: channel('fastify-sesame:expired'),
-  /** `{ id }`: a commit found its session ended by somebody else. */
-  gone: channel('fastify-sesame:gone'),
-  /** `{ id, attempt }`: somebody wrote in between; `update` functions run again. */
-  conflict: channel('fastify-sesame:conflict'),
-  /** `{ id }`: the memory store was full and dropped its least recently used session. */
-  evicted: channel('fastify-sesame:evicted'),
-  /** `{ reason }`: a session cookie was malformed or its signature wrong. */
-  malformedCookie: channel('fastify-sesame:malformed-cookie'),
-  /** `{ id, key?, reason }`: a record, or one value of it, is not one that this library wrote. */
-  invalidRecord: channel('fastify-sesame:invalid-record'),
-  /** `{ reason, method, url }`: a request was refused as forged. The url comes without its query. */
-  csrfRefused: channel('fastify-sesame:csrf-refused'),
-  /** `{ operation, error }`: the store failed or timed out. */
-  storeFailure: channel('fastify-sesame:store-failure')
+  saved: typed<{ id: string }>('fastify-sesame:saved'),
+  /** `{ id, previousId }`: a session got a new id. */
+  rotated: typed<{ id: string; previousId: string }>('fastify-sesame:rotated'),
+  /** `{ id }`: a session was ended by a logout or `revoke`. `{ userId, count }`: `revokeAll` ended `count` sessions. */
+  destroyed: typed<{ id: string } | { userId: string; count: number }>('fastify-sesame:destroyed'),
+  /** `{ id }`: a validly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
+  expired: typed<{ id: string } | { count: number }>('fastify-sesame:expired'),
+  /** `{ id }`: a session ended before its changes could be written. */
+  gone: typed<{ id: string }>('fastify-sesame:gone'),
+  /** `{ id, attempt }`: another request wrote first, so the write is retried and `update` functions run again. */
+  conflict: typed<{ id: string; attempt: number }>('fastify-sesame:conflict'),
+  /** `{ id }`: the memory store was full and evicted its least recently used session. */
+  evicted: typed<{ id: string }>('fastify-sesame:evicted'),
+  /** `{ reason }`: a session cookie is malformed or its signature is wrong. */
+  malformedCookie: typed<{ reason: string }>('fastify-sesame:malformed-cookie'),
+  /** `{ id, key?, reason }`: a stored record, or its value at `key`, is malformed. */
+  invalidRecord: typed<{ id: string; key?: string; reason: string }>('fastify-sesame:invalid-record'),
+  /** `{ reason, method, url }`: a request failed the CSRF check. The URL has no query string. */
+  csrfRefused: typed<{ reason: string; method: string; url: string }>('fastify-sesame:csrf-refused'),
+  /** `{ operation, error }`: a store method failed or timed out. */
+  storeFailure: typed<{ operation: string; error: unknown }>('fastify-sesame:store-failure')
 } as const
+
+/** The message of each channel, by its key in `channels`. */
+export type ChannelMessages = {
+  [Name in keyof typeof channels]: (typeof channels)[Name] extends SessionChannel<infer Message>
+    ? Message
+    : never
+}
+
+function typed<Message>(name: string): SessionChannel<Message> {
+  return channel(name) as SessionChannel<Message>
+}

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-/** What every error of this library is: a stable `code`, and the `statusCode` that Fastify answers with. */
+/** The base of every error in this library, with a stable `code` and the `statusCode` of Fastify's reply. */
 export class SessionError extends Error {
   readonly code: string
   readonly statusCode: number
@@ -13,7 +13,7 @@ export class SessionError extends Error {
   }
 }
 
-/** `SESSION_OPTION_INVALID`: thrown at registration; says which option, what it got and what it wants. */
+/** `SESSION_OPTION_INVALID`: an option is wrong. Thrown at registration; the message names the option, the value and what is allowed. */
 export class SessionOptionError extends SessionError {
   /** The option's path, such as `cookie.sameSite`. */
   readonly option: string
@@ -23,13 +23,13 @@ export class SessionOptionError extends SessionError {
     this.option = option
   }
 
-  /** Says what was got and what is wanted. */
+  /** Returns an error whose message shows the value and what the option accepts. */
   static wrong(this: void, option: string, got: unknown, want: string): SessionOptionError {
     return new SessionOptionError(option, `is ${inspect(got, { depth: 0 })}, but must be ${want}`)
   }
 }
 
-/** `SESSION_VALUE_INVALID`: a key or a value that a session cannot hold; names the key, never the value. */
+/** `SESSION_VALUE_INVALID`: a session cannot hold this key or value. The message names the key and never shows the value. */
 export class SessionValueError extends SessionError {
   readonly key: string
 
@@ -39,7 +39,7 @@ export class SessionValueError extends SessionError {
   }
 }
 
-/** A mistake in the program: a change after the commit, a session on a route that has none, a missing plugin. */
+/** A mistake in the application, such as a change after the commit, or reading a session on a route without sessions. */
 export class SessionUsageError extends SessionError {
   constructor(code: UsageCode, message: string) {
     super(code, 500, message)
@@ -55,35 +55,35 @@ export type UsageCode =
   | 'SESSION_READONLY'
   | 'SESSION_STORE_UNSUPPORTED'
 
-/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or took longer than `storeTimeout`; the driver's error is `cause`. */
+/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or took longer than `storeTimeout`. `cause` is the driver's error. */
 export class SessionStoreError extends SessionError {
   constructor(cause: unknown) {
     super('SESSION_STORE_UNAVAILABLE', 503, 'Session store unavailable', { cause })
   }
 }
 
-/** `SESSION_GONE`, 409: the session ended while the request ran, so that its change could not be kept. */
+/** `SESSION_GONE`, 409: the session ended while the request ran, so its changes could not be saved. */
 export class SessionGoneError extends SessionError {
   constructor() {
     super('SESSION_GONE', 409, 'The session ended while the request was running')
   }
 }
 
-/** `SESSION_CONFLICT`, 409: other requests kept changing the session; nothing of this one was written. */
+/** `SESSION_CONFLICT`, 409: other requests kept changing the session, so this request wrote nothing. */
 export class SessionConflictError extends SessionError {
   constructor() {
     super('SESSION_CONFLICT', 409, 'The session was changed by too many requests at once')
   }
 }
 
-/** `SESSION_LIMIT`, 403: the user has `maxSessionsPerUser` sessions, and `onLimit` is `'reject'`. Nobody was signed in. */
+/** `SESSION_LIMIT`, 403: the user already has `maxSessionsPerUser` sessions and `onLimit` is `'reject'`, so the login failed. */
 export class SessionLimitError extends SessionError {
   constructor() {
-    super('SESSION_LIMIT', 403, 'Too many sessions: end one of the others first')
+    super('SESSION_LIMIT', 403, 'Too many sessions: end another session first')
   }
 }
 
-/** 403, `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`: the request was not made by a page of this site. */
+/** `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`, 403: the request did not come from a page of this site. */
 export class CsrfError extends SessionError {
   constructor(code: CsrfCode) {
     super(code, 403, code === 'SESSION_CSRF_TOKEN' ? 'Invalid CSRF token' : 'Cross-site request refused')
@@ -92,7 +92,7 @@ export class CsrfError extends SessionError {
 
 export type CsrfCode = 'SESSION_CSRF_ORIGIN' | 'SESSION_CSRF_TOKEN'
 
-/** What `requireAuth` answers where it does not redirect: 401, or 403 when `check` refused. */
+/** Thrown by `requireAuth` when it does not redirect: 401, or 403 if `check` returned `false`. */
 export class SessionAuthError extends SessionError {
   constructor(
     code: 'SESSION_UNAUTHENTICATED' | 'SESSION_EXPIRED' | 'SESSION_NOT_FRESH' | 'SESSION_FORBIDDEN',

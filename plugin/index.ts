@@ -5,14 +5,19 @@ export type { SessionInfo } from './session/record.js'
 export type { Session } from './session/session.js'
 export type { CookieOptions, CsrfOptions, SessionOptions } from './options/session-options.js'
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.js'
-export { channels } from './diagnostics.js'
+export { channels, type ChannelMessages, type SessionChannel } from './diagnostics.js'
 export * from './errors.js'
 export type {
   Awaitable,
+  JsonForm,
+  JsonValue,
   SessionData,
+  SessionInput,
+  SessionKey,
   SessionPatch,
   SessionRecord,
   SessionStore,
+  SessionValue,
   StoredSession,
   UpdateResult
 } from './types.js'

@@ -1,19 +1,41 @@
-/** A value, or a promise of it: a store that answers at once costs no promise. */
+/** A value or a promise of it. A store that answers synchronously spares the request a promise. */
 export type Awaitable<T> = T | PromiseLike<T>
 
 /**
- * The keys and values of a session. Open to declaration merging:
+ * The keys and values of a session. Declare them by merging:
  * `declare module 'fastify-sesame' { interface SessionData { userId: string } }`.
- * While it is empty, every key is allowed and every value is `unknown`.
+ * While the interface is empty, every key is allowed and every value is a `JsonValue`.
  */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- merged into by the application
 export interface SessionData {}
 
-/** The keys that `D` allows: its own, or any string while it has none. */
+/** The keys that `D` declares, or any string while `D` declares none. */
 export type SessionKey<D = SessionData> = keyof D extends never ? string : keyof D & string
 
-/** The value that `D` holds at `K`. */
-export type SessionValue<K, D = SessionData> = K extends keyof D ? D[K] : unknown
+/** The value that `get` returns for `K`: the JSON form of its declared type, or any `JsonValue` if `K` is not declared. */
+export type SessionValue<K, D = SessionData> = K extends keyof D ? JsonForm<D[K]> : JsonValue
+
+/**
+ * The value that `set` accepts for `K`: its declared type, or anything that may be JSON if `K` is not declared.
+ * `object` is included because TypeScript does not assign an interface to `JsonValue`. An object that JSON cannot hold
+ * throws when it is set.
+ */
+export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonValue | object
+
+/** A value as `JSON.parse` returns it. */
+export type JsonValue =
+  null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue | undefined }
+
+/** The type of a `T` that went through JSON: an object with `toJSON`, such as a Date, becomes the result of `toJSON`. */
+export type JsonForm<T> = T extends JsonValue
+  ? T
+  : T extends { toJSON(...args: never[]): infer Result }
+    ? JsonForm<Result>
+    : T extends (...args: never[]) => unknown
+      ? never
+      : T extends object
+        ? { [Key in keyof T]: JsonForm<T[Key]> }
+        : T
 
 /** What a store keeps for one id. */
 export interface SessionRecord {

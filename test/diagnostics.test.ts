@@ -267,7 +267,7 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
     void t.test(`nothing is built for ${String(name)} by ${cause} when nobody listens`, async (t) => {
       const published: unknown[] = []
       for (const channel of Object.values(channels)) {
-        channel.publish = (message) => void published.push(message)
+        channel.publish = (message: unknown) => void published.push(message)
         t.teardown(() => Reflect.deleteProperty(channel, 'publish'))
       }
       const stage = await makeStage(t, scenario)

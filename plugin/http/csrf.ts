@@ -121,7 +121,7 @@ function xor(a: Buffer, b: Buffer): Buffer {
 
 function refuse({ method, url }: FastifyRequest, code: CsrfCode, reason: string): never {
   if (channels.csrfRefused.hasSubscribers) {
-    channels.csrfRefused.publish({ reason, method, url: url.split('?', 1)[0] })
+    channels.csrfRefused.publish({ reason, method, url: url.split('?', 1)[0] as string })
   }
   throw new CsrfError(code)
 }
