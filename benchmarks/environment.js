@@ -5,7 +5,6 @@ import { dirname, join } from 'node:path'
 
 const { resolve } = createRequire(import.meta.url)
 const PACKAGES = [
-  'fastify-sesame',
   'fastify',
   '@fastify/cookie',
   '@fastify/session',
@@ -21,7 +20,7 @@ const PACKAGES = [
   'autocannon'
 ]
 
-/** On what, and with what, was measured. */
+/** Describes the machine and the package versions of a run. */
 export function describeEnvironment({ rounds, cpu }) {
   const pinning = cpu === undefined ? 'The system chose the cores.' : 'The server had a core of its own.'
   return {
@@ -32,11 +31,14 @@ export function describeEnvironment({ rounds, cpu }) {
     system: `${type()} ${release().split('-', 1)[0]}`,
     rounds,
     pinning,
-    versions: Object.fromEntries(PACKAGES.map((name) => [name, versionOf(name)]))
+    versions: {
+      'fastify-sesame': manifestIn(join(import.meta.dirname, '..')).version,
+      ...Object.fromEntries(PACKAGES.map((name) => [name, versionOf(name)]))
+    }
   }
 }
 
-/** A package need not export its package.json, so it is looked for above its main file. */
+/** Finds the manifest above the package's main file, because a package may not export its package.json. */
 function versionOf(name) {
   for (let folder = dirname(resolve(name)); folder !== dirname(folder); folder = dirname(folder)) {
     const found = manifestIn(folder)

@@ -1,11 +1,16 @@
-import { idOfToken } from '../dist/cookies/tokens.js'
-import { COOKIE, seedOf } from './payload.js'
+import { Buffer } from 'node:buffer'
+import { createTokens, idOfToken } from '../dist/cookies/tokens.js'
+import { COOKIE, SECRET, seedOf } from './payload.js'
+
+/** The default length of a token, in bytes. */
+const ID_LENGTH = 32
 
 /**
- * Puts `count` sessions straight into a store, because a million logins would take a minute.
- * The cookie values of `sample` of them, evenly spread.
+ * Puts `count` sessions straight into a store, which is faster than logging in `count` times.
+ * Returns the cookie values of `sample` sessions, evenly spread.
  */
-export async function fillStore(store, { tokens }, count, sample) {
+export async function fillStore(store, count, sample) {
+  const tokens = createTokens([Buffer.from(SECRET)], ID_LENGTH)
   const data = Object.fromEntries(
     Object.entries(seedOf({})).map(([key, value]) => [key, JSON.stringify(value)])
   )

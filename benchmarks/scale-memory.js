@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
 import { setTimeout as delay } from 'node:timers/promises'
-import { MemoryStore } from 'fastify-sesame'
+import { MemoryStore } from '../dist/index.js'
 import { median } from './statistics.js'
 
 const MILLION = 1_000_000

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path/posix'
 import t from 'tap'
 
-// What goes to npm, and what comes with it.
+// The published package: its files, entry points, dependencies and lock file.
 
 interface Manifest {
   readonly name: string
@@ -29,9 +30,11 @@ interface LockedPackage {
   readonly hasInstallScript?: boolean
 }
 
-/** The dependencies of an application that uses this package, and no others. */
+/** The only packages that this package installs in an application, besides their own dependencies. */
 const DEPENDENCIES = ['@fastify/cookie', 'fastify-plugin', 'typebox']
-const BESIDE_DIST = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
+/** The endings of the files that the build makes of each source. */
+const BUILT = ['.d.ts', '.d.ts.map', '.js', '.js.map']
+const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
 const root = new URL('../', import.meta.url)
 const textOf = (path: string) => readFileSync(new URL(path, root), 'utf8')
@@ -39,7 +42,7 @@ const manifest = JSON.parse(textOf('package.json')) as Manifest
 const lock = JSON.parse(textOf('package-lock.json')) as Lock
 const packed = packedFiles()
 
-/** Without its scripts: the build has run before the tests, and is not to run beside them. */
+/** Lists the files that `npm pack` would publish. Runs no script, because a build must not run during the tests. */
 function packedFiles(): string[] {
   const args = ['pack', '--dry-run', '--json', '--ignore-scripts', '--silent']
   const output = execFileSync('npm', args, { cwd: root, encoding: 'utf8' })
@@ -47,7 +50,7 @@ function packedFiles(): string[] {
   return files.map(({ path }) => path).sort()
 }
 
-/** The TypeScript files of the library, without their ending. */
+/** Returns the library's TypeScript files without their extension. */
 function sources(): string[] {
   return readdirSync(new URL('plugin/', root), { recursive: true, encoding: 'utf8' })
     .map((file) => file.replaceAll('\\', '/'))
@@ -55,46 +58,76 @@ function sources(): string[] {
     .map((file) => file.slice(0, -'.ts'.length))
 }
 
-/** All files that an entry of `exports` leads to. */
+/** Returns the files that an entry of `exports` points to. */
 function targetsOf(entry: string | Readonly<Record<string, string>>): string[] {
   return (typeof entry === 'string' ? [entry] : Object.values(entry)).map((path) => path.replace(/^\.\//, ''))
 }
 
-void t.test('the package is the built library and its papers, and nothing else', async (t) => {
-  const built = sources().flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`])
-  t.ok(built.length > 60, `${built.length} built files`)
-  t.same(packed, [...BESIDE_DIST, ...built].sort())
+void t.test(
+  'the package contains the build, its maps, the sources and the documents, and nothing else',
+  async (t) => {
+    const built = sources().flatMap((name) => BUILT.map((extension) => `dist/${name}${extension}`))
+    t.ok(built.length > 120, `${built.length} built files`)
+    t.same(packed, [...DOCUMENTS, ...built, ...sources().map((name) => `plugin/${name}.ts`)].sort())
+  }
+)
+
+void t.test('every map points to the packed TypeScript file of its build', async (t) => {
+  for (const name of sources()) {
+    for (const extension of ['.js', '.d.ts']) {
+      const path = `dist/${name}${extension}`
+      const [, map = ''] = /\n\/\/# sourceMappingURL=([^\n]+)\n?$/.exec(textOf(path)) ?? []
+      t.equal(map, `${basename(path)}.map`, path)
+      const { sources: origins } = JSON.parse(textOf(`${path}.map`)) as { sources: string[] }
+      t.same(
+        origins.map((origin) => join(dirname(path), origin)),
+        [`plugin/${name}.ts`],
+        `${path}.map`
+      )
+    }
+  }
 })
 
-void t.test('no packed file has a source map, a path of a machine or the look of a secret', async (t) => {
-  const forbidden: Record<string, RegExp> = {
-    'a source map': /\/\/# sourceMappingURL|"sourcesContent"/,
-    'a path of a machine': /file:\/\/\/|(?<![\w.])\/(?:home|root|Users|tmp|work)\//,
-    'a private key': /-----BEGIN [A-Z ]*PRIVATE KEY-----/,
-    'a token of npm or GitHub': /\b(?:npm_[A-Za-z0-9]{36}|gh[pousr]_[A-Za-z0-9]{36}|_authToken)\b/,
-    'a key of a cloud': /\bAKIA[0-9A-Z]{16}\b/,
-    'an import of a test': /from '[^']*(?:fixtures|\.test)[^']*'/
+void t.test(
+  'no packed file contains embedded sources, a path of the build machine or a secret',
+  async (t) => {
+    const forbidden: Record<string, RegExp> = {
+      'embedded sources': /"sourcesContent"/,
+      'a path of a machine': /file:\/\/\/|(?<![\w.])\/(?:home|root|Users|tmp|work)\//,
+      'a private key': /-----BEGIN [A-Z ]*PRIVATE KEY-----/,
+      'a token of npm or GitHub': /\b(?:npm_[A-Za-z0-9]{36}|gh[pousr]_[A-Za-z0-9]{36}|_authToken)\b/,
+      'a key of a cloud': /\bAKIA[0-9A-Z]{16}\b/,
+      'an import of a test': /from '[^']*(?:fixtures|\.test)[^']*'/
+    }
+    for (const path of packed) {
+      const text = textOf(path)
+      for (const [what, pattern] of Object.entries(forbidden)) t.notMatch(text, pattern, `${what} in ${path}`)
+    }
   }
-  for (const path of packed) {
-    const text = textOf(path)
-    for (const [what, pattern] of Object.entries(forbidden)) t.notMatch(text, pattern, `${what} in ${path}`)
-  }
-})
+)
 
-void t.test('every entry point leads to a packed file, and to the types beside it', async (t) => {
+void t.test('every entry point names a packed file and the types next to it', async (t) => {
   const entries = Object.entries(manifest.exports)
   t.ok(entries.length >= 7)
   for (const [name, entry] of entries) {
-    for (const path of targetsOf(entry)) t.ok(packed.includes(path), `${name} leads to ${path}`)
+    for (const path of targetsOf(entry)) t.ok(packed.includes(path), `${name} names ${path}`)
     if (typeof entry === 'string') continue
-    t.equal(entry['types'], entry['default']?.replace(/\.js$/, '.d.ts'), `${name} has the types of its code`)
-    t.equal(Object.keys(entry)[0], 'types', `${name} names the types first, or TypeScript misses them`)
+    t.equal(
+      entry['types'],
+      entry['default']?.replace(/\.js$/, '.d.ts'),
+      `${name} names the types of its own code`
+    )
+    t.equal(
+      Object.keys(entry)[0],
+      'types',
+      `${name} lists "types" first, because TypeScript takes the first condition that matches`
+    )
   }
   t.equal(manifest.main, (manifest.exports['.'] as Record<string, string>)['default'])
   t.equal(manifest.types, (manifest.exports['.'] as Record<string, string>)['types'])
 })
 
-void t.test('what the built files import is built too, or a declared package', async (t) => {
+void t.test('the built files import only built files, Node modules and declared packages', async (t) => {
   const declared = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)]
   for (const path of packed.filter((file) => file.endsWith('.js'))) {
     for (const [, from = ''] of textOf(path).matchAll(/\bfrom '([^']+)'/g)) {
@@ -106,7 +139,7 @@ void t.test('what the built files import is built too, or a declared package', a
   }
 })
 
-void t.test('the runtime dependencies are three, each with its reason on the security page', async (t) => {
+void t.test('each of the three runtime dependencies has a reason on the security page', async (t) => {
   t.same(Object.keys(manifest.dependencies).sort(), DEPENDENCIES)
   const section = textOf('docs/security.md')
     .split(/^## /m)
@@ -121,7 +154,7 @@ void t.test('the runtime dependencies are three, each with its reason on the sec
     t.equal(manifest.peerDependenciesMeta[name]?.optional, true, `${name} is optional`)
 })
 
-/** Where the lock file puts the three, and what they bring along: beneath the one that asked, or else at the top. */
+/** Returns the lock file's paths of the runtime dependencies and of everything that they install. */
 function installed(): string[] {
   const paths = new Set<string>()
   const visit = (name: string, parent: string): void => {
@@ -135,30 +168,33 @@ function installed(): string[] {
   return [...paths]
 }
 
-void t.test('no script runs where the package is installed, ours or that of a dependency', async (t) => {
+void t.test('installing the package runs no script, neither its own nor one of a dependency', async (t) => {
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.notOk(name in manifest.scripts, name)
   for (const path of installed()) t.match(lock.packages[path], { integrity: /^sha512-/ }, path)
   for (const path of installed()) t.notOk(lock.packages[path]?.hasInstallScript, path)
 })
 
-void t.test('the lock file names no address, and has a checksum for every package', async (t) => {
-  const locked = Object.entries(lock.packages).filter(([path]) => path.startsWith('node_modules/'))
-  t.ok(locked.length > 100)
-  for (const [path, { resolved, integrity }] of locked) {
-    if (resolved !== undefined) t.fail(`${path} has an address: ${resolved}`)
-    if (!integrity?.startsWith('sha512-')) t.fail(`${path} has no SHA-512`)
+void t.test('the lock files name no registry and have a checksum for every package', async (t) => {
+  for (const file of ['package-lock.json', 'benchmarks/package-lock.json']) {
+    const { packages } = JSON.parse(textOf(file)) as Lock
+    const locked = Object.entries(packages).filter(([path]) => path.startsWith('node_modules/'))
+    t.ok(locked.length > 100, `${file} has ${locked.length} packages`)
+    for (const [path, { resolved, integrity }] of locked) {
+      if (resolved !== undefined) t.fail(`${path} in ${file} has an address: ${resolved}`)
+      if (!integrity?.startsWith('sha512-')) t.fail(`${path} in ${file} has no SHA-512`)
+    }
+    t.notMatch(textOf(file), /https?:\/\/[^"]*\.tgz/)
   }
-  t.notMatch(textOf('package-lock.json'), /https?:\/\/[^"]*\.tgz/)
 })
 
-void t.test('what is said of publishing fits together: provenance is of a public package', async (t) => {
+void t.test('the publishing settings agree: a package with provenance is public', async (t) => {
   const { publishConfig, repository } = manifest
   if (publishConfig?.provenance !== undefined) {
     t.equal(publishConfig.provenance, true)
     t.equal(publishConfig.access, 'public')
   }
-  // npm refuses a provenance statement whose repository is another than the package's.
+  // npm rejects a provenance statement for a different repository than the package's.
   if (repository !== undefined) {
     t.match(typeof repository === 'string' ? repository : repository.url, /^(?:git\+)?https:\/\/|^github:/)
   }

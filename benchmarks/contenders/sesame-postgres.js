@@ -1,4 +1,4 @@
-import { PostgresStore } from 'fastify-sesame/stores/postgres'
+import { PostgresStore } from '../../dist/stores/postgres/store.js'
 import pg from 'pg'
 import { sesame } from './sesame.js'
 

@@ -1,4 +1,4 @@
-import { RedisStore } from 'fastify-sesame/stores/redis'
+import { RedisStore } from '../../dist/stores/redis/store.js'
 import { createClient } from 'redis'
 import { sesame } from './sesame.js'
 

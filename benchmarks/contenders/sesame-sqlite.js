@@ -1,4 +1,4 @@
-import { SqliteStore } from 'fastify-sesame/stores/sqlite'
+import { SqliteStore } from '../../dist/stores/sqlite.js'
 import { sesame } from './sesame.js'
 
 export default async function sesameSqlite({ folder }) {

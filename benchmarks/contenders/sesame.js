@@ -1,5 +1,5 @@
 import Fastify from 'fastify'
-import sessions from 'fastify-sesame'
+import sessions from '../../dist/index.js'
 import { COOKIE, HELLO, nextTurn, SECRET } from '../payload.js'
 import { addSessionRoutes } from '../routes.js'
 
