@@ -1,0 +1,43 @@
+// An application that declares its SessionData.
+import Fastify from 'fastify'
+import sessions from 'fastify-sesame'
+
+interface Cart {
+  items: { name: string; addedAt: Date }[]
+  note?: string
+}
+
+declare module 'fastify-sesame' {
+  interface SessionData {
+    userId: string
+    visits: number
+    role: 'admin' | 'member'
+    cart: Cart
+    seenAt: Date
+  }
+}
+
+const app = Fastify()
+await app.register(sessions, { secret: 'a secret for this check, 32 bytes or more' })
+
+app.get('/values', async ({ session }) => {
+  session.set('cart', { items: [] })
+  session.set('role', 'admin')
+  session.set('seenAt', new Date())
+  session.update('visits', (visits = 0) => visits + 1)
+  // @ts-expect-error the key is not declared
+  session.set('vists', 1)
+  // @ts-expect-error the role is not declared
+  session.set('role', 'owner')
+  // @ts-expect-error the value is declared as a number
+  session.set('visits', '1')
+
+  const userId: string | undefined = session.get('userId')
+  const role: 'admin' | 'member' | undefined = session.get('role')
+  const seenAt: string | undefined = session.get('seenAt')
+  const cart: { items: { name: string; addedAt: string }[]; note?: string } | undefined = session.get('cart')
+  // @ts-expect-error a Date reads as a string
+  const date: Date | undefined = session.get('seenAt')
+  session.get('cart')?.items.push({ name: 'book', addedAt: new Date().toJSON() })
+  return { userId, role, seenAt, cart, date }
+})

@@ -1,0 +1,72 @@
+// An application that declares no SessionData, with every entry point of the package.
+import Fastify from 'fastify'
+import { pino } from 'pino'
+import sessions, {
+  channels,
+  MemoryStore,
+  requireAuth,
+  type ChannelMessages,
+  type JsonValue
+} from 'fastify-sesame'
+import { fromExpressStore } from 'fastify-sesame/stores/express'
+import { PostgresStore } from 'fastify-sesame/stores/postgres'
+import { RedisStore } from 'fastify-sesame/stores/redis'
+import { SqliteStore } from 'fastify-sesame/stores/sqlite'
+import { testStore } from 'fastify-sesame/testing'
+
+const secret = 'a secret for this check, 32 bytes or more'
+
+const app = Fastify()
+await app.register(sessions, { secret, store: new MemoryStore() })
+app.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
+app.post('/form', { preHandler: [requireAuth({ freshWithin: 60 }), app.csrfProtection] }, async () => 'ok')
+app.addHook('preHandler', requireAuth())
+app.addHook('preHandler', app.csrfProtection)
+
+const logged = Fastify({ loggerInstance: pino() })
+await logged.register(sessions, { secret })
+logged.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
+logged.post('/form', { preHandler: [requireAuth(), logged.csrfProtection] }, async () => 'ok')
+logged.addHook('preHandler', requireAuth())
+logged.addHook('preHandler', logged.csrfProtection)
+
+const http2 = Fastify({ http2: true })
+await http2.register(sessions, { secret })
+http2.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
+http2.post('/form', { preHandler: [requireAuth(), http2.csrfProtection] }, async () => 'ok')
+http2.addHook('preHandler', requireAuth())
+http2.addHook('preHandler', http2.csrfProtection)
+
+interface Cart {
+  items: { name: string; count: number }[]
+}
+
+app.get<{ Params: { id: string } }>('/values/:id', async ({ params, session }) => {
+  const cart: Cart = { items: [{ name: params.id, count: 1 }] }
+  session.set('cart', cart)
+  session.set('seenAt', new Date())
+  session.setFlash('notice', cart)
+  // @ts-expect-error JSON has no bigint
+  session.set('count', 1n)
+  // @ts-expect-error undefined is not a value
+  session.set('count', undefined)
+
+  const value: JsonValue | undefined = session.get('anything')
+  const notice: JsonValue | undefined = session.getFlash('notice')
+  const peeked: JsonValue | undefined = session.peekFlash('notice')
+  const [info] = await app.sessionManager.list('ada')
+  const listed: JsonValue | undefined = info?.data['cart']
+  session.update('visits', (visits) => (typeof visits === 'number' ? visits + 1 : 1))
+  return { value, notice, peeked, listed }
+})
+
+const created: ChannelMessages['created'] = { id: '', userId: null }
+channels.created.subscribe(({ id, userId }) => [id.length, userId?.length])
+channels.destroyed.subscribe((message) => ('count' in message ? message.userId : message.id))
+channels.created.publish(created)
+// @ts-expect-error the message has no token
+channels.created.subscribe(({ token }) => token)
+// @ts-expect-error the message needs an id
+channels.saved.publish({})
+
+void [fromExpressStore, PostgresStore, RedisStore, SqliteStore, testStore]
