@@ -1,6 +1,8 @@
+import crypto from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
 import { fastifyCookie } from '@fastify/cookie'
 import fc from 'fast-check'
-import Fastify from 'fastify'
+import Fastify, { type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { createCookie } from '../../plugin/http/cookie.js'
 import sessions, { MemoryStore, type SessionOptions } from '../../plugin/index.js'
@@ -8,6 +10,15 @@ import { resolveOptions } from '../../plugin/options/resolve.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
+import { spyStore } from '../fixtures/stores.js'
+
+const tokens = createTokens([Buffer.from(SECRET)], 32)
+
+async function setUp(t: Test, options: Partial<SessionOptions> = {}, server: FastifyServerOptions = {}) {
+  const store = spyStore()
+  const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, ...options }, server))
+  return { app, store, browser: new Browser(app) }
+}
 
 function readerOf(options: Partial<SessionOptions> = {}): (header: string) => string[] {
   return createCookie(
@@ -69,7 +80,6 @@ void t.test(
   'whatever the name and the neighbours are, what is serialised is found, as others parse it',
   async (t) => {
     await Fastify().register(fastifyCookie)
-    const tokens = createTokens([Buffer.from(SECRET)], 32)
     const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
     const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
     fc.assert(
@@ -104,10 +114,232 @@ void t.test(
   }
 )
 
-async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
-  const app = addRoutes(await makeApp(t, { cleanupInterval: 0, ...options }))
-  return { app, browser: new Browser(app) }
-}
+void t.test('B5: beside a tossed cookie of our name the live one is found, in either order', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  await browser.get('/set?name=ada')
+  const ours = browser.cookie
+  const unknown = `session_id=${tokens.sign(tokens.mint())}`
+  const tossed = ['session_id=', 'session_id=x', `${ours}x`, `session_id="${ours}"`, unknown]
+  for (const other of tossed) {
+    for (const cookie of [`${ours}; ${other}`, `${other}; ${ours}`, `${other};${ours};${other}`]) {
+      const response = await app.inject({ url: '/read', headers: { cookie } })
+      t.same(response.json(), { name: 'ada' }, cookie)
+      t.equal(setCookieOf(response), undefined)
+    }
+  }
+  store.take()
+})
+
+void t.test(
+  'B5: hundreds of cookies of our name cost a bounded number of HMACs and store calls',
+  async (t) => {
+    const original = crypto.hash
+    let count = 0
+    crypto.hash = ((...args: Parameters<typeof original>) => {
+      count++
+      return original(...args)
+    }) as typeof original
+    syncBuiltinESMExports()
+    t.teardown(() => {
+      crypto.hash = original
+      syncBuiltinESMExports()
+    })
+    const secret = [`new ${SECRET}`, SECRET]
+    const { app, store } = await setUp(t, { secret })
+    const forged = `${'a'.repeat(64)}.${'b'.repeat(43)}`
+    const signed = tokens.sign(tokens.mint())
+    for (const [value, calls] of [
+      [forged, 0],
+      [signed, 4]
+    ] as const) {
+      count = 0
+      store.take()
+      const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
+      const response = await app.inject({ url: '/read', headers: { cookie } })
+      t.same(response.json(), { name: null })
+      // An HMAC is two hashes, and of a cookie that is signed the id is one more.
+      t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
+      t.equal(store.take().length, calls)
+    }
+  }
+)
+
+void t.test('B1: what a browser would drop is refused at registration', async (t) => {
+  const dropped: [option: string, given: Partial<SessionOptions>][] = [
+    ['maxAge', { maxAge: 34_560_001 }],
+    ['cookie.secure', { cookie: { sameSite: 'none', secure: false } }],
+    ['cookie.secure', { cookie: { sameSite: 'none', secure: 'auto' } }],
+    ['cookie.secure', { cookie: { partitioned: true, secure: false } }],
+    ['cookie.secure', { cookie: { partitioned: true, secure: 'auto' } }]
+  ]
+  for (const cookieName of ['__Host-id', '__host-id', '__HOST-id']) {
+    dropped.push(
+      ['cookie.domain', { cookieName, cookie: { domain: 'a.test' } }],
+      ['cookie.path', { cookieName, cookie: { path: '/app' } }],
+      ['cookie.secure', { cookieName, cookie: { secure: false } }],
+      ['cookie.secure', { cookieName, cookie: { secure: 'auto' } }]
+    )
+  }
+  for (const cookieName of ['__Secure-id', '__secure-id', '__SECURE-id']) {
+    dropped.push(['cookie.secure', { cookieName, cookie: { secure: false } }])
+    dropped.push(['cookie.secure', { cookieName, cookie: { secure: 'auto' } }])
+  }
+  for (const [option, given] of dropped) {
+    const expected = { code: 'SESSION_OPTION_INVALID', option, message: `"${option}" is ` }
+    await t.rejects(makeApp(t, given), expected, JSON.stringify(given))
+  }
+})
+
+void t.test('B1: what a browser keeps is accepted', async (t) => {
+  for (const given of [
+    { maxAge: 34_560_000 },
+    { cookieName: '__Host-id' },
+    { cookieName: '__Secure-id', cookie: { domain: 'a.test', path: '/app' } },
+    { cookieName: '__Hostess', cookie: { secure: false } },
+    { cookie: { sameSite: 'none', partitioned: true } }
+  ] satisfies Partial<SessionOptions>[]) {
+    const { browser } = await setUp(t, given)
+    t.match(setCookieOf(await browser.get('/set?name=ada')), `${given.cookieName ?? 'session_id'}=`)
+  }
+})
+
+void t.test('B2: Secure, HttpOnly, SameSite=Lax and Path=/ by default, and no Domain', async (t) => {
+  stopClock(t)
+  const { browser } = await setUp(t)
+  const value =
+    /^session_id=[0-9a-f]{64}\.[A-Za-z0-9_-]{43}; Max-Age=86400; Path=\/; HttpOnly; Secure; SameSite=Lax$/
+  t.match(setCookieOf(await browser.get('/set?name=ada')), value)
+})
+
+void t.test('B3: name and value together are never above 4,096 bytes', async (t) => {
+  for (const idLength of [16, 32, 64]) {
+    const longest = 4096 - (2 * idLength + 1 + 43)
+    const { browser } = await setUp(t, { idLength, cookieName: 'n'.repeat(longest) })
+    const [pair = ''] = setCookieOf(await browser.get('/set?name=ada'))?.split(';') ?? []
+    t.equal(Buffer.byteLength(pair), 4096 + 1, 'with the "=" between them')
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    await t.rejects(makeApp(t, { idLength, cookieName: 'n'.repeat(longest + 1) }), {
+      code: 'SESSION_OPTION_INVALID',
+      option: 'cookieName'
+    })
+  }
+})
+
+void t.test('B4: at most one cookie of ours in a response, whatever was done to the session', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.get('/all', async ({ session }, reply) => {
+    session.regenerate()
+    session.invalidate()
+    session.set('name', 'eve')
+    session.regenerate()
+    await app.sessionManager.save(session, reply)
+    await session.save()
+    await app.sessionManager.save(session, reply)
+    return 'all'
+  })
+  for (const url of ['/all', '/set?name=ada', '/all', '/login', '/all']) {
+    const response = await browser.get(url)
+    const ours = response.cookies.filter(({ name }) => name === 'session_id')
+    t.ok(ours.length <= 1, url)
+  }
+  t.same((await browser.get('/read')).json(), { name: 'eve' })
+})
+
+void t.test('B4: the clearing cookie repeats every attribute, and has Max-Age=0', async (t) => {
+  stopClock(t)
+  const cookies: [SessionOptions['cookie'], string][] = [
+    [{}, 'Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [
+      { domain: 'a.test', path: '/app', sameSite: 'none', partitioned: true },
+      'Domain=a.test; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None'
+    ],
+    [{ secure: false, httpOnly: false, sameSite: 'strict' }, 'Path=/; SameSite=Strict'],
+    [{ persistent: false }, 'Path=/; HttpOnly; Secure; SameSite=Lax']
+  ]
+  for (const [cookie, attributes] of cookies) {
+    const { browser } = await setUp(t, { cookie })
+    const set = setCookieOf(await browser.get('/set?name=ada'))
+    t.equal(set?.replace(/^[^;]+(; Max-Age=86400)?; /, ''), attributes)
+    t.equal(setCookieOf(await browser.get('/logout')), `session_id=; Max-Age=0; ${attributes}`)
+  }
+})
+
+void t.test('B6: a persistent cookie never outlives the session', async (t) => {
+  const clock = stopClock(t)
+  const { store, browser } = await setUp(t, { maxAge: 100, idleTimeout: 60 })
+  for (const [moved, remaining] of [
+    [0, 60],
+    [30_500, 60],
+    [30_500, 39]
+  ] as const) {
+    clock.move(moved)
+    const response = await browser.get(`/set?name=${clock.start + moved}${remaining}`)
+    t.match(setCookieOf(response), `Max-Age=${remaining};`)
+    const last = store.take().at(-1)?.[2] as { expiresAt: number }
+    t.ok(Date.now() + remaining * 1000 <= last.expiresAt)
+  }
+})
+
+void t.test('Max-Age is rounded down, and never below 0', async (t) => {
+  stopClock(t)
+  for (const [maxAge, seconds] of [
+    [60, 60],
+    [59.9, 59],
+    [0.5, 0]
+  ]) {
+    const { browser } = await setUp(t, { maxAge: maxAge as number })
+    t.match(setCookieOf(await browser.get('/set?name=ada')), `Max-Age=${String(seconds)};`)
+  }
+})
+
+void t.test('B7: a response with our cookie is no-store, even where the handler said public', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.get('/public/:what', async ({ session, params }, reply) => {
+    reply.header('cache-control', 'public, max-age=3600')
+    const { what } = params as { what: string }
+    if (what === 'set') session.set('name', 'ada')
+    if (what === 'login') session.regenerate()
+    if (what === 'logout') session.invalidate()
+    return session.get('name') ?? null
+  })
+  for (const what of ['set', 'login', 'logout']) {
+    const response = await browser.get(`/public/${what}`)
+    t.match(setCookieOf(response), /^session_id=/)
+    t.equal(response.headers['cache-control'], 'no-store', what)
+  }
+  const { headers } = await browser.get('/public/read')
+  t.equal(headers['cache-control'], 'public, max-age=3600', 'without a cookie it is the handler’s')
+})
+
+void t.test('B7: a response whose session was read in any way varies by Cookie', async (t) => {
+  const { app, browser } = await setUp(t)
+  const uses: Record<string, (session: import('../../plugin/index.js').Session) => unknown> = {
+    get: (session) => session.get('name'),
+    has: (session) => session.has('name'),
+    keys: (session) => session.keys(),
+    getFlash: (session) => session.getFlash('note'),
+    peekFlash: (session) => session.peekFlash('note'),
+    id: (session) => session.id,
+    isNew: (session) => session.isNew,
+    set: (session) => session.set('name', 'ada')
+  }
+  for (const [name, use] of Object.entries(uses)) {
+    app.get(`/use/${name}`, async ({ session }, reply) => {
+      reply.header('vary', 'Accept')
+      return { used: use(session) ?? null }
+    })
+  }
+  app.get('/use/csrf', async (_request, reply) => reply.header('vary', 'Accept').send(reply.generateCsrf()))
+  app.get('/use/manager', async (request, reply) => {
+    reply.header('vary', 'Accept')
+    return { isThere: (await app.sessionManager.get(request)) !== undefined }
+  })
+  for (const url of [...Object.keys(uses), 'csrf', 'manager'].map((name) => `/use/${name}`)) {
+    t.equal((await app.inject(url)).headers.vary, 'Accept, Cookie', `${url} without a cookie`)
+    t.equal((await browser.get(url)).headers.vary, 'Accept, Cookie', url)
+  }
+  t.equal((await browser.get('/empty')).headers.vary, undefined, 'and one that was not looked at does not')
+})
 
 void t.test('Vary names Cookie once, beside what the handler put there', async (t) => {
   const { app } = await setUp(t)
@@ -171,21 +403,79 @@ void t.test('an application that does not register @fastify/cookie has none of i
   t.notOk(app.hasReplyDecorator('setCookie'))
 })
 
-void t.test('a cookie without Max-Age is still cleared with one', async (t) => {
-  const { browser } = await setUp(t, { cookie: { persistent: false } })
-  await browser.get('/set?name=ada')
-  const cleared = 'session_id=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax'
-  t.equal(setCookieOf(await browser.get('/logout')), cleared)
-})
+/** An app that logs to a list; its warnings are what is in it. */
+async function setUpLog(t: Test, options: Partial<SessionOptions> = {}, server: FastifyServerOptions = {}) {
+  const lines: string[] = []
+  const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
+  return { ...(await setUp(t, options, { ...server, logger })), lines }
+}
 
-void t.test('Max-Age is rounded down, and never below 0', async (t) => {
-  stopClock(t)
-  for (const [maxAge, seconds] of [
-    [60, 60],
-    [59.9, 59],
-    [0.5, 0]
-  ]) {
-    const { browser } = await setUp(t, { maxAge: maxAge as number })
-    t.match(setCookieOf(await browser.get('/set?name=ada')), `Max-Age=${String(seconds)};`)
+void t.test(
+  'B8: a Secure cookie over plain HTTP is warned of once, and the warning says what to do',
+  async (t) => {
+    const { app, lines } = await setUpLog(t)
+    const headers = { host: 'app.test' }
+    for (let round = 0; round < 3; round++) await app.inject({ url: '/set?name=ada', headers })
+    t.equal(lines.length, 1)
+    t.match(lines[0], /"level":40.*trustProxy.*cookie\.secure to 'auto'/)
+  }
+)
+
+void t.test('B8: no warning on loopback, over HTTPS, or where the cookie is not always Secure', async (t) => {
+  const url = '/set?name=ada'
+  const forwarded = { host: 'app.test', 'x-forwarded-proto': 'https' }
+  const loopback = [
+    'localhost',
+    'LOCALHOST:3000',
+    'app.localhost',
+    '127.0.0.1',
+    '127.1.2.3:80',
+    '[::1]',
+    '[::1]:80'
+  ]
+  const { app, lines } = await setUpLog(t)
+  for (const host of loopback) await app.inject({ url, headers: { host } })
+  await app.inject({ url: '/read', headers: { host: 'app.test' } })
+  t.same(lines, [])
+  const proxied = await setUpLog(t, {}, { trustProxy: true })
+  await proxied.app.inject({ url, headers: forwarded })
+  t.same(proxied.lines, [])
+  for (const secure of [false, 'auto'] as const) {
+    const relaxed = await setUpLog(t, { cookie: { secure } })
+    await relaxed.app.inject({ url, headers: { host: 'app.test' } })
+    t.same(relaxed.lines, [])
   }
 })
+
+void t.test('B8: a host that only looks like loopback is warned of', async (t) => {
+  for (const host of [
+    'localhost.evil.test',
+    'xlocalhost',
+    '127.0.0.1.evil.test',
+    '1127.0.0.1',
+    '128.0.0.1',
+    '[::2]'
+  ]) {
+    const { app, lines } = await setUpLog(t)
+    await app.inject({ url: '/set?name=ada', headers: { host } })
+    t.equal(lines.length, 1, host)
+  }
+})
+
+void t.test(
+  "B8: secure 'auto' follows the request's protocol, of which a proxy is believed only if trusted",
+  async (t) => {
+    const isSecure = async (server: FastifyServerOptions, headers: Record<string, string>) => {
+      const { app } = await setUp(t, { cookie: { secure: 'auto' }, store: new MemoryStore() }, server)
+      const browser = new Browser(app)
+      const set = setCookieOf(await browser.get('/set?name=ada', headers))
+      const cleared = setCookieOf(await browser.get('/logout', headers))
+      return [/; Secure/.test(set ?? ''), /; Secure/.test(cleared ?? '')]
+    }
+    const https = { 'x-forwarded-proto': 'https' }
+    t.same(await isSecure({}, {}), [false, false])
+    t.same(await isSecure({}, https), [false, false])
+    t.same(await isSecure({ trustProxy: true }, https), [true, true])
+    t.same(await isSecure({ trustProxy: true }, { 'x-forwarded-proto': 'http' }), [false, false])
+  }
+)
