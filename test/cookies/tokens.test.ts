@@ -1,13 +1,49 @@
-import { createHash, createHmac, createSecretKey } from 'node:crypto'
+import crypto, { createHash, createHmac, createSecretKey, randomUUID } from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
+import { inspect } from 'node:util'
 import fc from 'fast-check'
-import t from 'tap'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
 import { cookieValueLength, createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
-import { SECRET } from '../fixtures/app.js'
+import { MemoryStore, type SessionOptions } from '../../plugin/index.js'
+import { resolveOptions } from '../../plugin/options/resolve.js'
+import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { collectGarbage } from '../fixtures/garbage.js'
+import { spyStore, wrap } from '../fixtures/stores.js'
 
 const KEY = Buffer.from(SECRET)
 const OTHER = Buffer.from('another secret, also long enough')
 const tokens = createTokens([KEY], 32)
+
+void t.test(
+  'A1: 100,000 tokens differ, are hex of idLength bytes, and all come from the CSPRNG',
+  async (t) => {
+    const original = crypto.randomFillSync
+    let drawn = ''
+    crypto.randomFillSync = ((buffer: Buffer) => {
+      original(buffer)
+      drawn += buffer.toString('hex')
+      return buffer
+    }) as typeof crypto.randomFillSync
+    syncBuiltinESMExports()
+    t.teardown(() => {
+      crypto.randomFillSync = original
+      syncBuiltinESMExports()
+    })
+    for (const idLength of [16, 32]) {
+      drawn = ''
+      const { mint } = createTokens([Buffer.from(SECRET)], idLength)
+      const minted = Array.from({ length: 100_000 }, () => mint())
+      t.equal(new Set(minted).size, 100_000)
+      t.equal(
+        minted.join(''),
+        drawn.slice(0, 100_000 * idLength * 2),
+        'as they were drawn, one after the other'
+      )
+      t.ok(minted.every((token) => token.length === idLength * 2))
+    }
+  }
+)
 
 void t.test(
   'a token is idLength random bytes as lower-case hex, over several fills of the pool',
@@ -123,4 +159,350 @@ void t.test('what is signed as ours is, but is none of our tokens, does not veri
     value.slice(0, at) + String.fromCharCode(value.charCodeAt(at) + 256) + value.slice(at + 1)
   for (const at of [0, 63, 65, 107])
     t.equal(tokens.verify(alias(at)), undefined, `the same byte in latin1 at ${at}`)
+})
+
+void t.test('A3: every signature that agrees with ours up to a place is refused', async (t) => {
+  const value = tokens.sign(tokens.mint())
+  for (let at = 0; at < value.length; at++) {
+    const forged = value.slice(0, at) + (value[at] === 'a' ? 'b' : 'a') + value.slice(at + 1)
+    t.equal(tokens.verify(forged), undefined, `differs at ${at}`)
+  }
+  for (let length = 0; length < value.length; length++)
+    t.equal(tokens.verify(value.slice(0, length)), undefined)
+})
+
+void t.test('no secret, key or cookie is left in the memory that Node shares among Buffers', async (t) => {
+  const secret = `of this test alone: ${randomUUID()}`
+  const pools = new Set<ArrayBufferLike>()
+  const note = () => pools.add(Buffer.from('x').buffer)
+  note()
+  const { secrets } = resolveOptions({ secret }, () => new MemoryStore())
+  const { mint, issue, verify } = createTokens(secrets, 32)
+  const token = mint()
+  const value = issue(token, idOfToken(token))
+  for (let visit = 0; visit < 3; visit++) verify(`${token}.${'a'.repeat(43)}`)
+  t.ok(verify(value))
+  note()
+  const shared = Buffer.concat([...pools].map((pool) => Buffer.from(pool)))
+  const key = Buffer.from(secret)
+  const padded = (pad: number) => Buffer.from(key.map((byte) => byte ^ pad))
+  for (const [what, bytes] of Object.entries({
+    'the secret': key,
+    'the inner key': padded(0x36),
+    'the outer key': padded(0x5c),
+    'the token': Buffer.from(token),
+    'the cookie': Buffer.from(value)
+  })) {
+    t.equal(shared.indexOf(bytes), -1, what)
+  }
+})
+
+async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
+  const store = spyStore()
+  const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, ...options }))
+  return { app, store, browser: new Browser(app) }
+}
+
+/** What a request with this cookie header gets, and asks of the store. */
+async function visit(app: FastifyInstance, store: ReturnType<typeof spyStore>, cookie: string) {
+  store.take()
+  const response = await app.inject({ url: '/read', headers: { cookie } })
+  return {
+    status: response.statusCode,
+    body: response.body,
+    calls: store.takeNames(),
+    cookie: setCookieOf(response)
+  }
+}
+
+const NOBODY = { status: 200, body: '{"name":null}', calls: [] as string[], cookie: undefined }
+
+void t.test('A2: a signed token of no session is not adopted: what is set gets another id', async (t) => {
+  const { store, browser } = await setUp(t)
+  const token = tokens.mint()
+  browser.cookies.set('session_id', tokens.sign(token))
+  const response = await browser.get('/set?name=ada')
+  const [get, create] = store.take()
+  t.same(get, ['get', idOfToken(token)])
+  t.equal(create?.[0], 'create')
+  t.not(create?.[1], idOfToken(token))
+  t.notMatch(setCookieOf(response), token)
+  t.equal(await store.get(idOfToken(token)), undefined)
+})
+
+/** The same bytes, or nearly, in another spelling of base64. */
+function spellings(signature: string): string[] {
+  const last = signature.slice(-1)
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  const twins = [1, 2, 3].map(
+    (bits) => signature.slice(0, -1) + (alphabet[alphabet.indexOf(last) ^ bits] ?? '')
+  )
+  const bytes = Buffer.from(signature, 'base64url')
+  return [
+    ...twins,
+    `${signature}=`,
+    bytes.toString('base64'),
+    bytes.toString('hex'),
+    bytes.toString('latin1')
+  ]
+}
+
+function hostileValues(value: string): string[] {
+  const [token, signature] = value.split('.') as [string, string]
+  const other = tokens.sign(tokens.mint()).split('.')[1] as string
+  const plain = [
+    "'",
+    "' OR 1=1--",
+    '%00',
+    '\u0000',
+    '../',
+    '../../etc/passwd',
+    '__proto__',
+    'constructor',
+    ''
+  ]
+  const text = [
+    'undefined',
+    'null',
+    '[object Object]',
+    '{"id":1}',
+    '.',
+    '..',
+    'é',
+    '💣',
+    '\u00ff'.repeat(108),
+    '"'
+  ]
+  const parts = [
+    token,
+    signature,
+    `${token}.`,
+    `.${signature}`,
+    `${token}${signature}`,
+    `${token}..${signature}`
+  ]
+  const digits = [`${token.slice(1)}.${signature}`, `0${token}.${signature}`, `${token}0.${signature}`]
+  const cased = [
+    `${token.toUpperCase()}.${signature}`,
+    value.toUpperCase(),
+    `${token}.${signature.toLowerCase()}`
+  ]
+  const trailing = ['x', '=', '.', '\u00a0', '\u000b', '%20', ',', '"', '\u0000', `.${signature}`]
+  const around = [`"${value}"`, `s:${value}`, value.replace('.', '%2E'), encodeURIComponent(`${value};`)]
+  return [
+    ...[...plain, ...text, ...parts, ...digits, ...cased, ...around],
+    ...trailing.map((garbage) => value + garbage),
+    ...spellings(signature).map((spelling) => `${token}.${spelling}`),
+    ...[
+      `${token}.${other}`,
+      `${token}.${'A'.repeat(43)}`,
+      `${token}.${'_'.repeat(43)}`,
+      `${'0'.repeat(64)}.${signature}`
+    ],
+    ...['x'.repeat(1_000_000), value.repeat(9_000), `${'a'.repeat(64)}.${'b'.repeat(1_000_000)}`]
+  ]
+}
+
+void t.test('A3: hostile values ask nothing of the store, and get no error and no cookie', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  await browser.get('/set?name=ada')
+  const value = browser.cookies.get('session_id') as string
+  for (const hostile of hostileValues(value)) {
+    t.same(await visit(app, store, `session_id=${hostile}`), NOBODY, JSON.stringify(hostile.slice(0, 120)))
+  }
+  t.match(await visit(app, store, `session_id=${value}`), { body: '{"name":"ada"}', calls: ['get'] })
+})
+
+void t.test('A4: a token in the URL, the body or another header is ignored', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  app.post('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
+  await browser.get('/set?name=ada')
+  const value = browser.cookies.get('session_id') as string
+  store.take()
+  const responses = await Promise.all([
+    app.inject(`/read?session_id=${value}`),
+    app.inject(`/read;session_id=${value}`),
+    app.inject({ method: 'POST', url: '/read', payload: { session_id: value } }),
+    ...['authorization', 'session_id', 'x-session-id', 'cookie2', 'set-cookie', 'x-cookie'].map((name) =>
+      app.inject({ url: '/read', headers: { [name]: `session_id=${value}` } })
+    )
+  ])
+  for (const response of responses) {
+    if (response.statusCode !== 404) t.same(response.json(), { name: null })
+    t.equal(setCookieOf(response), undefined)
+  }
+  t.same(store.take(), [])
+})
+
+/** Drives logins, reads, errors, conflicts, refusals and a store failure; all that comes out, but for Set-Cookie. */
+async function drive(t: Test) {
+  const out: string[] = []
+  let down = false
+  const store = wrap(new MemoryStore(), (method, _args, next) => {
+    if (down) throw new Error(`the store failed at ${method}`)
+    return next()
+  })
+  const logger = { level: 'trace', stream: { write: (line: string) => void out.push(line) } }
+  const app = addRoutes(await makeApp(t, { store, secret: ['n'.repeat(32), SECRET] }, { logger }))
+  const browser = new Browser(app)
+  const values = new Set<string>()
+  const dump = (value: unknown) =>
+    out.push(inspect(value, { depth: Infinity, showHidden: true, getters: true }))
+  app.get('/dump', async ({ session, log }, reply) => {
+    session.set('draft', { text: 'unsaved' })
+    dump(session)
+    dump(app.sessionManager)
+    out.push(JSON.stringify(session), JSON.stringify(app.sessionManager), reply.generateCsrf())
+    log.info({ session, id: session.id, manager: app.sessionManager }, 'a session')
+    return { session, id: session.id, expiresAt: session.expiresAt }
+  })
+  app.get('/gone', async ({ session }) => {
+    await app.sessionManager.revoke(session.id)
+    session.set('name', 'lost')
+  })
+  app.get('/wrong', async ({ session }) => session.set('name', () => 'no JSON'))
+  app.get('/own', async ({ session }) => session.set('$csrf', 'taken'))
+  app.get('/after', async ({ session }) => {
+    await session.save()
+    session.set('name', 'late')
+  })
+  app.post('/change', { preHandler: app.csrfProtection }, async () => 'changed')
+  app.addHook('onError', async (_request, _reply, error) => {
+    dump(error)
+    out.push(String(error.stack), JSON.stringify(error), JSON.stringify(error.cause))
+  })
+  async function visit(url: string, method: 'GET' | 'POST' = 'GET') {
+    const { headers, body, cookies } = await browser.request({ method, url })
+    for (const { name, value } of cookies) if (name === 'session_id' && value !== '') values.add(value)
+    out.push(body, JSON.stringify({ ...headers, 'set-cookie': undefined }))
+  }
+  for (const url of [
+    '/set?name=ada',
+    '/login',
+    '/dump',
+    '/read',
+    '/add',
+    '/wrong',
+    '/own',
+    '/after',
+    '/none'
+  ]) {
+    await visit(url)
+  }
+  await visit('/change', 'POST')
+  await Promise.all(['/add', '/add', '/add', '/login', '/login', '/logout'].map((url) => visit(url)))
+  for (const url of ['/login', '/gone', '/read', '/login', '/logout', '/set?name=ada']) await visit(url)
+  down = true
+  for (const url of ['/read', '/set?name=eve', '/login', '/logout']) await visit(url)
+  return { out: out.join('\n'), values: [...values] }
+}
+
+void t.test(
+  'A5: no token and no secret in a body, a header, a log line, an error or a printed session',
+  async (t) => {
+    const { out, values } = await drive(t)
+    t.ok(values.length >= 5, `${values.length} cookies were sent`)
+    t.match(out, /unsaved|"level":50/, 'there was something to see')
+    for (const value of values) {
+      for (const part of [value, ...value.split('.')]) t.notOk(out.includes(part))
+    }
+    t.notOk(out.includes(SECRET) || out.includes('n'.repeat(32)), 'no secret')
+    t.notMatch(out, /6e 6e 6e 6e 6e/, 'no bytes of a secret')
+  }
+)
+
+void t.test('A6: nothing that reached the store has a token or a cookie’s value in it', async (t) => {
+  const { app, store, browser } = await setUp(t, { idleTimeout: 1000, secret: ['n'.repeat(32), SECRET] })
+  app.get('/form', async ({ session }, reply) => {
+    session.setFlash('note', 'hello')
+    return reply.generateCsrf()
+  })
+  const values: string[] = []
+  for (const url of [
+    '/set?name=ada',
+    '/login',
+    '/form',
+    '/add',
+    '/add',
+    '/login',
+    '/read',
+    '/logout',
+    '/login'
+  ]) {
+    const { cookies } = await browser.get(url)
+    values.push(...cookies.map(({ value }) => value).filter((value) => value !== ''))
+  }
+  const [token] = (values.at(-1) as string).split('.') as [string]
+  browser.cookies.set('session_id', tokens.sign(token))
+  await browser.get('/read')
+  await app.sessionManager.list('ada')
+  await app.sessionManager.revokeAll('ada')
+  const calls = store.take()
+  t.ok(values.length >= 4 && calls.length >= 15)
+  const reached = JSON.stringify(calls)
+  for (const value of values) {
+    for (const part of [value, ...value.split('.')]) t.notOk(reached.includes(part))
+  }
+})
+
+void t.test(
+  'A6: what a store holds is no cookie: bare, signed with a wrong key, doubled or rightly signed',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    await browser.get('/set?name=ada')
+    const [[, id]] = store.take() as [[string, string]]
+    const [token, signature] = (browser.cookies.get('session_id') as string).split('.') as [string, string]
+    const wrong = createTokens([Buffer.from('a wrong key of thirty-two bytes!')], 32)
+    for (const value of [
+      id,
+      `${id}.`,
+      `${id}.${id}`,
+      id + id,
+      wrong.sign(id),
+      wrong.sign(token),
+      `${id}.${signature}`
+    ]) {
+      t.same(await visit(app, store, `session_id=${value}`), NOBODY, value)
+    }
+    // Even who has the secret too needs the token.
+    t.same(await visit(app, store, `session_id=${tokens.sign(id)}`), { ...NOBODY, calls: ['get'] })
+  }
+)
+
+void t.test(
+  'A7: the older of two secrets still works and is re-issued once; a removed one is nobody',
+  async (t) => {
+    const memory = new MemoryStore()
+    const appWith = async (secret: string[]) => addRoutes(await makeApp(t, { store: memory, secret }))
+    const [old, both, removed] = [SECRET, `new ${SECRET}`].flatMap((secret, index) =>
+      index === 0 ? [[secret]] : [[secret, SECRET], [secret]]
+    ) as [string[], string[], string[]]
+    const browser = new Browser(await appWith(old))
+    await browser.get('/set?name=ada')
+    const { cookie } = browser
+    const read = { url: '/read', headers: { cookie } }
+    const rotated = await (await appWith(both)).inject(read)
+    t.same(rotated.json(), { name: 'ada' })
+    const reissued = rotated.cookies[0]?.value as string
+    t.equal(reissued.split('.')[0], browser.cookies.get('session_id')?.split('.')[0], 'the same token')
+    const again = await (
+      await appWith(both)
+    ).inject({ ...read, headers: { cookie: `session_id=${reissued}` } })
+    t.same(again.json(), { name: 'ada' })
+    t.equal(setCookieOf(again), undefined)
+    t.same((await (await appWith(removed)).inject(read)).json(), { name: null })
+    const after = await (
+      await appWith(removed)
+    ).inject({ ...read, headers: { cookie: `session_id=${reissued}` } })
+    t.same(after.json(), { name: 'ada' })
+  }
+)
+
+void t.test('A7: an unsigned token is nobody', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  await browser.get('/set?name=ada')
+  const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
+  for (const value of [token, `${token}.`, `${token}.none`, `${token}.${'A'.repeat(43)}`]) {
+    t.same(await visit(app, store, `session_id=${value}`), NOBODY)
+  }
 })
