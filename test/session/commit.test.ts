@@ -1,11 +1,9 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import t from 'tap'
-import type { Test } from 'tap'
+import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import { MemoryStore, type SessionOptions, type SessionPatch } from '../../plugin/index.js'
+import type { SessionOptions, SessionPatch } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
-import { spyStore, wrap, type SpyStore } from '../fixtures/stores.js'
+import { spyStore, type SpyStore } from '../fixtures/stores.js'
 import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
@@ -381,26 +379,3 @@ void t.test(
     }
   }
 )
-
-void t.test('those who wait for a retry that the store does not answer fail with it', async (t) => {
-  const memory = new MemoryStore()
-  let asked = 0
-  const store = wrap(memory, async (method, _args, next) => {
-    await nextTurn()
-    if (asked > 0 || (method === 'get' && conflicts > 0)) {
-      asked++
-      return new Promise(() => undefined)
-    }
-    const answer = next()
-    if (answer === 'conflict') conflicts++
-    return answer
-  })
-  let conflicts = 0
-  const app = addRoutes(await makeApp(t, { store, storeTimeout: 1000 }))
-  const browser = new Browser(app)
-  await browser.get('/set?name=ada')
-  const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
-  const refused = answers.filter(({ statusCode }) => statusCode === 503)
-  t.equal(refused.length, 9, 'all but the one that was first')
-  t.equal(asked, 1)
-})

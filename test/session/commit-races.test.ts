@@ -5,7 +5,7 @@ import { MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-// Section E of the security cases, through requests that overlap. What a store must do for it is in the store's tests.
+// Requests that overlap. The store kit tests what a store must do for them.
 
 type Wrapping = (store: MemoryStore) => SessionStore
 
@@ -262,4 +262,27 @@ void t.test('an update() that turns out to change nothing on the newer value wri
   spy.take()
   t.equal((await send(app, cookie, '/upper')).body, 'ADA')
   t.same(spy.takeNames(), ['get', 'update', 'get'])
+})
+
+void t.test('those who wait for a retry that the store does not answer fail with it', async (t) => {
+  const memory = new MemoryStore()
+  let asked = 0
+  const store = wrap(memory, async (method, _args, next) => {
+    await nextTurn()
+    if (asked > 0 || (method === 'get' && conflicts > 0)) {
+      asked++
+      return new Promise(() => undefined)
+    }
+    const answer = next()
+    if (answer === 'conflict') conflicts++
+    return answer
+  })
+  let conflicts = 0
+  const app = addRoutes(await makeApp(t, { store, storeTimeout: 1000 }))
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
+  const refused = answers.filter(({ statusCode }) => statusCode === 503)
+  t.equal(refused.length, 9, 'all but the one that was first')
+  t.equal(asked, 1)
 })
