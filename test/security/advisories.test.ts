@@ -1,12 +1,11 @@
 import { createHmac } from 'node:crypto'
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
-import { MemoryStore, type SessionOptions, type SessionRecord } from '../../plugin/index.js'
+import { MemoryStore, type SessionOptions } from '../../plugin/index.js'
 import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
-import { listen } from '../fixtures/diagnostics.js'
-import { makeRecord, spyStore, wrap } from '../fixtures/stores.js'
+import { makeRecord, spyStore } from '../fixtures/stores.js'
 
 // What went wrong in other libraries, once each. Those about a session's life, about races and about CSRF are with
 // their sections.
@@ -221,72 +220,3 @@ void t.test('CVE-2023-20866: what is logged of a session is of no use as a cooki
     t.same(response.json(), { name: null })
   }
 })
-
-const NO_RECORDS: Record<string, unknown> = {
-  null: null,
-  text: '{"version":1}',
-  number: 5,
-  'an array': [],
-  'an empty object': {},
-  'no data': { ...makeRecord(), data: undefined },
-  'data that is null': { ...makeRecord(), data: null },
-  'data that is text': { ...makeRecord(), data: 'name' },
-  'no version': { ...makeRecord(), version: undefined },
-  'a version that is text': { ...makeRecord(), version: '1' },
-  'a time that is text': { ...makeRecord(), expiresAt: '9999999999999' },
-  'a time that is NaN': { ...makeRecord(), createdAt: NaN },
-  'a user id that is a number': { ...makeRecord(), userId: 5 }
-}
-
-for (const [name, value] of Object.entries(NO_RECORDS)) {
-  void t.test(`a store value that is no record of ours is absent, and reported: ${name}`, async (t) => {
-    const reports = listen(t, 'invalid-record')
-    for (const isAsync of [false, true]) {
-      const store = wrap(new MemoryStore(), (method, _args, next) =>
-        method !== 'get' ? next() : isAsync ? Promise.resolve(value) : value
-      )
-      const { browser } = await setUp(t, { store })
-      await browser.get('/set?name=ada')
-      const response = await browser.get('/read')
-      t.equal(response.statusCode, 200)
-      t.same(response.json(), { name: null })
-      t.match(reports.splice(0), [{ id: /^[0-9a-f]{64}$/, reason: 'shape' }])
-    }
-  })
-}
-
-void t.test('a stored value that is no JSON is absent, reported, and never evaluated', async (t) => {
-  const reports = listen(t, 'invalid-record')
-  const data = { name: '(() => { globalThis.evaluated = true })()', color: '"red"', broken: '{"a":' }
-  const { browser, app } = await setUp(t, { store: storeOf({ data }) })
-  app.get('/all', async ({ session }) => ['name', 'color', 'broken'].map((key) => session.get(key) ?? null))
-  await browser.get('/set?name=ada')
-  t.same((await browser.get('/all')).json(), [null, 'red', null])
-  t.match(reports, [
-    { key: 'name', reason: 'json' },
-    { key: 'broken', reason: 'json' }
-  ])
-  t.notOk('evaluated' in globalThis)
-})
-
-void t.test('__proto__ in a record is inert, as a key and inside a value', async (t) => {
-  const data = JSON.parse(
-    '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
-  ) as {
-    [key: string]: string
-  }
-  const { browser, app } = await setUp(t, { store: storeOf({ data }) })
-  app.get('/all', async ({ session }) => ({
-    keys: session.keys(),
-    isAdmin: [session.get('isAdmin') ?? null, ({} as { isAdmin?: true }).isAdmin ?? null]
-  }))
-  await browser.get('/set?name=ada')
-  t.same((await browser.get('/all')).json(), { keys: ['__proto__', 'name'], isAdmin: [null, null] })
-  t.equal((await browser.get('/set?__proto__=x&constructor=y')).statusCode < 500, true)
-  t.equal(({} as { isAdmin?: true }).isAdmin, undefined)
-})
-
-/** A store whose every record is a valid one with this in it. */
-function storeOf(record: Partial<SessionRecord>) {
-  return wrap(new MemoryStore(), (method, _args, next) => (method === 'get' ? makeRecord(record) : next()))
-}

@@ -1,7 +1,10 @@
 import t from 'tap'
+import { MemoryStore, type SessionRecord } from '../../plugin/index.js'
 import { infoOf, isRecord } from '../../plugin/session/record.js'
+import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
-import { makeRecord } from '../fixtures/stores.js'
+import { makeRecord, wrap } from '../fixtures/stores.js'
+import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
 void t.test('a record of ours is one, and is not reported', async (t) => {
   const reports = listen(t, 'invalid-record')
@@ -57,3 +60,108 @@ void t.test('what a device list shows is the application’s data alone', async 
     ['broken', undefined]
   ])
 })
+
+/** Records that another program, or a fault, may have left. */
+const MALFORMED: Record<string, unknown> = {
+  'a missing version': { ...makeRecord(), version: undefined },
+  'a version that is text': { ...makeRecord(), version: '1' },
+  'no data': { ...makeRecord(), data: undefined },
+  'null as data': { ...makeRecord(), data: null },
+  'JSON text as data': { ...makeRecord(), data: '{"name":"ada"}' },
+  'other text as data': { ...makeRecord(), data: 'name' },
+  'an array as data': { ...makeRecord(), data: ['ada'] },
+  'a missing createdAt': { ...makeRecord(), createdAt: undefined },
+  'a Date as createdAt': { ...makeRecord(), createdAt: new Date() },
+  'NaN as createdAt': { ...makeRecord(), createdAt: NaN },
+  'NaN as lastAccessed': { ...makeRecord(), lastAccessed: NaN },
+  'a missing expiresAt': { ...makeRecord(), expiresAt: undefined },
+  'text as expiresAt': { ...makeRecord(), expiresAt: '9999999999999' },
+  'Infinity as expiresAt': { ...makeRecord(), expiresAt: Infinity },
+  'a missing userId': { ...makeRecord(), userId: undefined },
+  'a number as userId': { ...makeRecord(), userId: 7 },
+  'an empty object': {},
+  'an array': [],
+  text: 'x',
+  'JSON text': '{"version":1}',
+  'a number': 7,
+  true: true,
+  null: null
+}
+
+for (const [name, malformed] of Object.entries(MALFORMED)) {
+  void t.test(`treats a malformed record as absent and reports it: ${name}`, async (t) => {
+    const reports = listen(t, 'invalid-record')
+    for (const isAsync of [false, true]) {
+      const store = wrap(new MemoryStore(), (method, _args, next) =>
+        method !== 'get' ? next() : isAsync ? Promise.resolve(malformed) : malformed
+      )
+      const { visit } = await makeVisits(t, { store })
+      const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+      const { response, result } = await visit((session) => ({
+        isNew: session.isNew,
+        keys: session.keys(),
+        name: session.get('name'),
+        hasSameId: session.id === id
+      }))
+      t.same(result, { isNew: true, keys: [], name: undefined, hasSameId: false })
+      t.equal(response.statusCode, 200)
+      t.equal(setCookieOf(response), undefined)
+      t.same(reports.splice(0), [{ id, reason: 'shape' }])
+    }
+  })
+}
+
+void t.test('a value that is not ours is absent and reported, the others are there', async (t) => {
+  for (const text of ['{', '', 'ada', undefined, null, 7, {}, ['"a"']]) {
+    const { visit, memory } = await makeVisits(t)
+    const reports = listen(t, 'invalid-record')
+    const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+    const record = { ...makeRecord(), data: { name: text, color: '"red"' } }
+    memory.get = () => record as never
+    const { result } = await visit((session) => ({
+      name: session.get('name'),
+      has: session.has('name'),
+      values: valuesOf(session)
+    }))
+    t.same(result, { name: undefined, has: false, values: { color: 'red' } })
+    if (text !== undefined) t.match(reports, [{ id, key: 'name', reason: 'json' }])
+  }
+})
+
+void t.test('a stored value that is no JSON is absent, reported, and never evaluated', async (t) => {
+  const reports = listen(t, 'invalid-record')
+  const data = { name: '(() => { globalThis.evaluated = true })()', color: '"red"', broken: '{"a":' }
+  const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
+  const browser = new Browser(app)
+  app.get('/all', async ({ session }) => ['name', 'color', 'broken'].map((key) => session.get(key) ?? null))
+  await browser.get('/set?name=ada')
+  t.same((await browser.get('/all')).json(), [null, 'red', null])
+  t.match(reports, [
+    { key: 'name', reason: 'json' },
+    { key: 'broken', reason: 'json' }
+  ])
+  t.notOk('evaluated' in globalThis)
+})
+
+void t.test('__proto__ in a record is inert, as a key and inside a value', async (t) => {
+  const data = JSON.parse(
+    '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
+  ) as {
+    [key: string]: string
+  }
+  const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
+  const browser = new Browser(app)
+  app.get('/all', async ({ session }) => ({
+    keys: session.keys(),
+    isAdmin: [session.get('isAdmin') ?? null, ({} as { isAdmin?: true }).isAdmin ?? null]
+  }))
+  await browser.get('/set?name=ada')
+  t.same((await browser.get('/all')).json(), { keys: ['__proto__', 'name'], isAdmin: [null, null] })
+  t.equal((await browser.get('/set?__proto__=x&constructor=y')).statusCode < 500, true)
+  t.equal(({} as { isAdmin?: true }).isAdmin, undefined)
+})
+
+/** A store whose every record is a valid one with this in it. */
+function storeOf(record: Partial<SessionRecord>) {
+  return wrap(new MemoryStore(), (method, _args, next) => (method === 'get' ? makeRecord(record) : next()))
+}

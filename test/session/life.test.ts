@@ -1,18 +1,20 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { idOfToken } from '../../plugin/cookies/tokens.js'
 import sessions, {
   MemoryStore,
   requireAuth,
+  type Session,
   type SessionOptions,
   type SessionStore
 } from '../../plugin/index.js'
-import { idOfToken } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
+import { lookAt, makeVisits, valuesOf } from '../fixtures/visits.js'
 
-// Section C of the security cases: how a session begins, lives and ends.
+const DAY = 86_400_000
 
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const memory = new MemoryStore()
@@ -33,6 +35,81 @@ async function userOf(app: FastifyInstance, cookie: string): Promise<unknown> {
   const response = await app.inject({ url: '/who', headers: { cookie } })
   return response.json<{ user: unknown }>().user
 }
+
+void t.test('a new session is new, unmodified, and dated now', async (t) => {
+  const { start } = stopClock(t)
+  const { visit } = await makeVisits(t, { idleTimeout: 100 })
+  const { result } = await visit(lookAt)
+  t.match(result.id, /^[0-9a-f]{64}$/)
+  const times = { createdAt: start, lastAccessed: start, expiresAt: start + 100_000 }
+  t.match(result, { ...times, isNew: true, modified: false })
+})
+
+void t.test('a stored session has its id and its times, and a login starts its clocks again', async (t) => {
+  const { start, move } = stopClock(t)
+  const { visit } = await makeVisits(t)
+  const made = await visit((session) => {
+    session.set('name', 'ada')
+    return lookAt(session)
+  })
+  t.equal(made.result.modified, true)
+  move(5000)
+  const later = await visit((session) => ({
+    before: lookAt(session),
+    after: session.regenerate() ?? lookAt(session)
+  }))
+  const { before, after } = later.result
+  const times = { createdAt: start, lastAccessed: start, expiresAt: start + DAY }
+  t.same(before, { ...times, id: made.result.id, isNew: false, modified: false })
+  const now = start + 5000
+  t.match(after, { createdAt: now, lastAccessed: now, expiresAt: now + DAY, isNew: false, modified: true })
+  t.not(after.id, before.id)
+  move(1000)
+  const last = await visit(lookAt)
+  t.match(last.result, { id: after.id, createdAt: now, lastAccessed: now, expiresAt: now + DAY })
+})
+
+void t.test(
+  'lastAccessed is the last write before the request, and the idle time-out counts from it',
+  async (t) => {
+    const { start, move } = stopClock(t)
+    const { visit } = await makeVisits(t, { idleTimeout: 100 })
+    await visit((session) => session.set('name', 'ada'))
+    move(5000)
+    await visit((session) => session.set('name', 'eve'))
+    move(1000)
+    const { result } = await visit(lookAt)
+    t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
+  }
+)
+
+void t.test('expiresAt is what the store says where that is earlier', async (t) => {
+  const { start, move } = stopClock(t)
+  const { visit, memory } = await makeVisits(t)
+  const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+  memory.update(id, { set: {}, remove: [], lastAccessed: start, expiresAt: start + 7000 })
+  move(1000)
+  t.equal((await visit(lookAt)).result.expiresAt, start + 7000)
+})
+
+void t.test('the id is one through the request, and the one that the store then has', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  for (const change of [
+    (session: Session) => session.set('name', 'ada'),
+    (session: Session) => session.regenerate(),
+    (session: Session) => session.invalidate() ?? session.set('name', 'eve')
+  ]) {
+    const { result } = await visit((session) => {
+      change(session)
+      const first = session.id
+      session.set('n', 1)
+      return [first, session.id]
+    })
+    t.equal(result[0], result[1])
+    t.ok(memory.get(result[0] ?? ''))
+    t.equal((await visit(({ id }) => id)).result, result[0])
+  }
+})
 
 void t.test('C1: a login changes the id, and the old cookie is nobody from then on', async (t) => {
   const { app, memory, browser } = await setUp(t)
@@ -143,6 +220,86 @@ void t.test('C6: expired data is readable through nothing', async (t) => {
   t.equal(await userOf(app, browser.cookie), null)
   t.equal(memory.get(idOf(browser)), undefined)
   t.equal(await app.sessionManager.revoke(idOf(browser)), false)
+})
+
+/** What a request does to the id, and what the store is asked for. */
+const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[]; lives: boolean }> = {
+  'regenerate twice': {
+    work: (session) => session.regenerate() ?? session.regenerate(),
+    calls: ['get', 'update'],
+    lives: true
+  },
+  'regenerate, then invalidate': {
+    work: (session) => session.regenerate() ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'invalidate, then regenerate': {
+    work: (session) => session.invalidate() ?? session.regenerate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'invalidate twice': {
+    work: (session) => session.invalidate() ?? session.set('x', 1) ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  },
+  'change, then invalidate': {
+    work: (session) => session.set('name', 'eve') ?? session.invalidate(),
+    calls: ['get', 'destroy'],
+    lives: false
+  }
+}
+
+for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
+  void t.test(`${name}: ${calls.join(', ')}`, async (t) => {
+    const { visit, memory, browser } = await makeVisits(t)
+    const { result: before } = await visit((session) => session.set('name', 'ada') ?? session.id)
+    const old = browser.cookie
+    const ended = await visit((session) => {
+      const ids = [session.id]
+      work(session)
+      ids.push(session.id)
+      t.equal(session.modified, true)
+      t.equal(session.isNew, !lives)
+      t.same(session.keys(), lives ? ['name'] : [])
+      return ids
+    })
+    t.same(ended.calls, calls)
+    t.not(ended.result[0], ended.result[1])
+    t.equal(memory.get(before), undefined)
+    t.equal(memory.size, lives ? 1 : 0)
+    t.equal(browser.cookies.size, lives ? 1 : 0)
+    t.equal(memory.get(ended.result[1] as string) !== undefined, lives)
+    browser.cookies.set('session_id', old.slice('session_id='.length))
+    t.same((await visit(valuesOf)).result, {}, 'the old cookie is nobody')
+  })
+}
+
+void t.test('regenerate() and invalidate() of a visitor without a session write nothing', async (t) => {
+  const { visit } = await makeVisits(t)
+  for (const name of ['regenerate', 'invalidate'] as const) {
+    const { calls, result, response } = await visit((session) => {
+      const before = session.id
+      session[name]()
+      return [session.modified, session.id !== before]
+    })
+    t.same(calls, [])
+    t.same(result, [false, true])
+    t.equal(setCookieOf(response), undefined)
+  }
+})
+
+void t.test('regenerate() drops the CSRF secret, clear() and invalidate() do too', async (t) => {
+  const { visit, memory } = await makeVisits(t)
+  for (const change of ['regenerate', 'clear', 'invalidate'] as const) {
+    await visit((session, _request, reply) => {
+      session.set('name', 'ada')
+      reply.generateCsrf()
+    })
+    const { result: id } = await visit((session) => session[change]() ?? session.set('n', 1) ?? session.id)
+    t.notOk('$csrf' in (memory.get(id)?.data ?? { $csrf: 'no record' }), change)
+  }
 })
 
 void t.test(
@@ -303,31 +460,5 @@ void t.test(
       if (response.statusCode !== 200) t.fail(`round ${round}: ${response.statusCode}`)
     }
     t.pass('each saw the user')
-  }
-)
-
-void t.test(
-  'C14: unread flash does not live for ever, and a failed response does not eat a message',
-  async (t) => {
-    const clock = stopClock(t)
-    const { app, browser } = await setUp(t)
-    let fails = true
-    app.get('/flash', async ({ session }) => {
-      const message = session.getFlash('note')
-      if (fails) throw new Error('failed to render')
-      return { message: message ?? null }
-    })
-    app.get('/note', async ({ session }) => {
-      session.setFlash('note', 'read me')
-      return 'noted'
-    })
-    await browser.get('/note')
-    t.equal((await browser.get('/flash')).statusCode, 500)
-    fails = false
-    t.same((await browser.get('/flash')).json(), { message: 'read me' })
-    t.same((await browser.get('/flash')).json(), { message: null })
-    await browser.get('/note')
-    clock.move(3_600_000)
-    t.same((await browser.get('/flash')).json(), { message: null })
   }
 )
