@@ -65,39 +65,39 @@ const HEADERS: Record<string, string[]> = {
   '\u00a0session_id=a': []
 }
 
-void t.test('the values of all cookies of our name are read, in order, and of no other', async (t) => {
+void t.test('reads the values of all session cookies in order, and of no other cookie', async (t) => {
   const read = readerOf()
   for (const [header, values] of Object.entries(HEADERS)) t.same(read(header), values, JSON.stringify(header))
 })
 
-void t.test('a name is text, whatever it would mean in a pattern', async (t) => {
-  t.same(readerOf({ cookieName: 'a.*+^$|b' })('axxb=1; a.*+^$|b=2'), ['2'])
-  t.same(readerOf({ cookieName: "!#$%&'*+-.^_`|~" })("x=1; !#$%&'*+-.^_`|~=2"), ['2'])
-  t.same(readerOf({ cookieName: '__proto__' })('x=1; __proto__=2'), ['2'])
-})
-
 void t.test(
-  'whatever the name and the neighbours are, what is serialised is found, as others parse it',
+  'matches the cookie name literally, even if it contains regular expression characters',
   async (t) => {
-    await Fastify().register(fastifyCookie)
-    const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
-    const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
-    fc.assert(
-      fc.property(name, neighbours, fc.nat({ max: 4 }), (cookieName, others, place) => {
-        const value = tokens.sign(tokens.mint())
-        const pairs = Object.entries(others).filter(([other]) => other !== cookieName)
-        pairs.splice(place, 0, [cookieName, value])
-        const header = pairs.map(([key, text]) => fastifyCookie.serialize(key, text)).join('; ')
-        t.same(readerOf({ cookieName })(header), [value])
-        t.equal(fastifyCookie.parse(header)[cookieName], value)
-      }),
-      { seed: 1 }
-    )
+    t.same(readerOf({ cookieName: 'a.*+^$|b' })('axxb=1; a.*+^$|b=2'), ['2'])
+    t.same(readerOf({ cookieName: "!#$%&'*+-.^_`|~" })("x=1; !#$%&'*+-.^_`|~=2"), ['2'])
+    t.same(readerOf({ cookieName: '__proto__' })('x=1; __proto__=2'), ['2'])
   }
 )
 
+void t.test('finds the session cookie among any other cookies, as @fastify/cookie does', async (t) => {
+  await Fastify().register(fastifyCookie)
+  const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
+  const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
+  fc.assert(
+    fc.property(name, neighbours, fc.nat({ max: 4 }), (cookieName, others, place) => {
+      const value = tokens.sign(tokens.mint())
+      const pairs = Object.entries(others).filter(([other]) => other !== cookieName)
+      pairs.splice(place, 0, [cookieName, value])
+      const header = pairs.map(([key, text]) => fastifyCookie.serialize(key, text)).join('; ')
+      t.same(readerOf({ cookieName })(header), [value])
+      t.equal(fastifyCookie.parse(header)[cookieName], value)
+    }),
+    { seed: 1 }
+  )
+})
+
 void t.test(
-  'a header that is all spaces, semicolons or our name gives what is there, and four values at most',
+  'reads at most four values from a huge header of spaces, semicolons or session cookies',
   async (t) => {
     const read = readerOf()
     const half = 500_000
@@ -114,7 +114,7 @@ void t.test(
   }
 )
 
-void t.test('B5: beside a tossed cookie of our name the live one is found, in either order', async (t) => {
+void t.test('B5: finds the live session beside a tossed session cookie, in either order', async (t) => {
   const { app, store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const ours = browser.cookie
@@ -130,41 +130,38 @@ void t.test('B5: beside a tossed cookie of our name the live one is found, in ei
   store.take()
 })
 
-void t.test(
-  'B5: hundreds of cookies of our name cost a bounded number of HMACs and store calls',
-  async (t) => {
-    const original = crypto.hash
-    let count = 0
-    crypto.hash = ((...args: Parameters<typeof original>) => {
-      count++
-      return original(...args)
-    }) as typeof original
+void t.test('B5: hundreds of session cookies cost a bounded number of HMACs and store calls', async (t) => {
+  const original = crypto.hash
+  let count = 0
+  crypto.hash = ((...args: Parameters<typeof original>) => {
+    count++
+    return original(...args)
+  }) as typeof original
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    crypto.hash = original
     syncBuiltinESMExports()
-    t.teardown(() => {
-      crypto.hash = original
-      syncBuiltinESMExports()
-    })
-    const secret = [`new ${SECRET}`, SECRET]
-    const { app, store } = await setUp(t, { secret })
-    const forged = `${'a'.repeat(64)}.${'b'.repeat(43)}`
-    const signed = tokens.sign(tokens.mint())
-    for (const [value, calls] of [
-      [forged, 0],
-      [signed, 4]
-    ] as const) {
-      count = 0
-      store.take()
-      const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
-      const response = await app.inject({ url: '/read', headers: { cookie } })
-      t.same(response.json(), { name: null })
-      // An HMAC is two hashes, and of a cookie that is signed the id is one more.
-      t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
-      t.equal(store.take().length, calls)
-    }
+  })
+  const secret = [`new ${SECRET}`, SECRET]
+  const { app, store } = await setUp(t, { secret })
+  const forged = `${'a'.repeat(64)}.${'b'.repeat(43)}`
+  const signed = tokens.sign(tokens.mint())
+  for (const [value, calls] of [
+    [forged, 0],
+    [signed, 4]
+  ] as const) {
+    count = 0
+    store.take()
+    const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
+    const response = await app.inject({ url: '/read', headers: { cookie } })
+    t.same(response.json(), { name: null })
+    // An HMAC takes two hashes. A validly signed cookie takes one more, for its id.
+    t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
+    t.equal(store.take().length, calls)
   }
-)
+})
 
-void t.test('B1: what a browser would drop is refused at registration', async (t) => {
+void t.test('B1: registration refuses settings with which a browser would drop the cookie', async (t) => {
   const dropped: [option: string, given: Partial<SessionOptions>][] = [
     ['maxAge', { maxAge: 34_560_001 }],
     ['cookie.secure', { cookie: { sameSite: 'none', secure: false } }],
@@ -190,7 +187,7 @@ void t.test('B1: what a browser would drop is refused at registration', async (t
   }
 })
 
-void t.test('B1: what a browser keeps is accepted', async (t) => {
+void t.test('B1: registration accepts settings with which a browser keeps the cookie', async (t) => {
   for (const given of [
     { maxAge: 34_560_000 },
     { cookieName: '__Host-id' },
@@ -203,20 +200,23 @@ void t.test('B1: what a browser keeps is accepted', async (t) => {
   }
 })
 
-void t.test('B2: Secure, HttpOnly, SameSite=Lax and Path=/ by default, and no Domain', async (t) => {
-  stopClock(t)
-  const { browser } = await setUp(t)
-  const value =
-    /^session_id=[0-9a-f]{64}\.[A-Za-z0-9_-]{43}; Max-Age=86400; Path=\/; HttpOnly; Secure; SameSite=Lax$/
-  t.match(setCookieOf(await browser.get('/set?name=ada')), value)
-})
+void t.test(
+  'B2: by default the cookie is Secure, HttpOnly and SameSite=Lax, with Path=/ and no Domain',
+  async (t) => {
+    stopClock(t)
+    const { browser } = await setUp(t)
+    const value =
+      /^session_id=[0-9a-f]{64}\.[A-Za-z0-9_-]{43}; Max-Age=86400; Path=\/; HttpOnly; Secure; SameSite=Lax$/
+    t.match(setCookieOf(await browser.get('/set?name=ada')), value)
+  }
+)
 
-void t.test('B3: name and value together are never above 4,096 bytes', async (t) => {
+void t.test('B3: name and value of the cookie together never exceed 4,096 bytes', async (t) => {
   for (const idLength of [16, 32, 64]) {
     const longest = 4096 - (2 * idLength + 1 + 43)
     const { browser } = await setUp(t, { idLength, cookieName: 'n'.repeat(longest) })
     const [pair = ''] = setCookieOf(await browser.get('/set?name=ada'))?.split(';') ?? []
-    t.equal(Buffer.byteLength(pair), 4096 + 1, 'with the "=" between them')
+    t.equal(Buffer.byteLength(pair), 4096 + 1, 'including the "=" between them')
     t.same((await browser.get('/read')).json(), { name: 'ada' })
     await t.rejects(makeApp(t, { idLength, cookieName: 'n'.repeat(longest + 1) }), {
       code: 'SESSION_OPTION_INVALID',
@@ -225,27 +225,30 @@ void t.test('B3: name and value together are never above 4,096 bytes', async (t)
   }
 })
 
-void t.test('B4: at most one cookie of ours in a response, whatever was done to the session', async (t) => {
-  const { app, browser } = await setUp(t)
-  app.get('/all', async ({ session }, reply) => {
-    session.regenerate()
-    session.invalidate()
-    session.set('name', 'eve')
-    session.regenerate()
-    await app.sessionManager.save(session, reply)
-    await session.save()
-    await app.sessionManager.save(session, reply)
-    return 'all'
-  })
-  for (const url of ['/all', '/set?name=ada', '/all', '/login', '/all']) {
-    const response = await browser.get(url)
-    const ours = response.cookies.filter(({ name }) => name === 'session_id')
-    t.ok(ours.length <= 1, url)
+void t.test(
+  'B4: a response sets at most one session cookie, whatever the handler did to the session',
+  async (t) => {
+    const { app, browser } = await setUp(t)
+    app.get('/all', async ({ session }, reply) => {
+      session.regenerate()
+      session.invalidate()
+      session.set('name', 'eve')
+      session.regenerate()
+      await app.sessionManager.save(session, reply)
+      await session.save()
+      await app.sessionManager.save(session, reply)
+      return 'all'
+    })
+    for (const url of ['/all', '/set?name=ada', '/all', '/login', '/all']) {
+      const response = await browser.get(url)
+      const ours = response.cookies.filter(({ name }) => name === 'session_id')
+      t.ok(ours.length <= 1, url)
+    }
+    t.same((await browser.get('/read')).json(), { name: 'eve' })
   }
-  t.same((await browser.get('/read')).json(), { name: 'eve' })
-})
+)
 
-void t.test('B4: the clearing cookie repeats every attribute, and has Max-Age=0', async (t) => {
+void t.test('B4: the clearing cookie repeats every attribute and has Max-Age=0', async (t) => {
   stopClock(t)
   const cookies: [SessionOptions['cookie'], string][] = [
     [{}, 'Path=/; HttpOnly; Secure; SameSite=Lax'],
@@ -280,7 +283,7 @@ void t.test('B6: a persistent cookie never outlives the session', async (t) => {
   }
 })
 
-void t.test('Max-Age is rounded down, and never below 0', async (t) => {
+void t.test('Max-Age is rounded down to whole seconds and is never negative', async (t) => {
   stopClock(t)
   for (const [maxAge, seconds] of [
     [60, 60],
@@ -292,26 +295,33 @@ void t.test('Max-Age is rounded down, and never below 0', async (t) => {
   }
 })
 
-void t.test('B7: a response with our cookie is no-store, even where the handler said public', async (t) => {
-  const { app, browser } = await setUp(t)
-  app.get('/public/:what', async ({ session, params }, reply) => {
-    reply.header('cache-control', 'public, max-age=3600')
-    const { what } = params as { what: string }
-    if (what === 'set') session.set('name', 'ada')
-    if (what === 'login') session.regenerate()
-    if (what === 'logout') session.invalidate()
-    return session.get('name') ?? null
-  })
-  for (const what of ['set', 'login', 'logout']) {
-    const response = await browser.get(`/public/${what}`)
-    t.match(setCookieOf(response), /^session_id=/)
-    t.equal(response.headers['cache-control'], 'no-store', what)
+void t.test(
+  'B7: a response that sets the session cookie is no-store, even if the handler said public',
+  async (t) => {
+    const { app, browser } = await setUp(t)
+    app.get('/public/:what', async ({ session, params }, reply) => {
+      reply.header('cache-control', 'public, max-age=3600')
+      const { what } = params as { what: string }
+      if (what === 'set') session.set('name', 'ada')
+      if (what === 'login') session.regenerate()
+      if (what === 'logout') session.invalidate()
+      return session.get('name') ?? null
+    })
+    for (const what of ['set', 'login', 'logout']) {
+      const response = await browser.get(`/public/${what}`)
+      t.match(setCookieOf(response), /^session_id=/)
+      t.equal(response.headers['cache-control'], 'no-store', what)
+    }
+    const { headers } = await browser.get('/public/read')
+    t.equal(
+      headers['cache-control'],
+      'public, max-age=3600',
+      'without a session cookie, the handler’s Cache-Control stays'
+    )
   }
-  const { headers } = await browser.get('/public/read')
-  t.equal(headers['cache-control'], 'public, max-age=3600', 'without a cookie it is the handler’s')
-})
+)
 
-void t.test('B7: a response whose session was read in any way varies by Cookie', async (t) => {
+void t.test('B7: a response varies by Cookie if its session was read in any way', async (t) => {
   const { app, browser } = await setUp(t)
   const uses: Record<string, (session: import('../../plugin/index.js').Session) => unknown> = {
     get: (session) => session.get('name'),
@@ -338,10 +348,14 @@ void t.test('B7: a response whose session was read in any way varies by Cookie',
     t.equal((await app.inject(url)).headers.vary, 'Accept, Cookie', `${url} without a cookie`)
     t.equal((await browser.get(url)).headers.vary, 'Accept, Cookie', url)
   }
-  t.equal((await browser.get('/empty')).headers.vary, undefined, 'and one that was not looked at does not')
+  t.equal(
+    (await browser.get('/empty')).headers.vary,
+    undefined,
+    'a response whose session was not read does not vary'
+  )
 })
 
-void t.test('Vary names Cookie once, beside what the handler put there', async (t) => {
+void t.test('adds Cookie once to the Vary header of the handler', async (t) => {
   const { app } = await setUp(t)
   app.get('/vary', async ({ session, query }, reply) => {
     const { vary } = query as { vary?: string | string[] }
@@ -364,7 +378,7 @@ void t.test('Vary names Cookie once, beside what the handler put there', async (
 })
 
 void t.test(
-  'the cookies of the handler stay beside ours, whichever plugin is registered first',
+  'keeps the handler’s cookies, whether @fastify/cookie is registered before or after the plugin',
   async (t) => {
     for (const isFirst of [true, false]) {
       const app = Fastify()
@@ -384,7 +398,7 @@ void t.test(
   }
 )
 
-void t.test('a serializeCookie of the application’s own is left to it', async (t) => {
+void t.test('leaves the application’s own serializeCookie decorator alone', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.decorate('serializeCookie', (name: string) => name)
@@ -397,57 +411,60 @@ void t.test('a serializeCookie of the application’s own is left to it', async 
   t.equal(app.serializeCookie('own', ''), 'own')
 })
 
-void t.test('an application that does not register @fastify/cookie has none of its decorators', async (t) => {
-  const { app } = await setUp(t)
-  t.notOk(app.hasDecorator('serializeCookie'))
-  t.notOk(app.hasReplyDecorator('setCookie'))
-})
+void t.test(
+  'adds no decorators of @fastify/cookie to an application that does not register it',
+  async (t) => {
+    const { app } = await setUp(t)
+    t.notOk(app.hasDecorator('serializeCookie'))
+    t.notOk(app.hasReplyDecorator('setCookie'))
+  }
+)
 
-/** An app that logs to a list; its warnings are what is in it. */
+/** Creates an app whose log lines of level `warn` and above go to `lines`. */
 async function setUpLog(t: Test, options: Partial<SessionOptions> = {}, server: FastifyServerOptions = {}) {
   const lines: string[] = []
   const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
   return { ...(await setUp(t, options, { ...server, logger })), lines }
 }
 
+void t.test('B8: a Secure cookie over plain HTTP logs one warning, which says what to do', async (t) => {
+  const { app, lines } = await setUpLog(t)
+  const headers = { host: 'app.test' }
+  for (let round = 0; round < 3; round++) await app.inject({ url: '/set?name=ada', headers })
+  t.equal(lines.length, 1)
+  t.match(lines[0], /"level":40.*trustProxy.*cookie\.secure to 'auto'/)
+})
+
 void t.test(
-  'B8: a Secure cookie over plain HTTP is warned of once, and the warning says what to do',
+  'B8: logs no warning on loopback, over HTTPS, or if the cookie is not always Secure',
   async (t) => {
+    const url = '/set?name=ada'
+    const forwarded = { host: 'app.test', 'x-forwarded-proto': 'https' }
+    const loopback = [
+      'localhost',
+      'LOCALHOST:3000',
+      'app.localhost',
+      '127.0.0.1',
+      '127.1.2.3:80',
+      '[::1]',
+      '[::1]:80'
+    ]
     const { app, lines } = await setUpLog(t)
-    const headers = { host: 'app.test' }
-    for (let round = 0; round < 3; round++) await app.inject({ url: '/set?name=ada', headers })
-    t.equal(lines.length, 1)
-    t.match(lines[0], /"level":40.*trustProxy.*cookie\.secure to 'auto'/)
+    for (const host of loopback) await app.inject({ url, headers: { host } })
+    await app.inject({ url: '/read', headers: { host: 'app.test' } })
+    t.same(lines, [])
+    const proxied = await setUpLog(t, {}, { trustProxy: true })
+    await proxied.app.inject({ url, headers: forwarded })
+    t.same(proxied.lines, [])
+    for (const secure of [false, 'auto'] as const) {
+      const relaxed = await setUpLog(t, { cookie: { secure } })
+      await relaxed.app.inject({ url, headers: { host: 'app.test' } })
+      t.same(relaxed.lines, [])
+    }
   }
 )
 
-void t.test('B8: no warning on loopback, over HTTPS, or where the cookie is not always Secure', async (t) => {
-  const url = '/set?name=ada'
-  const forwarded = { host: 'app.test', 'x-forwarded-proto': 'https' }
-  const loopback = [
-    'localhost',
-    'LOCALHOST:3000',
-    'app.localhost',
-    '127.0.0.1',
-    '127.1.2.3:80',
-    '[::1]',
-    '[::1]:80'
-  ]
-  const { app, lines } = await setUpLog(t)
-  for (const host of loopback) await app.inject({ url, headers: { host } })
-  await app.inject({ url: '/read', headers: { host: 'app.test' } })
-  t.same(lines, [])
-  const proxied = await setUpLog(t, {}, { trustProxy: true })
-  await proxied.app.inject({ url, headers: forwarded })
-  t.same(proxied.lines, [])
-  for (const secure of [false, 'auto'] as const) {
-    const relaxed = await setUpLog(t, { cookie: { secure } })
-    await relaxed.app.inject({ url, headers: { host: 'app.test' } })
-    t.same(relaxed.lines, [])
-  }
-})
-
-void t.test('B8: a host that only looks like loopback is warned of', async (t) => {
+void t.test('B8: logs a warning for a host that only looks like loopback', async (t) => {
   for (const host of [
     'localhost.evil.test',
     'xlocalhost',
@@ -463,7 +480,7 @@ void t.test('B8: a host that only looks like loopback is warned of', async (t) =
 })
 
 void t.test(
-  "B8: secure 'auto' follows the request's protocol, of which a proxy is believed only if trusted",
+  "B8: secure 'auto' follows the request's protocol, and believes a proxy only with trustProxy",
   async (t) => {
     const isSecure = async (server: FastifyServerOptions, headers: Record<string, string>) => {
       const { app } = await setUp(t, { cookie: { secure: 'auto' }, store: new MemoryStore() }, server)

@@ -20,11 +20,11 @@ import {
 } from '../fixtures/csrf.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// The second door: the token.
+// The token check.
 
 for (const protect of PROTECTIONS) {
   for (const attach of [true, 'keyValues'] as const) {
-    void t.test(`D2: bodies of every kind are checked, protect: '${protect}', ${attach}`, async (t) => {
+    void t.test(`D2: checks bodies of every content type, protect: '${protect}', ${attach}`, async (t) => {
       const app = await withBodies(t, protect, attach)
       const { browser, token } = await visit(app)
       const other = await visit(app)
@@ -35,19 +35,23 @@ for (const protect of PROTECTIONS) {
         t.equal(verdictOf(byHeader), 'passes', `${type} with the header`)
       }
       for (const [type, body] of bodiesWith({ name: 'ada', _csrf: other.token })) {
-        t.equal(verdictOf(await post(browser, { 'content-type': type }, body)), 'token', `${type}, another's`)
+        t.equal(
+          verdictOf(await post(browser, { 'content-type': type }, body)),
+          'token',
+          `${type} with a token of another session`
+        )
       }
       for (const [type, body] of bodiesWith({ name: 'ada', _csrf: token })) {
         const response = await post(browser, { 'content-type': type }, body)
         t.equal(verdictOf(response), type === 'text/plain' ? 'token' : 'passes', `${type} with the field`)
       }
-      t.equal(verdictOf(await post(browser)), 'token', 'no body')
-      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes', 'no body, the header')
+      t.equal(verdictOf(await post(browser)), 'token', 'no body, no token')
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes', 'no body, with the header')
     })
   }
 }
 
-void t.test('D2: the handler gets the body as it came', async (t) => {
+void t.test('D2: the handler gets the body unchanged', async (t) => {
   const app = await withBodies(t, 'all', 'keyValues')
   app.post('/echo', async ({ body }) => body)
   const { browser, token } = await visit(app)
@@ -58,7 +62,7 @@ void t.test('D2: the handler gets the body as it came', async (t) => {
   }
 })
 
-void t.test('D2: a file, a repeated field or an empty multipart body carries no token', async (t) => {
+void t.test('D2: accepts no token from a file, a repeated field or an empty multipart body', async (t) => {
   for (const attach of [true, 'keyValues'] as const) {
     const app = await withBodies(t, 'all', attach)
     const { browser, token } = await visit(app)
@@ -76,7 +80,7 @@ void t.test('D2: a file, a repeated field or an empty multipart body carries no 
   }
 })
 
-void t.test('a body schema must name the field, or it is gone before the check', async (t) => {
+void t.test('refuses a token whose field the body schema has removed', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const text = { type: 'string' }
   for (const [url, properties] of [
@@ -93,7 +97,7 @@ void t.test('a body schema must name the field, or it is gone before the check',
   t.equal(await send('/unnamed'), 'token')
 })
 
-void t.test('the header and the field have the names that the options say', async (t) => {
+void t.test('reads the token from the header and the field that the options name', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', header: 'X-My-Token', field: 'my_token' })
   await app.register(formbody)
   const { browser, token } = await visit(app)
@@ -105,14 +109,14 @@ void t.test('the header and the field have the names that the options say', asyn
   t.equal(verdictOf(await form('_csrf')), 'token')
 })
 
-void t.test('the header is the one that counts where a body has a field too', async (t) => {
+void t.test('ignores the field if the request has the header', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const { browser, token } = await visit(app)
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'wrong' }, { _csrf: token })), 'token')
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token }, { _csrf: 'wrong' })), 'passes')
 })
 
-void t.test('the field of a body without a Content-Type is checked like any other', async (t) => {
+void t.test('reads the field of a body without a Content-Type', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
     done(null, { _csrf: body })
@@ -122,7 +126,7 @@ void t.test('the field of a body without a Content-Type is checked like any othe
   t.equal(verdictOf(await post(browser, {}, 'wrong')), 'token')
 })
 
-void t.test('a multipart field that says null is a wrong token, never a 500', async (t) => {
+void t.test('treats a multipart field of null as a wrong token, never as an error', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   await app.register(fastifyMultipart, { attachFieldsToBody: 'keyValues' })
   const { browser } = await visit(app)
@@ -132,18 +136,26 @@ void t.test('a multipart field that says null is a wrong token, never a 500', as
 })
 
 void t.test(
-  'D4/CVE-2023-29020, CVE-2022-24895, CVE-2018-11406: a token dies with the login and the logout after it',
+  'D4/CVE-2023-29020, CVE-2022-24895, CVE-2018-11406: a token stops working at the login, and the next one at the logout',
   async (t) => {
     const app = await makeCsrfApp(t)
     const { browser, token: before } = await visit(app)
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': before })), 'passes')
     await browser.get('/login')
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': before })), 'token', 'no secret yet')
+    t.equal(
+      verdictOf(await post(browser, { 'x-csrf-token': before })),
+      'token',
+      'the new session has no secret yet'
+    )
     const { payload: during } = await browser.get('/token')
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': before })), 'token')
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': during })), 'passes')
     await browser.get('/logout')
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': during })), 'token', 'anonymous')
+    t.equal(
+      verdictOf(await post(browser, { 'x-csrf-token': during })),
+      'token',
+      'the visitor after the logout'
+    )
     const { payload: after } = await browser.get('/token')
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': during })), 'token')
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': after })), 'passes')
@@ -151,7 +163,7 @@ void t.test(
 )
 
 void t.test(
-  'D4/CVE-2021-29624, CVE-2023-27495: an attacker gains nothing from a token of their own',
+  'D4/CVE-2021-29624, CVE-2023-27495: an attacker’s token does not work in the session of the victim',
   async (t) => {
     const app = await makeCsrfApp(t, { protect: 'all' })
     const victim = await visit(app)
@@ -161,38 +173,45 @@ void t.test(
     for (const forged of forgedCookies) {
       const cookie = `${forged}; ${victim.browser.cookie}`
       const headers = { cookie, 'x-csrf-token': attacker.token }
-      t.equal(verdictOf(await post(victim.browser, headers)), 'token', 'no cookie vouches for a token')
+      t.equal(
+        verdictOf(await post(victim.browser, headers)),
+        'token',
+        'a CSRF cookie does not make a token valid'
+      )
     }
     const tossed = `${attacker.browser.cookie}; ${victim.browser.cookie}`
     const sibling = { origin: 'http://blog.app.test', 'x-csrf-token': attacker.token, cookie: tossed }
-    t.equal(verdictOf(await post(victim.browser, sibling)), 'origin', 'a sibling host is another origin')
+    t.equal(verdictOf(await post(victim.browser, sibling)), 'origin', 'a sibling host is a different origin')
     const modern = { ...sibling, origin: OWN, 'sec-fetch-site': 'same-site' }
     t.equal(verdictOf(await post(victim.browser, modern)), 'origin')
   }
 )
 
-void t.test('D4/CVE-2021-29624: a tossed session is the only one its token can change', async (t) => {
-  const app = await makeCsrfApp(t, { protect: 'all' })
-  app.post('/rename', async ({ session }) => {
-    session.set('name', 'changed')
-    return 'renamed'
-  })
-  const victim = await visit(app)
-  const attacker = await visit(app)
-  for (const cookie of [
-    `${attacker.browser.cookie}; ${victim.browser.cookie}`,
-    `${victim.browser.cookie}; ${attacker.browser.cookie}`
-  ]) {
-    await app.inject({
-      method: 'POST',
-      url: '/rename',
-      headers: { host: HOST, cookie, 'x-csrf-token': attacker.token }
+void t.test(
+  'D4/CVE-2021-29624: with a tossed cookie, the attacker’s token changes only the attacker’s session',
+  async (t) => {
+    const app = await makeCsrfApp(t, { protect: 'all' })
+    app.post('/rename', async ({ session }) => {
+      session.set('name', 'changed')
+      return 'renamed'
     })
+    const victim = await visit(app)
+    const attacker = await visit(app)
+    for (const cookie of [
+      `${attacker.browser.cookie}; ${victim.browser.cookie}`,
+      `${victim.browser.cookie}; ${attacker.browser.cookie}`
+    ]) {
+      await app.inject({
+        method: 'POST',
+        url: '/rename',
+        headers: { host: HOST, cookie, 'x-csrf-token': attacker.token }
+      })
+    }
+    t.same((await victim.browser.get('/read')).json(), { name: null })
   }
-  t.same((await victim.browser.get('/read')).json(), { name: null })
-})
+)
 
-void t.test('D5: 10,000 tokens are all different and unmask to one secret', async (t) => {
+void t.test('D5: 10,000 tokens all differ and unmask to the same secret', async (t) => {
   const app = await makeCsrfApp(t)
   app.get('/many', async (_request, reply) => Array.from({ length: 10_000 }, () => reply.generateCsrf()))
   const { browser, token } = await visit(app)
@@ -213,7 +232,7 @@ void t.test('D5: 10,000 tokens are all different and unmask to one secret', asyn
   }
 })
 
-void t.test('D6: what is no token is refused, never a 500', async (t) => {
+void t.test('D6: refuses a malformed token with 403, never with 500', async (t) => {
   const app = await withBodies(t, 'all', true)
   const { browser, token } = await visit(app)
   const imitation = { type: 'field', fieldname: '_csrf', value: token }
@@ -256,7 +275,7 @@ void t.test('D6: what is no token is refused, never a 500', async (t) => {
   }
 })
 
-void t.test('D6: a body that pollutes prototypes, or inherits a token, brings none', async (t) => {
+void t.test('D6: accepts no token from a polluted prototype or an inherited property', async (t) => {
   const app = await withBodies(t, 'all', true)
   app.addContentTypeParser('application/heir', { parseAs: 'string' }, (_request, text, done) =>
     done(null, Object.create({ _csrf: text }))
@@ -269,7 +288,7 @@ void t.test('D6: a body that pollutes prototypes, or inherits a token, brings no
   t.equal(verdictOf(await post(browser, { 'content-type': 'application/heir' }, token)), 'token')
 })
 
-void t.test('D6: a file is no token, whatever the application makes of it', async (t) => {
+void t.test('D6: accepts no file as a token, even if the application turns it into text', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   await app.register(fastifyMultipart, {
     attachFieldsToBody: true,
@@ -282,7 +301,7 @@ void t.test('D6: a file is no token, whatever the application makes of it', asyn
   t.equal(verdictOf(await post(browser, headers, payload)), 'token')
 })
 
-void t.test('D7/GHSA-49wp-qq6x-g2rf: a token in the URL is no token', async (t) => {
+void t.test('D7/GHSA-49wp-qq6x-g2rf: refuses a token in the URL', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser, token } = await visit(app)
@@ -297,7 +316,7 @@ void t.test('D7/GHSA-49wp-qq6x-g2rf: a token in the URL is no token', async (t) 
   }
 })
 
-void t.test('CVE-2013-0263: a token is compared once, whole and in constant time', async (t) => {
+void t.test('CVE-2013-0263: compares a token once, whole and in constant time', async (t) => {
   const { timingSafeEqual } = crypto
   const compared: number[] = []
   crypto.timingSafeEqual = (a, b) => {
@@ -322,7 +341,7 @@ void t.test('CVE-2013-0263: a token is compared once, whole and in constant time
   t.same(compared, [32, 32, 32, 32, 32, 32])
 })
 
-void t.test('generateCsrf makes the session on first use, and writes it once', async (t) => {
+void t.test('generateCsrf() creates the session on first use and writes it once', async (t) => {
   const store = spyStore()
   const app = await makeApp(t, { store, csrf: { protect: 'all' } })
   app.get('/form', async (_request, reply) => [reply.generateCsrf(), reply.generateCsrf()])
@@ -341,75 +360,78 @@ void t.test('generateCsrf makes the session on first use, and writes it once', a
   for (const token of [one, two, ...again.json<[string, string]>()]) {
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
   }
-  t.same(store.takeNames(), ['get', 'get', 'get', 'get'], 'a check reads and never writes')
+  t.same(store.takeNames(), ['get', 'get', 'get', 'get'], 'a check reads the session and never writes it')
 })
 
-void t.test('generateCsrf on a route without a session says so', async (t) => {
+void t.test('generateCsrf() on a route with session: false fails with SESSION_OFF', async (t) => {
   const app = await makeApp(t)
   app.get('/off', { config: { session: false } }, async (_request, reply) => reply.generateCsrf())
   t.match((await app.inject('/off')).json(), { statusCode: 500, code: 'SESSION_OFF' })
 })
 
-void t.test('a readonly route checks a token, and hands one out where there is a secret', async (t) => {
-  const store = spyStore()
-  const app = await makeApp(t, { store, csrf: { protect: 'all' } })
-  const config = { session: 'readonly' } as const
-  app.get('/token', async (_request, reply) => reply.generateCsrf())
-  app.get('/readonly', { config }, async (_request, reply) => reply.generateCsrf())
-  app.post('/target', { config }, async () => 'target')
-  const stranger = await app.inject('/readonly')
-  t.equal(stranger.statusCode, 500)
-  t.match(stranger.json(), { code: 'SESSION_READONLY' })
-  const { browser, token } = await visit(app)
-  store.take()
-  const { payload: another } = await browser.get('/readonly')
-  t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
-  t.equal(verdictOf(await post(browser, { 'x-csrf-token': another })), 'passes')
-  t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'wrong' })), 'token')
-  t.same(store.takeNames(), ['get', 'get', 'get', 'get'])
-})
+void t.test(
+  'a readonly route checks tokens, and generates them only if the session has a secret',
+  async (t) => {
+    const store = spyStore()
+    const app = await makeApp(t, { store, csrf: { protect: 'all' } })
+    const config = { session: 'readonly' } as const
+    app.get('/token', async (_request, reply) => reply.generateCsrf())
+    app.get('/readonly', { config }, async (_request, reply) => reply.generateCsrf())
+    app.post('/target', { config }, async () => 'target')
+    const stranger = await app.inject('/readonly')
+    t.equal(stranger.statusCode, 500)
+    t.match(stranger.json(), { code: 'SESSION_READONLY' })
+    const { browser, token } = await visit(app)
+    store.take()
+    const { payload: another } = await browser.get('/readonly')
+    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
+    t.equal(verdictOf(await post(browser, { 'x-csrf-token': another })), 'passes')
+    t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'wrong' })), 'token')
+    t.same(store.takeNames(), ['get', 'get', 'get', 'get'])
+  }
+)
 
-/** Puts `$csrf` as it may come out of a damaged store behind a browser's cookie. */
+/** Replaces the record of the browser's session by one whose `$csrf` is `text`, as a damaged store may return it. */
 async function damage(browser: Browser, store: MemoryStore, text: string): Promise<void> {
   const id = idOfToken((browser.cookies.get('session_id') as string).split('.')[0] as string)
   store.destroy(id)
   store.create(id, makeRecord({ data: { $csrf: text } }))
 }
 
-void t.test('a secret that is none is refused, and made anew by the next token', async (t) => {
-  const store = new MemoryStore()
-  const app = await makeApp(t, { store, csrf: { protect: 'all' } })
-  app.get('/token', async (_request, reply) => reply.generateCsrf())
-  app.post('/target', async () => 'target')
-  for (const text of ['5', 'null', '{', '""', '"AAAA"', '["a"]', `"${'A'.repeat(44)}"`, '{"length":32}']) {
-    const { browser, token } = await visit(app)
-    await damage(browser, store, text)
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', text)
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'A'.repeat(86) })), 'token', text)
-    const { payload } = await browser.get('/token')
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': payload })), 'passes', text)
-  }
-})
-
 void t.test(
-  'clear() and regenerate() drop the secret, which no key of the application reaches',
+  'refuses every token while the stored secret is malformed, and replaces it with the next token',
   async (t) => {
-    const app = await makeCsrfApp(t)
-    app.get('/peek', async ({ session }) => ({
-      keys: session.keys(),
-      value: session.get('$csrf') ?? null,
-      has: session.has('$csrf')
-    }))
-    app.get('/clear', async ({ session }) => {
-      session.clear()
-      return 'cleared'
-    })
-    for (const url of ['/clear', '/login']) {
+    const store = new MemoryStore()
+    const app = await makeApp(t, { store, csrf: { protect: 'all' } })
+    app.get('/token', async (_request, reply) => reply.generateCsrf())
+    app.post('/target', async () => 'target')
+    for (const text of ['5', 'null', '{', '""', '"AAAA"', '["a"]', `"${'A'.repeat(44)}"`, '{"length":32}']) {
       const { browser, token } = await visit(app)
-      t.same((await browser.get('/peek')).json(), { keys: [], value: null, has: false })
-      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
-      await browser.get(url)
-      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', url)
+      await damage(browser, store, text)
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', text)
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'A'.repeat(86) })), 'token', text)
+      const { payload } = await browser.get('/token')
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': payload })), 'passes', text)
     }
   }
 )
+
+void t.test('clear() and regenerate() drop the CSRF secret, and no session method shows it', async (t) => {
+  const app = await makeCsrfApp(t)
+  app.get('/peek', async ({ session }) => ({
+    keys: session.keys(),
+    value: session.get('$csrf') ?? null,
+    has: session.has('$csrf')
+  }))
+  app.get('/clear', async ({ session }) => {
+    session.clear()
+    return 'cleared'
+  })
+  for (const url of ['/clear', '/login']) {
+    const { browser, token } = await visit(app)
+    t.same((await browser.get('/peek')).json(), { keys: [], value: null, has: false })
+    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
+    await browser.get(url)
+    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', url)
+  }
+})

@@ -53,7 +53,7 @@ const ROWS: readonly Row[] = (Object.keys(SITES) as Row['site'][]).flatMap((site
   )
 )
 
-/** What the design says of a row, in its own order and from the row's words alone. */
+/** Returns the expected verdict on a row, without using the code under test. */
 function expected({ site, origin, method, token }: Row, needsToken: boolean): string {
   if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return 'passes'
   const isFromHere = {
@@ -100,23 +100,26 @@ async function tokensOf(app: FastifyInstance) {
 
 for (const protect of PROTECTIONS) {
   for (const token of [true, false]) {
-    void t.test(`D1: the whole table, protect: '${protect}', token: ${String(token)}`, async (t) => {
-      const trustedOrigins = [ORIGINS.trusted]
-      const app = await makeCsrfApp(t, { protect, token, trustedOrigins }, { trustProxy: true })
-      const { tokens, cookie } = await tokensOf(app)
-      const wrong: unknown[] = []
-      for (const row of ROWS) {
-        const headers = headersOf(row, tokens, cookie)
-        const verdict = verdictOf(await app.inject({ method: row.method, url: '/target', headers }))
-        if (verdict !== expected(row, token)) wrong.push({ ...row, verdict })
+    void t.test(
+      `D1: gives the expected verdict on every row of the table, protect: '${protect}', token: ${String(token)}`,
+      async (t) => {
+        const trustedOrigins = [ORIGINS.trusted]
+        const app = await makeCsrfApp(t, { protect, token, trustedOrigins }, { trustProxy: true })
+        const { tokens, cookie } = await tokensOf(app)
+        const wrong: unknown[] = []
+        for (const row of ROWS) {
+          const headers = headersOf(row, tokens, cookie)
+          const verdict = verdictOf(await app.inject({ method: row.method, url: '/target', headers }))
+          if (verdict !== expected(row, token)) wrong.push({ ...row, verdict })
+        }
+        t.equal(ROWS.length, 9 * 8 * 8 * 5)
+        t.same(wrong, [])
       }
-      t.equal(ROWS.length, 9 * 8 * 8 * 5)
-      t.same(wrong, [])
-    })
+    )
   }
 }
 
-void t.test('D3: GET, HEAD and OPTIONS are never checked, every other method is', async (t) => {
+void t.test('D3: checks every method except GET, HEAD and OPTIONS', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser, token } = await visit(app)
@@ -132,7 +135,7 @@ void t.test('D3: GET, HEAD and OPTIONS are never checked, every other method is'
   }
 })
 
-void t.test('D3: no header, field or query turns a checked request into an unchecked one', async (t) => {
+void t.test('D3: no header, field or query parameter exempts a request from the checks', async (t) => {
   const app = await withBodies(t, 'all', 'keyValues')
   const { browser } = await visit(app)
   for (const name of ['x-http-method-override', 'x-http-method', 'x-method-override']) {
@@ -162,19 +165,23 @@ const CROSS_SITE = {
   message: 'Cross-site request refused'
 }
 
-void t.test('a refusal says which door, and nothing more', async (t) => {
+void t.test('a refusal says which check failed, and nothing more', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser } = await visit(app)
     const token = await post(browser)
     t.equal(token.statusCode, 403)
     t.same(token.json(), REFUSED)
-    t.same((await post(browser, { 'x-csrf-token': 'wrong' })).json(), REFUSED, 'wrong is as missing')
+    t.same(
+      (await post(browser, { 'x-csrf-token': 'wrong' })).json(),
+      REFUSED,
+      'a wrong token is refused like a missing one'
+    )
     t.same((await post(browser, { origin: 'http://evil.test' })).json(), CROSS_SITE)
   }
 })
 
-void t.test('an anonymous post is refused without a session, a cookie or a call of the store', async (t) => {
+void t.test('refuses an anonymous POST without a session, a cookie or a store call', async (t) => {
   const store = spyStore()
   const app = await makeApp(t, { store, csrf: { protect: 'all' } })
   app.post('/target', async () => 'target')
@@ -186,7 +193,7 @@ void t.test('an anonymous post is refused without a session, a cookie or a call 
   t.same(store.take(), [])
 })
 
-void t.test('without global protection only the routes that ask for it are checked', async (t) => {
+void t.test('by default, checks only the routes with csrfProtection', async (t) => {
   const app = await makeCsrfApp(t)
   app.post('/open', async () => 'open')
   const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
@@ -194,7 +201,7 @@ void t.test('without global protection only the routes that ask for it are check
   t.equal(verdictOf(await app.inject({ method: 'POST', url: '/target', headers })), 'origin')
 })
 
-void t.test('D8: an anonymous login is checked, so that nobody is signed in as the attacker', async (t) => {
+void t.test('D8: checks an anonymous login, so that nobody is signed in as the attacker', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const login = (browser: Browser, headers: Record<string, string>) =>
     browser.request({ method: 'POST', url: '/login', headers: { host: HOST, ...headers } })
@@ -208,7 +215,7 @@ void t.test('D8: an anonymous login is checked, so that nobody is signed in as t
   t.equal(verdictOf(await login(browser, { 'x-csrf-token': token })), 'passes')
 })
 
-/** POST /hook is exempt; whatever no other route takes ends in `*`. */
+/** Creates an app in which only POST /hook is exempt, and `/*` catches all paths without a route. */
 async function withExemption(t: Test, routerOptions: object): Promise<FastifyInstance> {
   const app = await makeApp(t, { csrf: { protect: 'all' } }, { routerOptions })
   app.post('/hook', { config: { csrf: false } }, async () => 'hook')
@@ -247,47 +254,53 @@ const VARIANTS = [
   '/nowhere'
 ]
 
-void t.test('D11/CVE-2025-47910: an exemption is the route that has it, and no other path', async (t) => {
-  for (const [routerOptions, exempt] of [
-    [{}, ['/hook', '/hook?a=1', '/h%6Fok', '/h%6fok']],
-    [{ ignoreTrailingSlash: true }, ['/hook', '/hook?a=1', '/hook/', '/h%6Fok', '/h%6fok']],
-    [{ caseSensitive: false }, ['/hook', '/hook?a=1', '/HOOK', '/h%6Fok', '/h%6fok']],
-    [{ ignoreDuplicateSlashes: true }, ['/hook', '/hook?a=1', '//hook', '/h%6Fok', '/h%6fok']],
-    [{ useSemicolonDelimiter: true }, ['/hook', '/hook?a=1', '/hook;a=1', '/h%6Fok', '/h%6fok']]
-  ] as const) {
-    const app = await withExemption(t, routerOptions)
-    const passed: string[] = []
-    for (const url of VARIANTS) {
-      const response = await postRaw(app, { path: url })
-      if (response.statusCode === 200) {
-        t.equal(response.payload, 'hook', `${url} is answered by the exempt route`)
-        passed.push(url)
-      } else t.equal(verdictOf(response), 'token', url)
+void t.test(
+  'D11/CVE-2025-47910: an exemption applies to its own route only, not to similar paths',
+  async (t) => {
+    for (const [routerOptions, exempt] of [
+      [{}, ['/hook', '/hook?a=1', '/h%6Fok', '/h%6fok']],
+      [{ ignoreTrailingSlash: true }, ['/hook', '/hook?a=1', '/hook/', '/h%6Fok', '/h%6fok']],
+      [{ caseSensitive: false }, ['/hook', '/hook?a=1', '/HOOK', '/h%6Fok', '/h%6fok']],
+      [{ ignoreDuplicateSlashes: true }, ['/hook', '/hook?a=1', '//hook', '/h%6Fok', '/h%6fok']],
+      [{ useSemicolonDelimiter: true }, ['/hook', '/hook?a=1', '/hook;a=1', '/h%6Fok', '/h%6fok']]
+    ] as const) {
+      const app = await withExemption(t, routerOptions)
+      const passed: string[] = []
+      for (const url of VARIANTS) {
+        const response = await postRaw(app, { path: url })
+        if (response.statusCode === 200) {
+          t.equal(response.payload, 'hook', `${url} is answered by the exempt route`)
+          passed.push(url)
+        } else t.equal(verdictOf(response), 'token', url)
+      }
+      t.same(passed, exempt, JSON.stringify(routerOptions))
+      for (const method of ['PUT', 'PATCH', 'DELETE'] as const) {
+        t.equal(verdictOf(await app.inject({ method, url: '/hook' })), 'token', `${method} is another route`)
+      }
     }
-    t.same(passed, exempt, JSON.stringify(routerOptions))
-    for (const method of ['PUT', 'PATCH', 'DELETE'] as const) {
-      t.equal(verdictOf(await app.inject({ method, url: '/hook' })), 'token', `${method} is another route`)
+  }
+)
+
+void t.test(
+  'D11: `csrf: false` exempts a route from both checks, and no other value exempts it',
+  async (t) => {
+    const app = await makeApp(t, { csrf: { protect: 'all' } })
+    app.post('/exempt', { config: { csrf: false } }, async () => 'exempt')
+    app.post('/listed', { config: { csrf: false }, preHandler: app.csrfProtection }, async () => 'exempt')
+    const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site', 'x-csrf-token': 'x' }
+    for (const url of ['/exempt', '/listed']) {
+      t.equal((await app.inject({ method: 'POST', url, headers })).payload, 'exempt')
+    }
+    for (const csrf of [undefined, null, 0, '', true]) {
+      const url = `/checked-${String(csrf)}`
+      const other = await makeApp(t, { csrf: { protect: 'all' } })
+      other.post(url, { config: { csrf } as object }, async () => 'checked')
+      t.equal(verdictOf(await other.inject({ method: 'POST', url })), 'token', String(csrf))
     }
   }
-})
+)
 
-void t.test('D11: an exempt route is exempt from both doors, and only `false` exempts', async (t) => {
-  const app = await makeApp(t, { csrf: { protect: 'all' } })
-  app.post('/exempt', { config: { csrf: false } }, async () => 'exempt')
-  app.post('/listed', { config: { csrf: false }, preHandler: app.csrfProtection }, async () => 'exempt')
-  const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site', 'x-csrf-token': 'x' }
-  for (const url of ['/exempt', '/listed']) {
-    t.equal((await app.inject({ method: 'POST', url, headers })).payload, 'exempt')
-  }
-  for (const csrf of [undefined, null, 0, '', true]) {
-    const url = `/checked-${String(csrf)}`
-    const other = await makeApp(t, { csrf: { protect: 'all' } })
-    other.post(url, { config: { csrf } as object }, async () => 'checked')
-    t.equal(verdictOf(await other.inject({ method: 'POST', url })), 'token', String(csrf))
-  }
-})
-
-void t.test('D12/CVE-2011-0696: X-Requested-With stands for nothing', async (t) => {
+void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser } = await visit(app)
@@ -298,7 +311,7 @@ void t.test('D12/CVE-2011-0696: X-Requested-With stands for nothing', async (t) 
   }
 })
 
-void t.test('a path that is no route is refused or not found, never a 500', async (t) => {
+void t.test('a request for an unknown path is refused or not found, never a 500', async (t) => {
   for (const own of [false, true]) {
     const app = await makeApp(t, { csrf: { protect: 'all' } })
     if (own) app.setNotFoundHandler(async (_request, reply) => reply.code(404).send('nothing here'))
@@ -314,31 +327,26 @@ void t.test('a path that is no route is refused or not found, never a 500', asyn
   }
 })
 
-void t.test(
-  'a route without a session has no valid token, whether it is asked to check or not',
-  async (t) => {
-    for (const protect of PROTECTIONS) {
-      for (const token of [true, false]) {
-        const app = await makeCsrfApp(t, { protect, token })
-        const preHandler = app.csrfProtection
-        app.post('/off', { config: { session: false }, preHandler }, async () => 'off')
-        app.post('/exempt', { config: { session: false, csrf: false }, preHandler }, async () => 'off')
-        const visitor = await visit(app)
-        const send = async (url: string, headers = {}) =>
-          verdictOf(
-            await visitor.browser.request({ method: 'POST', url, headers: { host: HOST, ...headers } })
-          )
-        const withToken = { 'x-csrf-token': visitor.token }
-        t.equal(await send('/off'), token ? 'token' : 'passes')
-        t.equal(await send('/off', withToken), token ? 'token' : 'passes')
-        t.equal(await send('/off', { ...withToken, origin: 'http://evil.test' }), 'origin')
-        t.equal(await send('/exempt', { ...withToken, origin: 'http://evil.test' }), 'passes')
-      }
+void t.test('no token is valid on a route with session: false', async (t) => {
+  for (const protect of PROTECTIONS) {
+    for (const token of [true, false]) {
+      const app = await makeCsrfApp(t, { protect, token })
+      const preHandler = app.csrfProtection
+      app.post('/off', { config: { session: false }, preHandler }, async () => 'off')
+      app.post('/exempt', { config: { session: false, csrf: false }, preHandler }, async () => 'off')
+      const visitor = await visit(app)
+      const send = async (url: string, headers = {}) =>
+        verdictOf(await visitor.browser.request({ method: 'POST', url, headers: { host: HOST, ...headers } }))
+      const withToken = { 'x-csrf-token': visitor.token }
+      t.equal(await send('/off'), token ? 'token' : 'passes')
+      t.equal(await send('/off', withToken), token ? 'token' : 'passes')
+      t.equal(await send('/off', { ...withToken, origin: 'http://evil.test' }), 'origin')
+      t.equal(await send('/exempt', { ...withToken, origin: 'http://evil.test' }), 'passes')
     }
   }
-)
+})
 
-void t.test('while the store fails nobody has a valid token', async (t) => {
+void t.test('no token is valid while the store fails', async (t) => {
   let broken = false
   const store = failingStore(() => broken)
   const app = await makeApp(t, { store, onStoreError: 'anonymous', csrf: { protect: 'all' } })
@@ -354,7 +362,7 @@ void t.test('while the store fails nobody has a valid token', async (t) => {
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
 })
 
-void t.test('a refusal is published with its reason, without the query and the token', async (t) => {
+void t.test('publishes a refusal with its reason, but without the query and the token', async (t) => {
   const refused = listen(t, 'csrf-refused')
   const app = await makeCsrfApp(t)
   const { browser, token } = await visit(app)
@@ -376,7 +384,7 @@ void t.test('a refusal is published with its reason, without the query and the t
   )
 })
 
-void t.test('no token is in any line of the log', async (t) => {
+void t.test('never logs a token', async (t) => {
   let log = ''
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -396,7 +404,7 @@ void t.test('no token is in any line of the log', async (t) => {
   t.notOk([token, other.token, browser.cookie].some((text) => log.includes(text)))
 })
 
-void t.test('the two doors of one app are no doors of another', async (t) => {
+void t.test('a token of one app is not valid in another', async (t) => {
   const [one, two] = [await makeCsrfApp(t), await makeCsrfApp(t)]
   const { browser, token } = await visit(one)
   const stranger = new Browser(two)
@@ -405,7 +413,7 @@ void t.test('the two doors of one app are no doors of another', async (t) => {
   t.equal(verdictOf(await post(stranger, { 'x-csrf-token': token })), 'token')
 })
 
-void t.test('csrfProtection is the preHandler of a hook, a list and a typed route too', async (t) => {
+void t.test('csrfProtection works as the preHandler of a hook, a list and a typed route', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.post<{ Body: { name: string }; Params: { id: string } }>(
     '/typed/:id',

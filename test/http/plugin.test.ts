@@ -18,7 +18,7 @@ void t.test('a wrong option fails the registration', async (t) => {
 })
 
 void t.test(
-  'a route with session: false loads nothing, and a use of its session throws, saying so',
+  'a route with session: false loads nothing, and using its session throws SESSION_OFF',
   async (t) => {
     const store = spyStore()
     const app = addRoutes(await makeApp(t, { store }))
@@ -31,36 +31,39 @@ void t.test(
     t.equal((await browser.get('/off')).body, 'off')
     const oops = { statusCode: 500, code: 'SESSION_OFF', message: /session: false/ }
     t.match((await browser.get('/oops')).json(), oops)
-    t.match((await app.inject('/oops')).json(), oops, 'without a cookie too')
+    t.match((await app.inject('/oops')).json(), oops, 'also without a cookie')
     t.same(store.take(), [])
   }
 )
 
-void t.test('a route with session: readonly loads, refuses changes, and is no activity', async (t) => {
-  const clock = stopClock(t)
-  const store = spyStore()
-  const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, idleTimeout: 100 }))
-  const config = { session: 'readonly' } as const
-  app.get('/look', { config }, async ({ session }) => ({
-    name: session.get('name') ?? null,
-    flash: session.peekFlash('x')
-  }))
-  app.get('/change', { config }, async ({ session }) => session.set('name', 'eve'))
-  const browser = new Browser(app)
-  t.same((await browser.get('/look')).json(), { name: null })
-  t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
-  t.same(store.take(), [])
-  await browser.get('/set?name=ada')
-  store.take()
-  clock.move(50_000)
-  const response = await browser.get('/look')
-  t.same(response.json(), { name: 'ada' })
-  t.equal(setCookieOf(response), undefined)
-  t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
-  t.same(store.takeNames(), ['get', 'get'])
-})
+void t.test(
+  'a readonly route loads the session, refuses changes and does not count as activity',
+  async (t) => {
+    const clock = stopClock(t)
+    const store = spyStore()
+    const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, idleTimeout: 100 }))
+    const config = { session: 'readonly' } as const
+    app.get('/look', { config }, async ({ session }) => ({
+      name: session.get('name') ?? null,
+      flash: session.peekFlash('x')
+    }))
+    app.get('/change', { config }, async ({ session }) => session.set('name', 'eve'))
+    const browser = new Browser(app)
+    t.same((await browser.get('/look')).json(), { name: null })
+    t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
+    t.same(store.take(), [])
+    await browser.get('/set?name=ada')
+    store.take()
+    clock.move(50_000)
+    const response = await browser.get('/look')
+    t.same(response.json(), { name: 'ada' })
+    t.equal(setCookieOf(response), undefined)
+    t.match((await browser.get('/change')).json(), { statusCode: 500, code: 'SESSION_READONLY' })
+    t.same(store.takeNames(), ['get', 'get'])
+  }
+)
 
-void t.test('an early save() is in the headers of a hijacked reply', async (t) => {
+void t.test('an early save() puts the cookie into the headers of a hijacked reply', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.get('/hijack', async ({ session }, reply) => {
     session.set('name', 'ada')
@@ -77,12 +80,12 @@ void t.test('an early save() is in the headers of a hijacked reply', async (t) =
   })
   t.same((await browser.get('/read')).json(), { name: 'ada' })
   const { headers } = await browser.get('/hijack')
-  t.equal(headers.vary, 'Cookie', 'though no cookie is due')
+  t.equal(headers.vary, 'Cookie', 'even if no cookie is sent')
   t.equal(headers['set-cookie'], undefined)
 })
 
 void t.test(
-  'save() after the headers are sent refuses what needs a cookie, and writes nothing',
+  'after the headers are sent, save() refuses changes that need a cookie and writes nothing',
   async (t) => {
     const store = spyStore()
     const app = await makeApp(t, { store })
@@ -99,7 +102,7 @@ void t.test(
 )
 
 void t.test(
-  'what is set after an invalidate(), once the headers are sent, is refused; the end holds',
+  'after the headers are sent, invalidate() ends the session, but data set after it is refused',
   async (t) => {
     const memory = new MemoryStore()
     const app = addRoutes(await makeApp(t, { store: memory }))
@@ -118,7 +121,7 @@ void t.test(
   }
 )
 
-void t.test('invalidate() after the headers are sent ends the session, without a cookie', async (t) => {
+void t.test('after the headers are sent, invalidate() ends the session without a cookie', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: memory }))
   app.get('/late', async ({ session }, reply) => {
@@ -136,7 +139,7 @@ void t.test('invalidate() after the headers are sent ends the session, without a
   t.equal(memory.size, 0)
 })
 
-void t.test('the session is stored before the first byte of a stream', async (t) => {
+void t.test('stores the session before the first byte of a stream', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: memory }))
   const sizes: number[] = []
@@ -156,7 +159,7 @@ void t.test('the session is stored before the first byte of a stream', async (t)
   t.same((await browser.get('/read')).json(), { name: 'ada' })
 })
 
-void t.test('a not-found handler has the session too', async (t) => {
+void t.test('a not-found handler has the session', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.setNotFoundHandler(async ({ session }, reply) => reply.code(404).send({ name: session.get('name') }))
   const browser = new Browser(app)
@@ -164,7 +167,7 @@ void t.test('a not-found handler has the session too', async (t) => {
   t.same((await browser.get('/nowhere')).json(), { name: 'ada' })
 })
 
-void t.test('two apps in one process have sessions, secrets and stores of their own', async (t) => {
+void t.test('two apps in one process have separate sessions, secrets and stores', async (t) => {
   const [one, two] = [addRoutes(await makeApp(t)), addRoutes(await makeApp(t, { secret: 'o'.repeat(32) }))]
   const browser = new Browser(one)
   await browser.get('/set?name=ada')
@@ -199,7 +202,7 @@ void t.test('the sweep runs every cleanupInterval and stops with the app', async
   t.same(store.takeNames(), ['close'])
 })
 
-void t.test('cleanupInterval 0 turns the sweep off', async (t) => {
+void t.test('cleanupInterval: 0 turns the sweep off', async (t) => {
   const clock = stopClock(t)
   const store = spyStore()
   const app = await makeApp(t, { store, cleanupInterval: 0 })
@@ -209,7 +212,7 @@ void t.test('cleanupInterval 0 turns the sweep off', async (t) => {
   t.same(store.take(), [])
 })
 
-void t.test('a sweep, or a close, that fails is logged and nothing more', async (t) => {
+void t.test('a sweep or close that fails is only logged', async (t) => {
   const clock = stopClock(t)
   const lines: string[] = []
   const logger = { level: 'error', stream: { write: (line: string) => void lines.push(line) } }
@@ -223,32 +226,29 @@ void t.test('a sweep, or a close, that fails is logged and nothing more', async 
   t.match(lines, [/sweep/, /the store did not close/])
 })
 
-void t.test(
-  'over a socket: a client that goes away in the middle loses nothing that was saved early',
-  async (t) => {
-    const memory = new MemoryStore()
-    const app = addRoutes(await makeApp(t, { store: memory, cookie: { secure: 'auto' } }))
-    const reached = new Promise<void>((resolve) => {
-      app.get('/wait', async ({ session }) => {
-        session.set('name', 'ada')
-        await session.save()
-        resolve()
-        await new Promise(() => undefined)
-      })
+void t.test('over a socket: an early save() is kept if the client disconnects', async (t) => {
+  const memory = new MemoryStore()
+  const app = addRoutes(await makeApp(t, { store: memory, cookie: { secure: 'auto' } }))
+  const reached = new Promise<void>((resolve) => {
+    app.get('/wait', async ({ session }) => {
+      session.set('name', 'ada')
+      await session.save()
+      resolve()
+      await new Promise(() => undefined)
     })
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    const { port } = app.server.address() as AddressInfo
-    const request = httpRequest({ port, path: '/wait' })
-    request.on('error', () => undefined)
-    request.end()
-    await reached
-    request.destroy()
-    t.equal(memory.size, 1)
-  }
-)
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  const request = httpRequest({ port, path: '/wait' })
+  request.on('error', () => undefined)
+  request.end()
+  await reached
+  request.destroy()
+  t.equal(memory.size, 1)
+})
 
 void t.test(
-  'a store that can never work fails the registration; one that is only away does not',
+  'registration fails if the store can never work, but not if it is only unreachable',
   async (t) => {
     const { SessionOptionError } = await import('../../plugin/index.js')
     const lines: string[] = []
@@ -276,7 +276,7 @@ void t.test(
   }
 )
 
-void t.test('a rotationPrefix that would take ages is refused', async (t) => {
+void t.test('registration refuses a rotationPrefix that is not a small number', async (t) => {
   for (const rotationPrefix of [5, -1, 1.5, '2', null] as never[]) {
     const store = Object.assign(spyStore(), { rotationPrefix })
     await t.rejects(makeApp(t, { store }), { message: /"store\.rotationPrefix"/ })
@@ -284,7 +284,7 @@ void t.test('a rotationPrefix that would take ages is refused', async (t) => {
 })
 
 void t.test(
-  'what the handler says of caching after an early save() does not make our cookie public',
+  'a handler that says public after an early save() does not make the session cookie cacheable',
   async (t) => {
     const app = await makeApp(t)
     app.get('/', async ({ session, query }, reply) => {
@@ -294,11 +294,11 @@ void t.test(
     })
     const caching = async (url: string) => (await app.inject(url)).headers['cache-control']
     t.equal(await caching('/?set'), 'no-store')
-    t.equal(await caching('/'), 'public', 'no cookie of ours, no say')
+    t.equal(await caching('/'), 'public', 'without a session cookie, the handler’s Cache-Control stays')
   }
 )
 
-void t.test('a rotation keeps the first digits of the id where the store asks for it', async (t) => {
+void t.test('a rotation keeps the first digits of the id if the store asks for it', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
   app.get('/id', async ({ session }) => session.id)
@@ -314,7 +314,7 @@ void t.test('a rotation keeps the first digits of the id where the store asks fo
   t.same([...new Set([before, ...after].map((id) => id.slice(0, 2)))], [before.slice(0, 2)])
 })
 
-void t.test('MemoryStore is what an app gets that names no store', async (t) => {
+void t.test('an app without a store option gets a MemoryStore', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(sessions, { secret: SECRET })

@@ -37,7 +37,7 @@ function put(browser: Browser, key: string, value: unknown) {
   return browser.get(`/put?key=${key}&json=${encodeURIComponent(JSON.stringify(value))}`)
 }
 
-void t.test('a signed-in request passes, and its page is kept by no cache', async (t) => {
+void t.test('a signed-in request passes, and its page is not cached', async (t) => {
   const { browser } = await setUp(t)
   await browser.get('/login')
   for (const headers of [PAGE, JSON_ONLY]) {
@@ -48,14 +48,14 @@ void t.test('a signed-in request passes, and its page is kept by no cache', asyn
   }
 })
 
-void t.test('what an earlier hook said about caches stays', async (t) => {
+void t.test('keeps a Cache-Control header that an earlier hook set', async (t) => {
   const { app, browser } = await setUp(t)
   app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'private'))
   await browser.get('/login')
   t.equal((await browser.get('/guarded')).headers['cache-control'], 'private')
 })
 
-void t.test('a page request is sent to the login with the message, which is shown once', async (t) => {
+void t.test('redirects a page request to the login, with a message that is shown once', async (t) => {
   const { browser } = await setUp(t)
   const response = await browser.get('/guarded', PAGE)
   t.equal(response.statusCode, 302)
@@ -66,7 +66,7 @@ void t.test('a page request is sent to the login with the message, which is show
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
-void t.test('any other request gets 401, writes nothing and gets no cookie', async (t) => {
+void t.test('answers any other request with 401, without a write or a cookie', async (t) => {
   const store = spyStore()
   const { browser } = await setUp(t, { message: 'Who are you?' }, { store })
   const response = await browser.get('/guarded', JSON_ONLY)
@@ -81,9 +81,9 @@ void t.test('any other request gets 401, writes nothing and gets no cookie', asy
   t.same(store.take(), [])
 })
 
-void t.test('a page is what a browser, or somebody at a terminal, asks for', async (t) => {
+void t.test('recognises page requests of browsers and of command-line clients', async (t) => {
   const { app } = await setUp(t)
-  for (const [who, headers] of [
+  for (const [client, headers] of [
     ['Chrome', PAGE],
     ['Safari', { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }],
     ['a frame', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
@@ -93,9 +93,9 @@ void t.test('a page is what a browser, or somebody at a terminal, asks for', asy
     ['jQuery.load', { accept: 'text/html, */*; q=0.01', 'x-requested-with': 'XMLHttpRequest' }],
     ['another case', { accept: 'Text/HTML' }]
   ] as const) {
-    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, who)
+    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, client)
   }
-  for (const [who, headers] of [
+  for (const [client, headers] of [
     ['fetch', { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' }],
     ['fetch of the own origin', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
     ['htmx', { accept: '*/*', 'sec-fetch-mode': 'cors', 'hx-request': 'true' }],
@@ -107,11 +107,11 @@ void t.test('a page is what a browser, or somebody at a terminal, asks for', asy
     ['an empty Accept', { accept: '' }],
     ['no Accept', {}]
   ] as const) {
-    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 401, who)
+    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 401, client)
   }
 })
 
-void t.test('after a change the login page is fetched with GET', async (t) => {
+void t.test('redirects an unsafe method with 303, so that the login page is fetched with GET', async (t) => {
   const { browser } = await setUp(t, { loginPath: 'https://sso.test/start?app=1' })
   for (const [method, statusCode] of [
     ['GET', 302],
@@ -126,7 +126,7 @@ void t.test('after a change the login page is fetched with GET', async (t) => {
   }
 })
 
-void t.test('nothing of the request decides where it is sent', async (t) => {
+void t.test('no part of the request determines the redirect target', async (t) => {
   const { app } = await setUp(t)
   app.get('/*', { preHandler: requireAuth() }, async () => 'rest')
   for (const url of [
@@ -147,7 +147,7 @@ void t.test('nothing of the request decides where it is sent', async (t) => {
   }
 })
 
-void t.test('an expired session is told so, as a page and as JSON', async (t) => {
+void t.test('says that a session expired, on the login page and as JSON', async (t) => {
   const clock = stopClock(t)
   const { browser } = await setUp(t, {}, { maxAge: 60 })
   await browser.get('/login')
@@ -162,12 +162,12 @@ void t.test('an expired session is told so, as a page and as JSON', async (t) =>
     message: 'Session expired'
   })
   t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
-  t.not(browser.cookie, cookie, 'the message is in a session of its own')
+  t.not(browser.cookie, cookie, 'the message is in a new session')
   t.same((await browser.get('/flash')).json(), { error: 'Session expired' })
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
-void t.test('a live session that nobody has signed in to is not told that it expired', async (t) => {
+void t.test('does not report a live anonymous session as expired', async (t) => {
   const { browser } = await setUp(t)
   await browser.get('/set?theme=dark')
   t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
@@ -175,7 +175,7 @@ void t.test('a live session that nobody has signed in to is not told that it exp
   t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
 })
 
-void t.test('a logged-out session is over, a forged cookie never was', async (t) => {
+void t.test('reports a logged-out session as expired, and a forged cookie as unauthenticated', async (t) => {
   const { app, browser } = await setUp(t)
   await browser.get('/login')
   const { cookie } = browser
@@ -187,25 +187,28 @@ void t.test('a logged-out session is over, a forged cookie never was', async (t)
   t.equal(await codeOf(`${cookie.slice(0, -1)}!`), 'SESSION_UNAUTHENTICATED')
 })
 
-void t.test('C8: freshWithin refuses at that second exactly, and passes after a new login', async (t) => {
-  const clock = stopClock(t)
-  const { browser } = await setUp(t, { freshWithin: 300 })
-  await browser.get('/login')
-  clock.move(299_999)
-  t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
-  clock.move(1)
-  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
-  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
-  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { statusCode: 401, code: 'SESSION_NOT_FRESH' })
-  await browser.get('/set?name=ada')
-  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, 'activity is no login')
-  await browser.get('/login')
-  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
-  clock.move(300_000)
-  t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
-})
+void t.test(
+  'C8: freshWithin refuses from exactly that second on, and passes after a new login',
+  async (t) => {
+    const clock = stopClock(t)
+    const { browser } = await setUp(t, { freshWithin: 300 })
+    await browser.get('/login')
+    clock.move(299_999)
+    t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
+    clock.move(1)
+    t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+    t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+    t.match((await browser.get('/guarded', JSON_ONLY)).json(), { statusCode: 401, code: 'SESSION_NOT_FRESH' })
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, 'activity is not a login')
+    await browser.get('/login')
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+    clock.move(300_000)
+    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
+  }
+)
 
-void t.test('freshWithin may be a part of a second, and is off where it is not given', async (t) => {
+void t.test('freshWithin may be a fraction of a second, and is off by default', async (t) => {
   const clock = stopClock(t)
   const { browser } = await setUp(t, { freshWithin: 0.5 })
   const lasting = await setUp(t, { freshWithin: undefined } as unknown as RequireAuthOptions)
@@ -221,22 +224,25 @@ void t.test('freshWithin may be a part of a second, and is off where it is not g
 
 const FORBIDDEN = { statusCode: 403, code: 'SESSION_FORBIDDEN', error: 'Forbidden', message: 'Forbidden' }
 
-void t.test('check lets pass or refuses with 403, at once or later', async (t) => {
-  for (const answer of [true, false]) {
-    for (const check of [() => answer, async () => answer]) {
-      const { browser } = await setUp(t, { check })
-      await browser.get('/login')
-      for (const headers of [PAGE, JSON_ONLY]) {
-        const response = await browser.get('/guarded', headers)
-        if (answer) t.equal(response.payload, 'guarded')
-        else t.same(response.json(), FORBIDDEN)
+void t.test(
+  'check lets a request pass or refuses it with 403, synchronously or asynchronously',
+  async (t) => {
+    for (const answer of [true, false]) {
+      for (const check of [() => answer, async () => answer]) {
+        const { browser } = await setUp(t, { check })
+        await browser.get('/login')
+        for (const headers of [PAGE, JSON_ONLY]) {
+          const response = await browser.get('/guarded', headers)
+          if (answer) t.equal(response.payload, 'guarded')
+          else t.same(response.json(), FORBIDDEN)
+        }
+        t.same((await browser.get('/flash')).json(), { error: null })
       }
-      t.same((await browser.get('/flash')).json(), { error: null })
     }
   }
-})
+)
 
-void t.test('a check that answers with nothing, or throws, lets nobody pass', async (t) => {
+void t.test('a check that returns nothing or throws lets no request pass', async (t) => {
   for (const [check, statusCode] of [
     [() => undefined, 403],
     [() => null, 403],
@@ -256,27 +262,30 @@ void t.test('a check that answers with nothing, or throws, lets nobody pass', as
   }
 })
 
-void t.test('check sees the session and the request, and only of who is signed in and fresh', async (t) => {
-  const clock = stopClock(t)
-  const seen: unknown[] = []
-  const { browser } = await setUp(t, {
-    freshWithin: 10,
-    check(session, request) {
-      seen.push([session.get('userId'), request.url, request.session === session])
-      return true
-    }
-  })
-  await browser.get('/guarded', JSON_ONLY)
-  t.same(seen, [])
-  await browser.get('/login')
-  await browser.get('/guarded', JSON_ONLY)
-  t.same(seen, [['ada', '/guarded', true]])
-  clock.move(10_000)
-  await browser.get('/guarded', JSON_ONLY)
-  t.equal(seen.length, 1)
-})
+void t.test(
+  'check gets the session and the request, and runs only for a signed-in and fresh session',
+  async (t) => {
+    const clock = stopClock(t)
+    const seen: unknown[] = []
+    const { browser } = await setUp(t, {
+      freshWithin: 10,
+      check(session, request) {
+        seen.push([session.get('userId'), request.url, request.session === session])
+        return true
+      }
+    })
+    await browser.get('/guarded', JSON_ONLY)
+    t.same(seen, [])
+    await browser.get('/login')
+    await browser.get('/guarded', JSON_ONLY)
+    t.same(seen, [['ada', '/guarded', true]])
+    clock.move(10_000)
+    await browser.get('/guarded', JSON_ONLY)
+    t.equal(seen.length, 1)
+  }
+)
 
-void t.test('the key is the option, or else the plugin’s', async (t) => {
+void t.test('uses its own userKey, or else the userKey of the plugin', async (t) => {
   for (const [guard, options, key] of [
     [{}, {}, 'userId'],
     [{}, { userKey: 'account' }, 'account'],
@@ -296,7 +305,7 @@ void t.test('the key is the option, or else the plugin’s', async (t) => {
   }
 })
 
-void t.test('0 is somebody; null, false and an empty text are nobody', async (t) => {
+void t.test('accepts 0 as a user, and refuses null, false and an empty string', async (t) => {
   for (const [value, statusCode] of [
     [0, 200],
     [-1, 200],
@@ -319,7 +328,7 @@ void t.test('0 is somebody; null, false and an empty text are nobody', async (t)
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
 })
 
-void t.test('a wrong option throws at once, with its name and what it wants', async (t) => {
+void t.test('a wrong option throws at once, with its name and the expected value', async (t) => {
   for (const [options, message] of [
     [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
     [{ userKey: '$csrf' }, '"requireAuth.userKey" is \'$csrf\', but must be a key that'],
@@ -356,13 +365,16 @@ void t.test('a wrong option throws at once, with its name and what it wants', as
   t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
 })
 
-void t.test('requireAuth without its parentheses fails instead of hanging or letting pass', async (t) => {
-  const { app } = await setUp(t)
-  app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
-  t.match((await app.inject('/wrong')).json(), { statusCode: 500, code: 'SESSION_OPTION_INVALID' })
-})
+void t.test(
+  'requireAuth without parentheses fails the request instead of letting it hang or pass',
+  async (t) => {
+    const { app } = await setUp(t)
+    app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
+    t.match((await app.inject('/wrong')).json(), { statusCode: 500, code: 'SESSION_OPTION_INVALID' })
+  }
+)
 
-void t.test('a message may be empty, and is what both kinds of answer say', async (t) => {
+void t.test('shows the same message on the page and as JSON, even if it is empty', async (t) => {
   for (const message of ['', 'Hello']) {
     const { browser } = await setUp(t, { message })
     t.match((await browser.get('/guarded', JSON_ONLY)).json(), { message })
@@ -377,7 +389,7 @@ const MISSING = {
   message: 'requireAuth needs fastify-sesame: register it before the route'
 }
 
-void t.test('without the plugin, or with it only in a sibling context, it fails loudly', async (t) => {
+void t.test('fails with 500 if the plugin is missing or registered only in a sibling context', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   const guarded = async (child: FastifyInstance) => {
@@ -402,14 +414,14 @@ void t.test('without the plugin, or with it only in a sibling context, it fails 
   t.equal((await app.inject({ url: '/with/guarded', headers: PAGE })).statusCode, 302)
 })
 
-void t.test('a route without a session cannot be guarded, and says so', async (t) => {
+void t.test('fails with SESSION_OFF on a route with session: false', async (t) => {
   const { app, browser } = await setUp(t)
   app.get('/off', { config: { session: false }, preHandler: requireAuth() }, async () => 'off')
   await browser.get('/login')
   t.match((await browser.get('/off', PAGE)).json(), { statusCode: 500, code: 'SESSION_OFF' })
 })
 
-void t.test('a readonly route is guarded, and sends to the login without a message', async (t) => {
+void t.test('guards a readonly route, and redirects to the login without a message', async (t) => {
   const store = spyStore()
   const { app, browser } = await setUp(t, {}, { store })
   app.get('/readonly', { config: { session: 'readonly' }, preHandler: requireAuth() }, async () => 'readonly')
@@ -421,7 +433,7 @@ void t.test('a readonly route is guarded, and sends to the login without a messa
   t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
 })
 
-void t.test('a not-found handler can be guarded', async (t) => {
+void t.test('guards a not-found handler', async (t) => {
   const { app, browser } = await setUp(t)
   app.setNotFoundHandler({ preHandler: requireAuth() }, async (_request, reply) =>
     reply.code(404).send('nothing here')
@@ -432,7 +444,7 @@ void t.test('a not-found handler can be guarded', async (t) => {
   t.equal((await browser.get('/nowhere', JSON_ONLY)).statusCode, 404)
 })
 
-void t.test('HEAD is answered as GET is, without a body', async (t) => {
+void t.test('answers HEAD like GET, without a body', async (t) => {
   const { browser } = await setUp(t)
   const head = (headers: Record<string, string>) =>
     browser.request({ method: 'HEAD', url: '/guarded', headers })
@@ -443,7 +455,7 @@ void t.test('HEAD is answered as GET is, without a body', async (t) => {
   t.same({ statusCode, payload }, { statusCode: 200, payload: '' })
 })
 
-void t.test('while the store fails nobody is signed in', async (t) => {
+void t.test('treats no request as signed in while the store fails', async (t) => {
   let broken = false
   const store = failingStore(() => broken, new MemoryStore())
   const { browser } = await setUp(t, {}, { store, onStoreError: 'anonymous' })
@@ -452,12 +464,12 @@ void t.test('while the store fails nobody is signed in', async (t) => {
   broken = true
   t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
   t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
-  t.equal(browser.cookie, cookie, 'the cookie is left alone')
+  t.equal(browser.cookie, cookie, 'the cookie stays')
   broken = false
   t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
 })
 
-void t.test('it is the preHandler of a typed route, of a list and of a hook', async (t) => {
+void t.test('works as the preHandler of a typed route, a list and a hook', async (t) => {
   const { app } = await setUp(t)
   interface Typed {
     Body: { name: string }
@@ -493,7 +505,7 @@ void t.test('it is the preHandler of a typed route, of a list and of a hook', as
   t.equal((await app.inject({ method: 'PUT', url: '/typed/5', payload: {} })).statusCode, 403)
 })
 
-void t.test('an expired session is told so even where an earlier hook looked at it', async (t) => {
+void t.test('reports an expired session even if an earlier hook has read it', async (t) => {
   const clock = stopClock(t)
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
   app.addHook('preHandler', async ({ session }) => void session.get('theme'))
@@ -504,7 +516,7 @@ void t.test('an expired session is told so even where an earlier hook looked at 
   t.match((await browser.get('/guarded')).json(), { code: 'SESSION_EXPIRED' })
 })
 
-void t.test('a list that a route’s schema made of the header names what is wanted, too', async (t) => {
+void t.test('understands an Accept header that a route schema turned into a list', async (t) => {
   const app = await makeApp(t, {}, { ajv: { customOptions: { coerceTypes: 'array' } } })
   const headers = { type: 'object', properties: { accept: { type: 'array', items: { type: 'string' } } } }
   app.get('/guarded', { schema: { headers }, preHandler: requireAuth() }, async () => 'in')

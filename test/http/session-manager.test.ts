@@ -17,7 +17,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { app, memory, manager: app.sessionManager, browser: new Browser(app) }
 }
 
-void t.test('get() is the live session, and undefined for a visitor who has none', async (t) => {
+void t.test('get() returns the live session, or undefined for a visitor', async (t) => {
   const { app, manager, browser } = await setUp(t)
   app.get('/get', async (request) => {
     const session = await manager.get(request)
@@ -30,7 +30,7 @@ void t.test('get() is the live session, and undefined for a visitor who has none
   t.equal(same, true)
 })
 
-void t.test('getOrCreate() is the session of the request, made where there was none', async (t) => {
+void t.test('getOrCreate() returns the session of the request, and creates it for a visitor', async (t) => {
   const { app, manager, browser } = await setUp(t)
   app.get('/count', async (request) => {
     const session = await manager.getOrCreate(request)
@@ -62,38 +62,44 @@ void t.test(
   }
 )
 
-void t.test('get() loads the session after a reply that came before the plugin’s own hook', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  const seen: unknown[] = []
-  app.addHook('onRequest', async ({ url }, reply) => (url === '/early' ? reply.send('early') : undefined))
-  app.addHook('onResponse', async (request) => {
-    if (request.url === '/early') seen.push((await app.sessionManager.get(request))?.get('name'))
-  })
-  await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
-  const browser = new Browser(addRoutes(app))
-  app.get('/early', async () => 'late')
-  await browser.get('/set?name=ada')
-  t.equal((await browser.get('/early')).body, 'early')
-  t.same(seen, ['ada'])
-})
+void t.test(
+  'get() loads the session in onResponse if a hook replied before the plugin’s own hook',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    const seen: unknown[] = []
+    app.addHook('onRequest', async ({ url }, reply) => (url === '/early' ? reply.send('early') : undefined))
+    app.addHook('onResponse', async (request) => {
+      if (request.url === '/early') seen.push((await app.sessionManager.get(request))?.get('name'))
+    })
+    await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
+    const browser = new Browser(addRoutes(app))
+    app.get('/early', async () => 'late')
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/early')).body, 'early')
+    t.same(seen, ['ada'])
+  }
+)
 
-void t.test('session.save() before the plugin’s own onRequest says what to do', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  app.addHook('onRequest', async (request) => {
-    const session = await app.sessionManager.getOrCreate(request)
-    session.set('name', 'ada')
-    await session.save()
-  })
-  await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
-  t.match((await addRoutes(app).inject('/read')).json(), {
-    code: 'SESSION_NOT_LOADED',
-    message: /sessionManager/
-  })
-})
+void t.test(
+  'session.save() before the plugin’s own onRequest hook throws, and says to use sessionManager',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onRequest', async (request) => {
+      const session = await app.sessionManager.getOrCreate(request)
+      session.set('name', 'ada')
+      await session.save()
+    })
+    await app.register((await import('../../plugin/index.js')).default, { secret: SECRET })
+    t.match((await addRoutes(app).inject('/read')).json(), {
+      code: 'SESSION_NOT_LOADED',
+      message: /sessionManager/
+    })
+  }
+)
 
-void t.test('save() writes at once and sets the cookie; a second time nothing happens', async (t) => {
+void t.test('save() writes at once and sets the cookie; a second call does nothing', async (t) => {
   const store = spyStore()
   const { app, manager, browser } = await setUp(t, { store })
   app.get('/save', async (request, reply) => {
@@ -108,24 +114,27 @@ void t.test('save() writes at once and sets the cookie; a second time nothing ha
   t.same(store.take(), [])
 })
 
-void t.test('neither save() promises a cookie to a handshake, whose answer carries none', async (t) => {
-  const { app, memory, manager, browser } = await setUp(t)
-  app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
-  app.get('/session', async ({ session }) => {
-    session.set('name', 'ada')
-    await session.save()
-  })
-  app.get('/manager', async ({ session }, reply) => {
-    session.set('name', 'ada')
-    await manager.save(session, reply)
-  })
-  for (const url of ['/session', '/manager']) {
-    t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
+void t.test(
+  'both save() methods refuse a WebSocket handshake, whose response carries no cookie',
+  async (t) => {
+    const { app, memory, manager, browser } = await setUp(t)
+    app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
+    app.get('/session', async ({ session }) => {
+      session.set('name', 'ada')
+      await session.save()
+    })
+    app.get('/manager', async ({ session }, reply) => {
+      session.set('name', 'ada')
+      await manager.save(session, reply)
+    })
+    for (const url of ['/session', '/manager']) {
+      t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
+    }
+    t.equal(memory.size, 0)
   }
-  t.equal(memory.size, 0)
-})
+)
 
-void t.test('destroy() is a logout: the record goes and the cookie is cleared', async (t) => {
+void t.test('destroy() logs out: it removes the record and clears the cookie', async (t) => {
   const { app, memory, manager, browser } = await setUp(t)
   app.get('/destroy', async (request, reply) => {
     await manager.destroy(request.session, reply)
@@ -137,7 +146,7 @@ void t.test('destroy() is a logout: the record goes and the cookie is cleared', 
   t.match(setCookieOf(response), /^session_id=; Max-Age=0/)
 })
 
-void t.test('cleanup() says how many expired sessions went, and publishes it', async (t) => {
+void t.test('cleanup() returns and publishes how many expired sessions it removed', async (t) => {
   const clock = stopClock(t)
   const { memory, manager } = await setUp(t)
   const published = listen(t, 'expired')
@@ -150,13 +159,13 @@ void t.test('cleanup() says how many expired sessions went, and publishes it', a
   t.equal(memory.size, 1)
 })
 
-void t.test('cleanup() of a store that expires by itself is 0', async (t) => {
+void t.test('cleanup() returns 0 for a store that expires sessions by itself', async (t) => {
   const { get, create, update, destroy } = spyStore()
   const { manager } = await setUp(t, { store: { get, create, update, destroy } })
   t.equal(await manager.cleanup(), 0)
 })
 
-void t.test('list() shows the newest activity first, and leaves out what is no record of ours', async (t) => {
+void t.test('list() shows the newest activity first and omits malformed records', async (t) => {
   const { memory, manager } = await setUp(t)
   const now = Date.now()
   for (const [id, ago] of [
@@ -188,7 +197,7 @@ void t.test('revoke() ends one session by its id', async (t) => {
   t.equal(await manager.revoke('a'), false)
 })
 
-void t.test('revokeAll() takes a number as it takes a text', async (t) => {
+void t.test('revokeAll() accepts the user id as a number or as text', async (t) => {
   const { manager, memory } = await setUp(t)
   for (const id of ['a', 'b', 'c']) memory.create(id, makeRecord({ userId: '7' }))
   t.equal(await manager.revokeAll(7, { except: 'b' }), 2)
@@ -196,23 +205,30 @@ void t.test('revokeAll() takes a number as it takes a text', async (t) => {
   t.equal(await manager.revokeAll('7'), 0)
 })
 
-void t.test('revokeAll() in the request that regenerates leaves the session that it is given', async (t) => {
-  const { app, manager, memory, browser } = await setUp(t)
-  app.get('/password', async ({ session }) => {
-    session.regenerate()
-    const before = await manager.revokeAll('ada', { except: session })
-    await session.save()
-    return [before, await manager.revokeAll('ada', { except: session })]
-  })
-  app.get('/new', async ({ session }) => manager.revokeAll('ada', { except: session }))
-  for (const other of [new Browser(app), new Browser(app), browser]) await other.get('/login')
-  t.same((await browser.get('/password')).json(), [2, 0])
-  t.equal(memory.size, 1)
-  t.same((await browser.get('/set?name=ada')).statusCode, 200)
-  t.equal((await app.inject('/new')).body, '1', 'a new session is nowhere yet, so that all go')
-})
+void t.test(
+  'revokeAll() keeps the session passed as except, even in the request that regenerates it',
+  async (t) => {
+    const { app, manager, memory, browser } = await setUp(t)
+    app.get('/password', async ({ session }) => {
+      session.regenerate()
+      const before = await manager.revokeAll('ada', { except: session })
+      await session.save()
+      return [before, await manager.revokeAll('ada', { except: session })]
+    })
+    app.get('/new', async ({ session }) => manager.revokeAll('ada', { except: session }))
+    for (const other of [new Browser(app), new Browser(app), browser]) await other.get('/login')
+    t.same((await browser.get('/password')).json(), [2, 0])
+    t.equal(memory.size, 1)
+    t.same((await browser.get('/set?name=ada')).statusCode, 200)
+    t.equal(
+      (await app.inject('/new')).body,
+      '1',
+      'a new session is not stored yet, so all stored sessions end'
+    )
+  }
+)
 
-void t.test('by user, on a store that cannot find by user, says so', async (t) => {
+void t.test('list() and revokeAll() throw if the store cannot find sessions by user', async (t) => {
   const { get, create, update, destroy } = new MemoryStore()
   const { manager } = await setUp(t, { store: { get, create, update, destroy } })
   t.throws(() => manager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED', message: /listByUser/ })
@@ -220,7 +236,7 @@ void t.test('by user, on a store that cannot find by user, says so', async (t) =
 })
 
 void t.test(
-  'a store that fails is 503, its text stays in the cause, and the cookie is left alone',
+  'a store failure is a 503 that keeps the cookie and shows the store’s error only as its cause',
   async (t) => {
     let down = false
     for (const isAsync of [false, true]) {
@@ -244,19 +260,19 @@ void t.test(
       t.match(errors, [{ cause: { message: /ECONNREFUSED/ } }])
       t.match(failures.slice(0, 1), [{ operation: 'get', error: { message: /ECONNREFUSED/ } }])
       down = false
-      t.same((await browser.get('/read')).json(), { name: 'ada' }, 'an outage is no logout')
+      t.same((await browser.get('/read')).json(), { name: 'ada' }, 'an outage is not a logout')
     }
   }
 )
 
-void t.test('a store that fails while saving is 503, without a cookie', async (t) => {
+void t.test('a store that fails while saving is a 503 without a cookie', async (t) => {
   const { browser } = await setUp(t, { store: failingStore((method) => method === 'create') })
   const response = await browser.get('/set?name=ada')
   t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a store that does not answer within storeTimeout is 503', async (t) => {
+void t.test('a store that does not answer within storeTimeout is a 503', async (t) => {
   let hangs = false
   const store = wrap(new MemoryStore(), (_method, _args, next) =>
     hangs ? new Promise(() => undefined) : next()
@@ -268,7 +284,7 @@ void t.test('a store that does not answer within storeTimeout is 503', async (t)
 })
 
 void t.test(
-  'an error handler that touches the session of a failed load gets an empty one, which is not saved',
+  'after a failed load, an error handler gets an empty session whose changes are not saved',
   async (t) => {
     const store = spyStore(failingStore((method) => method === 'get'))
     const { app, browser } = await setUp(t, { store })
@@ -286,35 +302,38 @@ void t.test(
   }
 )
 
-/** Times from now in ms: the moment at which a session is over, and the last at which it lives. */
-const EDGES: Record<string, { over: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
-  expiresAt: { over: { expiresAt: 0 }, live: { expiresAt: 1 } },
-  maxAge: { over: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
-  idleTimeout: { over: { lastAccessed: -10_000 }, live: { lastAccessed: -9_999 } }
+/** Times relative to now, in ms: the first at which a session has ended, and the last at which it is live. */
+const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
+  expiresAt: { ended: { expiresAt: 0 }, live: { expiresAt: 1 } },
+  maxAge: { ended: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
+  idleTimeout: { ended: { lastAccessed: -10_000 }, live: { lastAccessed: -9_999 } }
 }
 
 for (const [name, edge] of Object.entries(EDGES)) {
-  void t.test(`${name} ends a session at that millisecond, whatever the store still has`, async (t) => {
-    const { start } = stopClock(t)
-    let record = makeRecord()
-    const store = wrap(new MemoryStore(), (method, _args, next) =>
-      method === 'get' ? record : method === 'listByUser' ? [{ id: 'a', record }] : next()
-    )
-    const { manager, browser } = await setUp(t, { store, maxAge: 100, idleTimeout: 10 })
-    await browser.get('/set?name=ada')
-    for (const [kind, { createdAt = 0, lastAccessed = 0, expiresAt = 1000 }] of Object.entries(edge)) {
-      record = makeRecord({
-        createdAt: start + createdAt,
-        lastAccessed: start + lastAccessed,
-        expiresAt: start + expiresAt
-      })
-      t.same((await browser.get('/read')).json(), { name: kind === 'live' ? 'ada' : null }, kind)
-      t.equal((await manager.list('ada')).length, kind === 'live' ? 1 : 0, kind)
+  void t.test(
+    `${name} ends a session at exactly that millisecond, whatever the store still returns`,
+    async (t) => {
+      const { start } = stopClock(t)
+      let record = makeRecord()
+      const store = wrap(new MemoryStore(), (method, _args, next) =>
+        method === 'get' ? record : method === 'listByUser' ? [{ id: 'a', record }] : next()
+      )
+      const { manager, browser } = await setUp(t, { store, maxAge: 100, idleTimeout: 10 })
+      await browser.get('/set?name=ada')
+      for (const [kind, { createdAt = 0, lastAccessed = 0, expiresAt = 1000 }] of Object.entries(edge)) {
+        record = makeRecord({
+          createdAt: start + createdAt,
+          lastAccessed: start + lastAccessed,
+          expiresAt: start + expiresAt
+        })
+        t.same((await browser.get('/read')).json(), { name: kind === 'live' ? 'ada' : null }, kind)
+        t.equal((await manager.list('ada')).length, kind === 'live' ? 1 : 0, kind)
+      }
     }
-  })
+  )
 }
 
-void t.test('a cookie whose session is nowhere is not reported as a broken record', async (t) => {
+void t.test('a missing record is not reported as malformed', async (t) => {
   const { memory, browser } = await setUp(t)
   const reports = listen(t, 'invalid-record')
   await browser.get('/set?name=ada')
@@ -325,7 +344,7 @@ void t.test('a cookie whose session is nowhere is not reported as a broken recor
 
 for (const isAsync of [false, true]) {
   const kind = isAsync ? 'asynchronous' : 'synchronous'
-  void t.test(`of several cookies the first with a live session counts, on ${kind} stores`, async (t) => {
+  void t.test(`uses the first of several cookies that has a live session, on ${kind} stores`, async (t) => {
     const memory = new MemoryStore()
     const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
     const { app } = await setUp(t, { store })
@@ -340,7 +359,7 @@ for (const isAsync of [false, true]) {
     t.same(JSON.parse(body), { name: 'ada' })
   })
   void t.test(
-    `onStoreError 'anonymous' on a ${kind} store: the request goes on, nothing is saved`,
+    `onStoreError 'anonymous' on a ${kind} store: the request continues and nothing is saved`,
     async (t) => {
       let down = false
       const failing = failingStore(() => down)
@@ -365,25 +384,22 @@ for (const isAsync of [false, true]) {
   )
 }
 
-void t.test(
-  "onStoreError 'anonymous': a change of a loaded session that cannot be saved is 503 all the same",
-  async (t) => {
-    const { browser } = await setUp(t, {
-      store: failingStore((method) => method === 'update'),
-      onStoreError: 'anonymous'
-    })
-    await browser.get('/set?name=ada')
-    t.equal((await browser.get('/set?name=lost')).statusCode, 503)
-  }
-)
+void t.test("onStoreError 'anonymous': a loaded session that cannot be saved is still a 503", async (t) => {
+  const { browser } = await setUp(t, {
+    store: failingStore((method) => method === 'update'),
+    onStoreError: 'anonymous'
+  })
+  await browser.get('/set?name=ada')
+  t.equal((await browser.get('/set?name=lost')).statusCode, 503)
+})
 
-void t.test('whoever asks for a session that is being loaded gets the same one', async (t) => {
+void t.test('concurrent callers share the pending load of a session', async (t) => {
   const store = spyStore(wrap(new MemoryStore(), async (_method, _args, next) => next()))
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (request) => {
     const { sessionManager: manager } = app
-    // Not waited for, so that the plugin's own hook asks again meanwhile.
+    // Not awaited, so that the plugin's own hook asks for the session during the load.
     const changed = manager.getOrCreate(request)
     void Promise.resolve(changed).then((session) => session.set('early', true))
     const [one, other] = await Promise.all([manager.get(request), manager.getOrCreate(request)])
@@ -398,32 +414,29 @@ void t.test('whoever asks for a session that is being loaded gets the same one',
   t.same(store.takeNames(), ['get'])
 })
 
-void t.test(
-  "onStoreError 'anonymous': what could not be loaded cannot be ended, which is a 503",
-  async (t) => {
-    let down = false
-    const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
-    app.get('/why', async ({ session }) => {
-      try {
-        session.invalidate()
-      } catch (error) {
-        return { why: String((error as Error).cause) }
-      }
-      return { why: 'it was ended' }
-    })
-    await browser.get('/set?name=ada')
-    down = true
-    const response = await browser.get('/logout')
-    t.equal(response.statusCode, 503)
-    t.match(response.json(), { code: 'SESSION_STORE_UNAVAILABLE', message: 'Session store unavailable' })
-    t.equal(setCookieOf(response), undefined)
-    t.match((await browser.get('/why')).json(), { why: /could not be loaded cannot be ended/ })
-    down = false
-    t.same((await browser.get('/read')).json(), { name: 'ada' })
-  }
-)
+void t.test("onStoreError 'anonymous': invalidate() after a failed load is a 503", async (t) => {
+  let down = false
+  const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
+  app.get('/why', async ({ session }) => {
+    try {
+      session.invalidate()
+    } catch (error) {
+      return { why: String((error as Error).cause) }
+    }
+    return { why: 'it was ended' }
+  })
+  await browser.get('/set?name=ada')
+  down = true
+  const response = await browser.get('/logout')
+  t.equal(response.statusCode, 503)
+  t.match(response.json(), { code: 'SESSION_STORE_UNAVAILABLE', message: 'Session store unavailable' })
+  t.equal(setCookieOf(response), undefined)
+  t.match((await browser.get('/why')).json(), { why: /could not be loaded cannot be ended/ })
+  down = false
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+})
 
-void t.test('cleanup() that fails is a SessionStoreError like any other call', async (t) => {
+void t.test('a failed cleanup() throws a SessionStoreError like any other call', async (t) => {
   const failures = listen(t, 'store-failure')
   for (const isAsync of [false, true]) {
     const failing = failingStore((method) => method === 'cleanup')
@@ -438,7 +451,7 @@ void t.test('cleanup() that fails is a SessionStoreError like any other call', a
   t.match(failures, [{ operation: 'cleanup' }, { operation: 'cleanup' }])
 })
 
-void t.test('a store that failed once fails the request, though an earlier hook caught it', async (t) => {
+void t.test('a failed load fails the request even if an earlier hook caught the error', async (t) => {
   for (const wrapping of [(store: SessionStore) => store, slowStore]) {
     let down = false
     const app = Fastify()
@@ -461,22 +474,19 @@ void t.test('a store that failed once fails the request, though an earlier hook 
   }
 })
 
-void t.test(
-  'the 404 page of a route without sessions begins none beside the one that there is',
-  async (t) => {
-    const { app, memory, browser } = await setUp(t)
-    app.setNotFoundHandler(async ({ session }, reply) => {
-      session.set('name', 'nobody')
-      return { token: reply.generateCsrf() }
-    })
-    app.get('/asset', { config: { session: false } }, (_request, reply) => {
-      reply.callNotFound()
-    })
-    await browser.get('/set?name=ada')
-    const response = await browser.get('/asset')
-    t.match(response.json(), { token: /^[\w-]{86}$/ })
-    t.equal(setCookieOf(response), undefined)
-    t.equal(memory.size, 1)
-    t.same((await browser.get('/read')).json(), { name: 'ada' })
-  }
-)
+void t.test('the 404 page of a session: false route does not create a second session', async (t) => {
+  const { app, memory, browser } = await setUp(t)
+  app.setNotFoundHandler(async ({ session }, reply) => {
+    session.set('name', 'nobody')
+    return { token: reply.generateCsrf() }
+  })
+  app.get('/asset', { config: { session: false } }, (_request, reply) => {
+    reply.callNotFound()
+  })
+  await browser.get('/set?name=ada')
+  const response = await browser.get('/asset')
+  t.match(response.json(), { token: /^[\w-]{86}$/ })
+  t.equal(setCookieOf(response), undefined)
+  t.equal(memory.size, 1)
+  t.same((await browser.get('/read')).json(), { name: 'ada' })
+})
