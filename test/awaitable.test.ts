@@ -2,7 +2,7 @@ import { mock } from 'node:test'
 import t from 'tap'
 import { isPromise, then, withTimeout } from '../plugin/awaitable.js'
 
-void t.test('then() goes on at once with a value, and later with a promise of it', async (t) => {
+void t.test('then() calls the function at once for a value, and later for a promise', async (t) => {
   const double = (n: number) => n * 2
   t.equal(then(21, double), 42)
   const later = then(Promise.resolve(21), double)
@@ -12,7 +12,7 @@ void t.test('then() goes on at once with a value, and later with a promise of it
   await t.rejects(Promise.resolve(then(Promise.reject(new Error('no')), double)), { message: 'no' })
 })
 
-void t.test('a promise is whatever has a then(), of any library', async (t) => {
+void t.test('isPromise() accepts every object with a then() method', async (t) => {
   const thenable = { then: (resolve: (value: number) => void) => resolve(7) } as PromiseLike<number>
   for (const value of [Promise.resolve(7), thenable]) t.equal(isPromise(value), true)
   for (const value of [undefined, null, 0, '', true, {}, { then: 1 }, 'then'])
@@ -20,7 +20,7 @@ void t.test('a promise is whatever has a then(), of any library', async (t) => {
   t.equal(await then(thenable, (n) => n + 1), 8)
 })
 
-void t.test('withTimeout() is the promise’s own outcome where that comes in time', async (t) => {
+void t.test('withTimeout() settles like the promise if that settles in time', async (t) => {
   t.equal(await withTimeout(Promise.resolve(7), 1000), 7)
   await t.rejects(withTimeout(Promise.reject(new Error('own')), 1000), { message: 'own' })
   t.same(
@@ -35,12 +35,12 @@ void t.test('withTimeout() rejects a promise that takes longer', async (t) => {
   t.teardown(() => mock.timers.reset())
   let settle: (error: Error) => void = () => undefined
   const slow = withTimeout(new Promise((_resolve, reject) => (settle = reject)), 20)
-  let isOver = false
-  slow.catch(() => (isOver = true))
+  let isRejected = false
+  slow.catch(() => (isRejected = true))
   mock.timers.tick(19)
   await Promise.resolve()
-  t.equal(isOver, false)
+  t.equal(isRejected, false)
   mock.timers.tick(1)
   await t.rejects(slow, { message: 'No answer within 20 ms' })
-  settle(new Error('too late for anybody'))
+  settle(new Error('too late'))
 })

@@ -9,20 +9,19 @@ import { idOfToken } from '../plugin/cookies/tokens.js'
 
 type Channel = keyof typeof channels
 
-/** What a scenario works with. */
 interface Stage {
   readonly browser: Browser
   readonly memory: MemoryStore
   readonly clock: Clock
-  /** The id of the session that the browser holds. */
+  /** Returns the id of the browser's session. */
   id(): string
 }
 
 interface Scenario {
   readonly options?: Partial<SessionOptions>
-  /** What happens before anybody listens. */
+  /** Runs before the test subscribes. */
   readonly before?: (stage: Stage) => Promise<unknown>
-  /** Causes the messages, and says which. */
+  /** Causes the messages and returns what they should be. */
   readonly work: (stage: Stage) => Promise<unknown[]>
 }
 
@@ -36,11 +35,11 @@ const refusing = wrap(new MemoryStore(), (method, _args, next) => {
   return next()
 })
 
-/** One or more ways to each channel's message; every channel must be here. */
+/** At least one scenario for each channel's message. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
     'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },
-    'a first change of a visitor who is not signed in': {
+    'a first change by an anonymous visitor': {
       async work({ browser, id }) {
         await browser.get('/set?name=ada')
         return [{ id: id(), userId: null }]
@@ -119,7 +118,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   expired: {
-    'a cookie of a session that is over': {
+    'a cookie of an expired session': {
       before: signIn,
       async work({ browser, id, clock }) {
         clock.move(86_400_000)
@@ -138,14 +137,14 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   gone: {
-    'a change that comes after the end': {
+    'a change after the session ended': {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/end-under/set')
         return [{ id: id() }]
       }
     },
-    'a logout that comes after another': {
+    'a logout after the session ended': {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/end-under/invalidate')
@@ -154,7 +153,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   conflict: {
-    'an update that another request overtook': {
+    'an update() that raced another request': {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/overtaken')
@@ -163,7 +162,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   evicted: {
-    'a session more than the store may hold': {
+    'a session beyond maxSessions': {
       options: { store: new MemoryStore({ maxSessions: 1 }) },
       before: signIn,
       async work({ browser, id }) {
@@ -173,7 +172,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   malformedCookie: {
-    'a cookie that nobody signed': {
+    'a cookie with a wrong signature': {
       async work({ browser }) {
         browser.cookies.set('session_id', `${'0'.repeat(64)}.${'A'.repeat(43)}`)
         await browser.get('/read')
@@ -182,7 +181,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     }
   },
   invalidRecord: {
-    'a record of another shape': {
+    'a malformed record': {
       before: signIn,
       async work({ browser, memory, id }) {
         memory.get = () => ({ data: {} }) as never
@@ -190,7 +189,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
         return [{ id: id(), reason: 'shape' }]
       }
     },
-    'a value that is no JSON': {
+    'a value that is not JSON': {
       before: signIn,
       async work({ browser, memory, id, clock }) {
         const times = { lastAccessed: clock.start, expiresAt: clock.start + 1000 }
@@ -264,7 +263,7 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
       for (const value of tokens) t.notMatch(inspect(messages), value.split('.')[0])
     })
 
-    void t.test(`nothing is built for ${String(name)} by ${cause} when nobody listens`, async (t) => {
+    void t.test(`${String(name)} builds no message for ${cause} without a subscriber`, async (t) => {
       const published: unknown[] = []
       for (const channel of Object.values(channels)) {
         channel.publish = (message: unknown) => void published.push(message)

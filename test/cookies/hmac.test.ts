@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { createHmacSha256 } from '../../plugin/cookies/hmac.js'
 
-void t.test('it is Node’s own HMAC, for keys shorter and longer than a block', (t) => {
+void t.test('matches Node’s own HMAC, for keys shorter and longer than a block', (t) => {
   const keys = fc.uint8Array({ maxLength: 200 })
   const texts = fc
     .nat({ max: 200 })
@@ -23,7 +23,7 @@ void t.test('it is Node’s own HMAC, for keys shorter and longer than a block',
   t.end()
 })
 
-void t.test('a key object signs as its bytes do, and its bytes are left as they were', (t) => {
+void t.test('a key object signs like its bytes, and signing does not change the bytes', (t) => {
   const key = Buffer.alloc(32, 'key')
   t.equal(createHmacSha256(createSecretKey(key), 4)('text'), own(key, 'text'))
   t.equal(createHmacSha256(key, 4)('text'), own(key, 'text'))
@@ -31,7 +31,7 @@ void t.test('a key object signs as its bytes do, and its bytes are left as they 
   t.end()
 })
 
-void t.test('a text of another length is refused, and the next one is signed as ever', (t) => {
+void t.test('refuses a text of another length, and signs the next text correctly', (t) => {
   const key = Buffer.alloc(32, 'key')
   const hmac = createHmacSha256(key, 4)
   hmac('text')

@@ -15,38 +15,31 @@ const KEY = Buffer.from(SECRET)
 const OTHER = Buffer.from('another secret, also long enough')
 const tokens = createTokens([KEY], 32)
 
-void t.test(
-  'A1: 100,000 tokens differ, are hex of idLength bytes, and all come from the CSPRNG',
-  async (t) => {
-    const original = crypto.randomFillSync
-    let drawn = ''
-    crypto.randomFillSync = ((buffer: Buffer) => {
-      original(buffer)
-      drawn += buffer.toString('hex')
-      return buffer
-    }) as typeof crypto.randomFillSync
+void t.test('A1: 100,000 tokens differ, are hex of idLength bytes, and come from the CSPRNG', async (t) => {
+  const original = crypto.randomFillSync
+  let drawn = ''
+  crypto.randomFillSync = ((buffer: Buffer) => {
+    original(buffer)
+    drawn += buffer.toString('hex')
+    return buffer
+  }) as typeof crypto.randomFillSync
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    crypto.randomFillSync = original
     syncBuiltinESMExports()
-    t.teardown(() => {
-      crypto.randomFillSync = original
-      syncBuiltinESMExports()
-    })
-    for (const idLength of [16, 32]) {
-      drawn = ''
-      const { mint } = createTokens([Buffer.from(SECRET)], idLength)
-      const minted = Array.from({ length: 100_000 }, () => mint())
-      t.equal(new Set(minted).size, 100_000)
-      t.equal(
-        minted.join(''),
-        drawn.slice(0, 100_000 * idLength * 2),
-        'as they were drawn, one after the other'
-      )
-      t.ok(minted.every((token) => token.length === idLength * 2))
-    }
+  })
+  for (const idLength of [16, 32]) {
+    drawn = ''
+    const { mint } = createTokens([Buffer.from(SECRET)], idLength)
+    const minted = Array.from({ length: 100_000 }, () => mint())
+    t.equal(new Set(minted).size, 100_000)
+    t.equal(minted.join(''), drawn.slice(0, 100_000 * idLength * 2), 'in the order in which they were drawn')
+    t.ok(minted.every((token) => token.length === idLength * 2))
   }
-)
+})
 
 void t.test(
-  'a token is idLength random bytes as lower-case hex, over several fills of the pool',
+  'a token is idLength random bytes as lower-case hex, also after the random pool is refilled',
   async (t) => {
     for (const idLength of [16, 32, 33, 64]) {
       const { mint } = createTokens([KEY], idLength)
@@ -57,25 +50,28 @@ void t.test(
   }
 )
 
-void t.test('a token can be asked for whose id begins with given digits', async (t) => {
+void t.test('mint() can return a token whose id begins with given digits', async (t) => {
   const token = tokens.mint('a1')
   t.match(token, /^[0-9a-f]{64}$/)
   t.match(idOfToken(token), /^a1/)
   t.not(tokens.mint('a1'), token)
 })
 
-void t.test('a cookie’s value is the token and its HMAC-SHA256, and the id is its SHA-256', async (t) => {
-  const token = tokens.mint()
-  t.equal(tokens.sign(token), `${token}.${createHmac('sha256', KEY).update(token).digest('base64url')}`)
-  t.equal(idOfToken(token), createHash('sha256').update(token).digest('hex'))
-})
+void t.test(
+  'the cookie’s value is the token and its HMAC-SHA256, and the id is the token’s SHA-256',
+  async (t) => {
+    const token = tokens.mint()
+    t.equal(tokens.sign(token), `${token}.${createHmac('sha256', KEY).update(token).digest('base64url')}`)
+    t.equal(idOfToken(token), createHash('sha256').update(token).digest('hex'))
+  }
+)
 
-void t.test('a Buffer and a key object of it sign alike', async (t) => {
+void t.test('a Buffer and a key object with the same bytes sign alike', async (t) => {
   const token = tokens.mint()
   t.equal(createTokens([createSecretKey(KEY)], 32).sign(token), tokens.sign(token))
 })
 
-void t.test('what was signed is verified, with its id, for every length of a token', async (t) => {
+void t.test('verify() returns the token and id of a signed value, for every idLength', async (t) => {
   for (const idLength of [16, 32, 64]) {
     const { mint, sign, verify } = createTokens([KEY], idLength)
     const token = mint()
@@ -86,7 +82,7 @@ void t.test('what was signed is verified, with its id, for every length of a tok
   }
 })
 
-void t.test('a cookie that is issued is known when it comes back, and nothing is computed', async (t) => {
+void t.test('verify() returns what issue() cached for the same cookie', async (t) => {
   const { mint, sign, issue, verify } = createTokens([KEY], 32)
   const token = mint()
   const value = sign(token)
@@ -94,17 +90,20 @@ void t.test('a cookie that is issued is known when it comes back, and nothing is
   t.same(verify(Buffer.from(value).toString()), { value, token, id: 'as issued', stale: false })
 })
 
-void t.test('the first secret signs, all verify, and what an older one signed is stale', async (t) => {
-  const [older, both] = [createTokens([OTHER], 32), createTokens([KEY, OTHER], 32)]
-  const token = both.mint()
-  t.equal(both.sign(token), tokens.sign(token))
-  t.match(both.verify(tokens.sign(token)), { token, stale: false })
-  t.match(both.verify(older.sign(token)), { token, stale: true })
-  t.equal(tokens.verify(older.sign(token)), undefined)
-})
+void t.test(
+  'signs with the first secret, verifies with all, and marks a cookie of an older secret as stale',
+  async (t) => {
+    const [older, both] = [createTokens([OTHER], 32), createTokens([KEY, OTHER], 32)]
+    const token = both.mint()
+    t.equal(both.sign(token), tokens.sign(token))
+    t.match(both.verify(tokens.sign(token)), { token, stale: false })
+    t.match(both.verify(older.sign(token)), { token, stale: true })
+    t.equal(tokens.verify(older.sign(token)), undefined)
+  }
+)
 
 void t.test(
-  'from its third time on a cookie is not computed again, however many wrong ones came between',
+  'caches a cookie from its third verification on, even if many wrong cookies come between',
   async (t) => {
     const { mint, sign, verify } = createTokens([KEY], 32)
     const value = sign(mint())
@@ -117,22 +116,22 @@ void t.test(
   }
 )
 
-void t.test('a cookie that is remembered keeps nothing of the header that it came in', async (t) => {
+void t.test('a cached cookie does not keep its header in memory', async (t) => {
   const used = (): number => {
     collectGarbage()
     return process.memoryUsage().heapUsed
   }
   const { mint, sign, verify } = createTokens([KEY], 32)
   const values = Array.from({ length: 2000 }, () => sign(mint()))
-  /** Cut out of a header of 16 KB. */
+  /** Cuts the value out of a header of 16 KB. */
   const cut = (value: string): string => `${'x'.repeat(16_000)}${value}`.slice(-value.length)
   const before = used()
   for (let visit = 0; visit < 3; visit++) for (const value of values) verify(cut(value))
   t.ok(used() - before < 4_000_000, `${used() - before} bytes for 2,000 cookies`)
-  t.equal(verify(values[0] as string), verify(values[0] as string), 'remembered')
+  t.equal(verify(values[0] as string), verify(values[0] as string), 'the value is cached')
 })
 
-void t.test('no other text verifies, however close it is', async (t) => {
+void t.test('no other text verifies, however similar it is', async (t) => {
   const value = tokens.sign(tokens.mint())
   const places = fc.nat({ max: value.length - 1 })
   fc.assert(
@@ -149,19 +148,19 @@ void t.test('no other text verifies, however close it is', async (t) => {
   t.ok(tokens.verify(value))
 })
 
-void t.test('what is signed as ours is, but is none of our tokens, does not verify', async (t) => {
+void t.test('a correctly signed text that is not a token does not verify', async (t) => {
   const token = tokens.mint()
   const value = tokens.sign(token)
-  t.equal(tokens.verify(`${token}:${value.slice(65)}`), undefined, 'another sign between the two')
+  t.equal(tokens.verify(`${token}:${value.slice(65)}`), undefined, 'another separator')
   for (const text of [token.toUpperCase(), `g${token.slice(1)}`, `/${token.slice(1)}`, `\0${token.slice(1)}`])
     t.equal(tokens.verify(tokens.sign(text)), undefined, text)
   const alias = (at: number): string =>
     value.slice(0, at) + String.fromCharCode(value.charCodeAt(at) + 256) + value.slice(at + 1)
   for (const at of [0, 63, 65, 107])
-    t.equal(tokens.verify(alias(at)), undefined, `the same byte in latin1 at ${at}`)
+    t.equal(tokens.verify(alias(at)), undefined, `another character with the same latin1 byte at ${at}`)
 })
 
-void t.test('A3: every signature that agrees with ours up to a place is refused', async (t) => {
+void t.test('A3: refuses a valid value that differs in one place or is cut short', async (t) => {
   const value = tokens.sign(tokens.mint())
   for (let at = 0; at < value.length; at++) {
     const forged = value.slice(0, at) + (value[at] === 'a' ? 'b' : 'a') + value.slice(at + 1)
@@ -171,7 +170,7 @@ void t.test('A3: every signature that agrees with ours up to a place is refused'
     t.equal(tokens.verify(value.slice(0, length)), undefined)
 })
 
-void t.test('no secret, key or cookie is left in the memory that Node shares among Buffers', async (t) => {
+void t.test('no secret, key or cookie is left in the memory pool that Node’s Buffers share', async (t) => {
   const secret = `of this test alone: ${randomUUID()}`
   const pools = new Set<ArrayBufferLike>()
   const note = () => pools.add(Buffer.from('x').buffer)
@@ -203,7 +202,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { app, store, browser: new Browser(app) }
 }
 
-/** What a request with this cookie header gets, and asks of the store. */
+/** Sends a request with this cookie header; returns the response and the store calls. */
 async function visit(app: FastifyInstance, store: ReturnType<typeof spyStore>, cookie: string) {
   store.take()
   const response = await app.inject({ url: '/read', headers: { cookie } })
@@ -215,22 +214,25 @@ async function visit(app: FastifyInstance, store: ReturnType<typeof spyStore>, c
   }
 }
 
-const NOBODY = { status: 200, body: '{"name":null}', calls: [] as string[], cookie: undefined }
+const ANONYMOUS = { status: 200, body: '{"name":null}', calls: [] as string[], cookie: undefined }
 
-void t.test('A2: a signed token of no session is not adopted: what is set gets another id', async (t) => {
-  const { store, browser } = await setUp(t)
-  const token = tokens.mint()
-  browser.cookies.set('session_id', tokens.sign(token))
-  const response = await browser.get('/set?name=ada')
-  const [get, create] = store.take()
-  t.same(get, ['get', idOfToken(token)])
-  t.equal(create?.[0], 'create')
-  t.not(create?.[1], idOfToken(token))
-  t.notMatch(setCookieOf(response), token)
-  t.equal(await store.get(idOfToken(token)), undefined)
-})
+void t.test(
+  'A2: a signed token without a session is not adopted: a new session gets another id',
+  async (t) => {
+    const { store, browser } = await setUp(t)
+    const token = tokens.mint()
+    browser.cookies.set('session_id', tokens.sign(token))
+    const response = await browser.get('/set?name=ada')
+    const [get, create] = store.take()
+    t.same(get, ['get', idOfToken(token)])
+    t.equal(create?.[0], 'create')
+    t.not(create?.[1], idOfToken(token))
+    t.notMatch(setCookieOf(response), token)
+    t.equal(await store.get(idOfToken(token)), undefined)
+  }
+)
 
-/** The same bytes, or nearly, in another spelling of base64. */
+/** Returns other encodings of the signature’s bytes, or of nearly the same bytes. */
 function spellings(signature: string): string[] {
   const last = signature.slice(-1)
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
@@ -303,17 +305,17 @@ function hostileValues(value: string): string[] {
   ]
 }
 
-void t.test('A3: hostile values ask nothing of the store, and get no error and no cookie', async (t) => {
+void t.test('A3: hostile values cause no store call, no error and no cookie', async (t) => {
   const { app, store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const value = browser.cookies.get('session_id') as string
   for (const hostile of hostileValues(value)) {
-    t.same(await visit(app, store, `session_id=${hostile}`), NOBODY, JSON.stringify(hostile.slice(0, 120)))
+    t.same(await visit(app, store, `session_id=${hostile}`), ANONYMOUS, JSON.stringify(hostile.slice(0, 120)))
   }
   t.match(await visit(app, store, `session_id=${value}`), { body: '{"name":"ada"}', calls: ['get'] })
 })
 
-void t.test('A4: a token in the URL, the body or another header is ignored', async (t) => {
+void t.test('A4: ignores a token in the URL, the body or another header', async (t) => {
   const { app, store, browser } = await setUp(t)
   app.post('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
   await browser.get('/set?name=ada')
@@ -334,7 +336,7 @@ void t.test('A4: a token in the URL, the body or another header is ignored', asy
   t.same(store.take(), [])
 })
 
-/** Drives logins, reads, errors, conflicts, refusals and a store failure; all that comes out, but for Set-Cookie. */
+/** Runs logins, reads, errors, conflicts, refusals and a store failure; returns all output except Set-Cookie. */
 async function drive(t: Test) {
   const out: string[] = []
   let down = false
@@ -360,7 +362,7 @@ async function drive(t: Test) {
     await app.sessionManager.revoke(session.id)
     session.set('name', 'lost')
   })
-  app.get('/wrong', async ({ session }) => session.set('name', () => 'no JSON'))
+  app.get('/wrong', async ({ session }) => session.set('name', () => 'not JSON'))
   app.get('/own', async ({ session }) => session.set('$csrf', 'taken'))
   app.get('/after', async ({ session }) => {
     await session.save()
@@ -398,20 +400,20 @@ async function drive(t: Test) {
 }
 
 void t.test(
-  'A5: no token and no secret in a body, a header, a log line, an error or a printed session',
+  'A5: no body, header, log line, error or printed session contains a token or a secret',
   async (t) => {
     const { out, values } = await drive(t)
     t.ok(values.length >= 5, `${values.length} cookies were sent`)
-    t.match(out, /unsaved|"level":50/, 'there was something to see')
+    t.match(out, /unsaved|"level":50/, 'the output contains session data or an error')
     for (const value of values) {
       for (const part of [value, ...value.split('.')]) t.notOk(out.includes(part))
     }
-    t.notOk(out.includes(SECRET) || out.includes('n'.repeat(32)), 'no secret')
-    t.notMatch(out, /6e 6e 6e 6e 6e/, 'no bytes of a secret')
+    t.notOk(out.includes(SECRET) || out.includes('n'.repeat(32)), 'contains no secret')
+    t.notMatch(out, /6e 6e 6e 6e 6e/, 'contains no bytes of a secret')
   }
 )
 
-void t.test('A6: nothing that reached the store has a token or a cookie’s value in it', async (t) => {
+void t.test('A6: no store call contains a token or a cookie’s value', async (t) => {
   const { app, store, browser } = await setUp(t, { idleTimeout: 1000, secret: ['n'.repeat(32), SECRET] })
   app.get('/form', async ({ session }, reply) => {
     session.setFlash('note', 'hello')
@@ -445,32 +447,29 @@ void t.test('A6: nothing that reached the store has a token or a cookie’s valu
   }
 })
 
-void t.test(
-  'A6: what a store holds is no cookie: bare, signed with a wrong key, doubled or rightly signed',
-  async (t) => {
-    const { app, store, browser } = await setUp(t)
-    await browser.get('/set?name=ada')
-    const [[, id]] = store.take() as [[string, string]]
-    const [token, signature] = (browser.cookies.get('session_id') as string).split('.') as [string, string]
-    const wrong = createTokens([Buffer.from('a wrong key of thirty-two bytes!')], 32)
-    for (const value of [
-      id,
-      `${id}.`,
-      `${id}.${id}`,
-      id + id,
-      wrong.sign(id),
-      wrong.sign(token),
-      `${id}.${signature}`
-    ]) {
-      t.same(await visit(app, store, `session_id=${value}`), NOBODY, value)
-    }
-    // Even who has the secret too needs the token.
-    t.same(await visit(app, store, `session_id=${tokens.sign(id)}`), { ...NOBODY, calls: ['get'] })
+void t.test('A6: a stored id does not work as a cookie, even if it is correctly signed', async (t) => {
+  const { app, store, browser } = await setUp(t)
+  await browser.get('/set?name=ada')
+  const [[, id]] = store.take() as [[string, string]]
+  const [token, signature] = (browser.cookies.get('session_id') as string).split('.') as [string, string]
+  const wrong = createTokens([Buffer.from('a wrong key of thirty-two bytes!')], 32)
+  for (const value of [
+    id,
+    `${id}.`,
+    `${id}.${id}`,
+    id + id,
+    wrong.sign(id),
+    wrong.sign(token),
+    `${id}.${signature}`
+  ]) {
+    t.same(await visit(app, store, `session_id=${value}`), ANONYMOUS, value)
   }
-)
+  // An attacker who also has the secret still needs the token.
+  t.same(await visit(app, store, `session_id=${tokens.sign(id)}`), { ...ANONYMOUS, calls: ['get'] })
+})
 
 void t.test(
-  'A7: the older of two secrets still works and is re-issued once; a removed one is nobody',
+  'A7: a cookie of an older secret works and is re-issued once; a cookie of a removed secret does not work',
   async (t) => {
     const memory = new MemoryStore()
     const appWith = async (secret: string[]) => addRoutes(await makeApp(t, { store: memory, secret }))
@@ -498,11 +497,11 @@ void t.test(
   }
 )
 
-void t.test('A7: an unsigned token is nobody', async (t) => {
+void t.test('A7: an unsigned token does not work', async (t) => {
   const { app, store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
   for (const value of [token, `${token}.`, `${token}.none`, `${token}.${'A'.repeat(43)}`]) {
-    t.same(await visit(app, store, `session_id=${value}`), NOBODY)
+    t.same(await visit(app, store, `session_id=${value}`), ANONYMOUS)
   }
 })

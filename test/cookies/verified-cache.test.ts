@@ -6,11 +6,11 @@ interface Item {
   readonly value: string
 }
 
-/** As signatures end: nobody chose their characters. */
+/** Creates an item with a random value, like the signature of a cookie. */
 const makeItem = (): Item => ({ value: randomBytes(32).toString('base64url') })
 const makeItems = (length: number): Item[] => Array.from({ length }, makeItem)
 
-void t.test('what is kept is found by its value, and nothing else', async (t) => {
+void t.test('finds a kept item by its value, and by no other value', async (t) => {
   const recent = createRecent<Item>()
   const items = makeItems(100)
   for (const item of items) {
@@ -19,15 +19,19 @@ void t.test('what is kept is found by its value, and nothing else', async (t) =>
     t.equal(recent.get(Buffer.from(item.value).toString()), item)
   }
   for (const { value } of items) {
-    t.equal(recent.get(`${value.slice(0, -1)}.`), undefined, 'another last character')
-    t.equal(recent.get(`.${value.slice(1)}`), undefined, 'another first character, and the same hash')
+    t.equal(recent.get(`${value.slice(0, -1)}.`), undefined, 'a value with another last character')
+    t.equal(
+      recent.get(`.${value.slice(1)}`),
+      undefined,
+      'a value with another first character and the same hash'
+    )
   }
   const again = { value: (items[0] as Item).value }
   recent.keep(again)
-  t.equal(recent.get(again.value), again, 'the later of two')
+  t.equal(recent.get(again.value), again, 'the later of two items with the same value')
 })
 
-void t.test('what comes once takes no memory, and what comes again is kept', async (t) => {
+void t.test('keepIfSeen() keeps a value only when it comes again', async (t) => {
   const recent = createRecent<Item>()
   const item = makeItem()
   let made = 0
@@ -41,7 +45,7 @@ void t.test('what comes once takes no memory, and what comes again is kept', asy
   t.same([made, recent.get(item.value)], [1, item])
 })
 
-void t.test('10,000 that come in turn are all kept, but for one or two', async (t) => {
+void t.test('keeps nearly all of 10,000 items', async (t) => {
   const recent = createRecent<Item>()
   const items = makeItems(10_000)
   for (const item of items) recent.keep(item)
@@ -49,10 +53,10 @@ void t.test('10,000 that come in turn are all kept, but for one or two', async (
   const kept = countKept()
   t.ok(kept > 9900, `${kept} kept`)
   for (const item of items.slice(0, 100)) for (let visit = 0; visit < 8; visit++) recent.keep(item)
-  t.equal(countKept(), kept, 'to keep one again takes nobody’s place')
+  t.equal(countKept(), kept, 'keeping an item again evicts nothing')
 })
 
-void t.test('no more are kept than there are slots for, and the first makes room', async (t) => {
+void t.test('keeps no more items than it has slots, and evicts the oldest first', async (t) => {
   const recent = createRecent<Item>()
   const items = makeItems(200_000)
   for (const item of items) recent.keep(item)
@@ -61,7 +65,7 @@ void t.test('no more are kept than there are slots for, and the first makes room
   t.same(
     items.slice(-1000).filter(({ value }) => recent.get(value) === undefined),
     [],
-    'the last 1,000 are among them'
+    'the last 1,000 items are kept'
   )
   t.ok(kept.indexOf(items.at(-1) as Item) === kept.length - 1)
 })

@@ -7,8 +7,7 @@ import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/ap
 import { stopClock } from '../fixtures/clock.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// What went wrong in other libraries, once each. Those about a session's life, about races and about CSRF are with
-// their sections.
+// Vulnerabilities of other libraries. Those about session life, races and CSRF are tested in test/session and test/http.
 
 const tokens = createTokens([Buffer.from(SECRET)], 32)
 
@@ -21,7 +20,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
 }
 
 void t.test(
-  'CVE-2021-29624, CVE-2023-27495: a tossed cookie does not make the attacker’s CSRF token pass',
+  'CVE-2021-29624, CVE-2023-27495: a tossed cookie does not make the attacker’s CSRF token valid',
   async (t) => {
     const { app, browser } = await setUp(t)
     const attacker = new Browser(app)
@@ -38,7 +37,7 @@ void t.test(
     t.equal(
       (await post(inFront, own)).statusCode,
       403,
-      'the victim’s page does not act in the attacker’s session'
+      'the victim’s page cannot act in the attacker’s session'
     )
     for (const site of ['same-site', 'cross-site']) {
       t.equal((await post(inFront, token, { 'sec-fetch-site': site })).statusCode, 403)
@@ -47,7 +46,7 @@ void t.test(
   }
 )
 
-void t.test('CVE-2026-107275: a duration that is none stops the registration', async (t) => {
+void t.test('CVE-2026-107275: registration refuses an invalid duration', async (t) => {
   for (const option of ['maxAge', 'idleTimeout', 'cleanupInterval', 'storeTimeout']) {
     for (const wrong of [
       '1h30m',
@@ -63,16 +62,19 @@ void t.test('CVE-2026-107275: a duration that is none stops the registration', a
   }
 })
 
-void t.test('CVE-2019-16782, CVE-2019-25025: the key of a record is not the cookie’s token', async (t) => {
-  const { store, browser } = await setUp(t)
-  await browser.get('/set?name=ada')
-  const [[, id]] = store.take() as [[string, string]]
-  const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
-  t.equal(id, idOfToken(token))
-  t.not(id, token)
-})
+void t.test(
+  'CVE-2019-16782, CVE-2019-25025: the store’s key for a record is not the cookie’s token',
+  async (t) => {
+    const { store, browser } = await setUp(t)
+    await browser.get('/set?name=ada')
+    const [[, id]] = store.take() as [[string, string]]
+    const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
+    t.equal(id, idOfToken(token))
+    t.not(id, token)
+  }
+)
 
-void t.test('CVE-2026-39324: where a signature is wrong, there is no going on without one', async (t) => {
+void t.test('CVE-2026-39324: a token with a wrong or missing signature is refused', async (t) => {
   const { store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const [token] = (browser.cookies.get('session_id') as string).split('.') as [string]
@@ -91,25 +93,26 @@ void t.test('CVE-2026-39324: where a signature is wrong, there is no going on wi
 })
 
 void t.test(
-  'CVE-2013-0263: how much of a signature is right does not show in the time to refuse it',
+  'CVE-2013-0263: the time to refuse a signature does not show how much of it is right',
   async (t) => {
     const value = tokens.sign(tokens.mint())
     const flip = (at: number) => value.slice(0, at) + (value[at] === 'A' ? 'B' : 'A') + value.slice(at + 1)
     const [early, late] = [flip(65), flip(value.length - 1)]
     const time = (text: string): number => {
       const start = process.hrtime.bigint()
-      for (let round = 0; round < 500; round++) if (tokens.verify(text) !== undefined) t.fail('verified')
+      for (let round = 0; round < 500; round++)
+        if (tokens.verify(text) !== undefined) t.fail('a wrong signature verified')
       return Number(process.hrtime.bigint() - start)
     }
     const pairs = Array.from({ length: 41 }, () => time(early) / time(late)).sort((a, b) => a - b)
-    // A guard against a comparison that is slower by orders; that it is timingSafeEqual is what makes it constant.
+    // Catches a comparison that is slower by orders of magnitude. timingSafeEqual is what makes the time constant.
     const median = pairs[20] as number
     t.ok(median > 0.5 && median < 2, `median ratio ${median.toFixed(3)}`)
   }
 )
 
 void t.test(
-  'CVE-2024-26144, CVE-2012-2671, CVE-2022-24894: no cookie of ours in a public cache',
+  'CVE-2024-26144, CVE-2012-2671, CVE-2022-24894: a response that sets the session cookie is never publicly cacheable',
   async (t) => {
     const { app, browser } = await setUp(t)
     app.get('/asset', async ({ session }, reply) => {
@@ -125,21 +128,24 @@ void t.test(
   }
 )
 
-void t.test('CVE-2015-5143, CVE-2015-5963: unknown ids and anonymous logouts fill no store', async (t) => {
-  const memory = new MemoryStore()
-  const { app } = await setUp(t, { store: memory })
-  for (let round = 0; round < 100; round++) {
-    const cookie = `session_id=${tokens.sign(tokens.mint())}`
-    for (const url of ['/read', '/logout']) {
-      const response = await app.inject({ url, headers: { cookie } })
-      t.equal(response.statusCode, 200)
-      t.equal(setCookieOf(response), undefined)
+void t.test(
+  'CVE-2015-5143, CVE-2015-5963: unknown ids and anonymous logouts create no records',
+  async (t) => {
+    const memory = new MemoryStore()
+    const { app } = await setUp(t, { store: memory })
+    for (let round = 0; round < 100; round++) {
+      const cookie = `session_id=${tokens.sign(tokens.mint())}`
+      for (const url of ['/read', '/logout']) {
+        const response = await app.inject({ url, headers: { cookie } })
+        t.equal(response.statusCode, 200)
+        t.equal(setCookieOf(response), undefined)
+      }
     }
+    t.equal(memory.size, 0)
   }
-  t.equal(memory.size, 0)
-})
+)
 
-void t.test('CVE-2015-3982: an empty id is no session, and none that visitors share', async (t) => {
+void t.test('CVE-2015-3982: an empty cookie never finds a session', async (t) => {
   const memory = new MemoryStore()
   memory.create('', makeRecord())
   memory.create(idOfToken(''), makeRecord())
@@ -151,7 +157,7 @@ void t.test('CVE-2015-3982: an empty id is no session, and none that visitors sh
   }
 })
 
-void t.test('CVE-2016-7401: odd cookie headers make no cookie of ours', async (t) => {
+void t.test('CVE-2016-7401: malformed cookie headers do not yield a session cookie', async (t) => {
   const { app, store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const value = browser.cookies.get('session_id') as string
@@ -181,7 +187,7 @@ void t.test('CVE-2016-7401: odd cookie headers make no cookie of ours', async (t
 })
 
 void t.test(
-  'CVE-2023-30861, CVE-2026-27205: Vary is there after a touch, and after has() alone',
+  'CVE-2023-30861, CVE-2026-27205: Vary is sent after a touch, and after has() alone',
   async (t) => {
     const clock = stopClock(t)
     const { app, store, browser } = await setUp(t, { idleTimeout: 100 })
@@ -200,7 +206,7 @@ void t.test(
   }
 )
 
-void t.test('CVE-2023-20866: what is logged of a session is of no use as a cookie', async (t) => {
+void t.test('CVE-2023-20866: a logged session shows nothing that works as a cookie', async (t) => {
   const lines: string[] = []
   const logger = { level: 'trace', stream: { write: (line: string) => void lines.push(line) } }
   const app = addRoutes(await makeApp(t, {}, { logger }))

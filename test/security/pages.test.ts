@@ -5,14 +5,14 @@ import type { SessionOptions } from '../../plugin/index.js'
 import { caseNames } from '../../plugin/testing/index.js'
 import { makeApp } from '../fixtures/app.js'
 
-// docs/security.md names the test for each of its claims. Here each name is looked up, and nothing may be missing.
+// Looks up every test that docs/security.md names, and checks that the page is complete.
 
-/** `test/a.test.ts › a name`: where a name is made in a loop, `…` stands for each part that differs. */
+/** For example `test/a.test.ts › a name`. In the name of tests made in a loop, `…` stands for each part that varies. */
 const REFERENCE = /^(\S+) › (.+)$/
-/** The kit that the tests of every store run; its cases are no calls of `test` in a file. */
+/** The kit that the tests of every store run. Its cases are not `test` calls in a test file. */
 const KIT = 'plugin/testing'
 
-/** The lines of the standard, and the level of each. */
+/** The requirements of the standard, with the level of each. */
 const ASVS: Record<string, number> = {
   ...levels('7.1', [2, 2, 2]),
   ...levels('7.2', [1, 1, 1, 1]),
@@ -35,7 +35,7 @@ const ADVISORIES =
   CVE-2025-47909 CVE-2025-47910 CVE-2026-107275 CVE-2026-27205 CVE-2026-39324 GHSA-49wp-qq6x-g2rf
   GHSA-qppm-g56g-fpvp fastify/session#240`.split(/\s+/)
 
-/** Whose a line is, and whether a test must then be named. */
+/** Who can be responsible for a requirement, and whether it must then name a test. */
 const WHOSE: Record<string, boolean> = { library: true, shared: true, application: false }
 
 const root = new URL('../../', import.meta.url)
@@ -50,7 +50,7 @@ function ids(letter: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${letter}${index + 1}`)
 }
 
-/** The cells of the tables under a heading of the second level, without the heads. */
+/** Returns the cells of the tables under a second-level heading, without the header rows. */
 function rowsOf(heading: string): string[][] {
   const section = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? ''
   return section.split(/\n(?!\|)/).flatMap((block) => {
@@ -64,7 +64,7 @@ function rowsOf(heading: string): string[][] {
   })
 }
 
-/** The texts in backticks that are of the notation. Two backticks hold a name that has one in it. */
+/** Returns the references in backticks. A name that contains a backtick is in double backticks. */
 function referencesIn(text: string): string[] {
   const spans = [...text.matchAll(/(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)/g)].map(([, , span = '']) =>
     span.trim()
@@ -72,7 +72,7 @@ function referencesIn(text: string): string[] {
   return [...new Set(spans.filter((span) => REFERENCE.test(span)))]
 }
 
-/** The names of a file's tests, nested ones too. */
+/** Returns the names of all tests in a file, including nested tests. */
 function namesIn(source: string): Set<string> {
   const names = new Set<string>()
   const visit = (node: ts.Node): void => {
@@ -84,7 +84,7 @@ function namesIn(source: string): Set<string> {
   return names
 }
 
-/** The name that `t.test('…', () => …)` gives; `undefined` of any other call. */
+/** Returns the name in a `t.test('…', () => …)` call, or `undefined` for any other call. */
 function nameOf({ expression, arguments: given }: ts.CallExpression): string | undefined {
   const callee = ts.isPropertyAccessExpression(expression) ? expression.name : expression
   const [name, last] = [given[0], given.at(-1)]
@@ -95,7 +95,7 @@ function nameOf({ expression, arguments: given }: ts.CallExpression): string | u
   return name.head.text + name.templateSpans.map(({ literal }) => `…${literal.text}`).join('')
 }
 
-/** What is wrong with a reference; `undefined` where the test is there. */
+/** Returns what is wrong with a reference, or `undefined` if the test exists. */
 function problemOf(reference: string): string | undefined {
   const [, file = '', name = ''] = REFERENCE.exec(reference) ?? []
   if (file === KIT) return caseNames().run.includes(name) ? undefined : `the kit has no case “${name}”`
@@ -104,10 +104,10 @@ function problemOf(reference: string): string | undefined {
   return namesIn(textOf(file)).has(name) ? undefined : `${file} has no test “${name}”`
 }
 
-void t.test('every test that the page names is there, by exactly that name', async (t) => {
+void t.test('every test that the page names exists under exactly that name', async (t) => {
   const references = referencesIn(page)
   t.ok(references.length > 100, `${references.length} tests`)
-  t.equal(references.length, new Set(page.match(/[\w/.-]+ › [^`]+/g)).size, 'no name is left unread')
+  t.equal(references.length, new Set(page.match(/[\w/.-]+ › [^`]+/g)).size, 'every reference was parsed')
   t.same(references.map(problemOf).filter(Boolean), [])
 })
 
@@ -141,19 +141,23 @@ void t.test('the tests of every store run the kit', async (t) => {
     )
 })
 
-void t.test('every line of ASVS is there once, with its level, and whose it is', async (t) => {
+void t.test('every ASVS requirement appears once, with its level and who is responsible', async (t) => {
   const rows = rowsOf('OWASP ASVS')
   t.same(Object.fromEntries(rows.map(([id, level]) => [id, Number(level)])), ASVS)
   t.equal(rows.length, Object.keys(ASVS).length)
   for (const [id, , , whose = '', shown = ''] of rows) {
     t.ok(Object.hasOwn(WHOSE, whose), `${id}: ${whose}`)
-    t.equal(referencesIn(shown).length > 0, WHOSE[whose], `${id} of the ${whose} names a test, or none`)
+    t.equal(
+      referencesIn(shown).length > 0,
+      WHOSE[whose],
+      `${id} (${whose}) names a test exactly if the library has a part in it`
+    )
     const said = shown.replaceAll(/`{1,2}[^`]+ › .+?`{1,2}(?:<br>)?/g, '')
     if (whose !== 'library') t.ok(said.length >= 20, `${id} says what is left to the application`)
   }
 })
 
-void t.test('every security case is there once, with a test that bears its id', async (t) => {
+void t.test('every security case appears once, with a test that has its id in the name', async (t) => {
   const rows = rowsOf('Security cases')
   t.same(
     rows.map(([id]) => id),
@@ -161,13 +165,13 @@ void t.test('every security case is there once, with a test that bears its id', 
   )
   for (const [id = '', , shown = ''] of rows) {
     const own = referencesIn(shown).filter((reference) => new RegExp(`\\b${id}\\b`).test(reference))
-    // What a 5xx leaves is a row of the commit table, and its tests bear that row's name.
+    // E11 is a row of the commit table, so its tests are named after that row.
     t.equal(own.length > 0, id !== 'E11', id)
     t.ok(referencesIn(shown).length > 0, id)
   }
 })
 
-void t.test('every advisory is there once, with a test', async (t) => {
+void t.test('every advisory appears once, with a test', async (t) => {
   const rows = rowsOf('Advisories')
   const named = rows.flatMap(
     ([advisory = '']) => advisory.match(/(?:CVE|GHSA)-[\w-]+|fastify\/session#\d+/g) ?? []
@@ -176,7 +180,7 @@ void t.test('every advisory is there once, with a test', async (t) => {
   for (const [advisory = '', , shown = ''] of rows) t.ok(referencesIn(shown).length > 0, advisory)
 })
 
-void t.test('the counts of the page are true', async (t) => {
+void t.test('the counts on the page are correct', async (t) => {
   const asvs = rowsOf('OWASP ASVS')
   const isShown = ([, , , , shown = '']: string[]) => referencesIn(shown).length > 0
   const of = (whose: string) => asvs.filter((row) => row[3] === whose).length
@@ -194,7 +198,7 @@ void t.test('the counts of the page are true', async (t) => {
   )
 })
 
-void t.test('the presets of NIST’s time-outs are options, within its limits', async (t) => {
+void t.test('the NIST presets are valid options within NIST’s limits', async (t) => {
   const code = /```ts\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
   const { outputText } = ts.transpileModule(code, { compilerOptions: { module: ts.ModuleKind.ESNext } })
   const presets = (await import(`data:text/javascript,${encodeURIComponent(outputText)}`)) as Record<
@@ -218,7 +222,7 @@ void t.test('the presets of NIST’s time-outs are options, within its limits', 
   }
 })
 
-void t.test('every link of the two pages leads somewhere', async (t) => {
+void t.test('every link on the two pages has a target', async (t) => {
   for (const [file, base] of [
     ['docs/security.md', 'docs/'],
     ['SECURITY.md', '']
@@ -234,7 +238,7 @@ void t.test('every link of the two pages leads somewhere', async (t) => {
   }
 })
 
-/** As GitHub makes them. */
+/** Returns the anchors that GitHub makes for the headings. */
 function anchorsOf(markdown: string): string[] {
   return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading

@@ -12,45 +12,45 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { SECRET } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
-// Guessing: how long a wrong signature, CSRF token or id takes to be refused does not tell how much of it was right.
+// The time to refuse a wrong signature, CSRF token or id must not tell an attacker how much of it was right.
 //
-// A guess that is wrong at its first place is timed against one that is wrong at its last, in turns. The same is done
-// in the same run with a comparison that stops at the first difference: that one must be found out, or the measurement
-// could find nothing; what is ours must be a small part of it.
+// A guess that is wrong at its first place is timed in turns with a guess that is wrong at its last. The same run also
+// times a comparison that stops at the first difference. The measurement must detect that leak, because otherwise it
+// could detect nothing, and the library's own difference must be a small part of the leak.
 
-/** Pairs of the first round; `TIMING_PAIRS=1000000` is the long form. */
+/** Pairs in the first round. `TIMING_PAIRS=1000000` runs the long form. */
 const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
-/** Until the compiler has made of both what it will. */
+/** Pairs that run before the measurement, so that V8 has optimized both comparisons. */
 const WARM_UP = 4000
-/** So many guesses, new ones each time, are put to ours and to the leaky one in turns. */
+/** Guesses in a block. Each block has new guesses and is timed with the real comparison, then with the leaky one. */
 const BLOCK = 500
-/** A busy machine may spoil a round, so that each has twice as many pairs as the one before. What leaks spoils all. */
+/** A busy machine may spoil a round, so each round has twice as many pairs as the one before. A leak spoils them all. */
 const ROUNDS = 5
-/** How many standard errors away from nothing the leak must be seen. */
+/** The leak is detected if it is this many standard errors from zero. */
 const FOUND = 10
-/** The part of the leak that ours must stay below: more than two standard errors where the leak is just found. */
+/** The real difference must be below this part of the leak: over two standard errors of a barely detected leak. */
 const SMALL = 1 / 4
 
-/** Pairs of guesses at secrets: the one is wrong at its first place, the other at its last. */
+/** Pairs of guesses at secrets: one guess is wrong at its first place, the other at its last. */
 interface Guesses {
   readonly first: readonly string[]
   readonly last: readonly string[]
 }
 
 interface Subject {
-  /** At as many new secrets as `BLOCK` says: one that stays could be known by its place in memory or in a table. */
+  /** Returns guesses at `BLOCK` new secrets. A reused secret could be recognised by its place in memory or a table. */
   guesses(): Guesses
-  /** `index`: of the guess among its block. */
+  /** Checks one guess. `index` is the position of the guess in its block. */
   refuse(guess: string, index: number): unknown
 }
 
-/** By how many nanoseconds a guess that is wrong only at its end takes longer, and the standard error of that. */
+/** How many nanoseconds longer a guess takes if it is wrong only at its end, with the standard error. */
 interface Difference {
   readonly mean: number
   readonly error: number
 }
 
-/** Whether the comparison that is asked stops at the first difference. */
+/** Whether the patched `timingSafeEqual` stops at the first difference. */
 let leaks = false
 
 function equalUntilDifferent(a: Uint8Array, b: Uint8Array): boolean {
@@ -58,7 +58,7 @@ function equalUntilDifferent(a: Uint8Array, b: Uint8Array): boolean {
   return true
 }
 
-/** Puts itself before the comparison of `node:crypto`, wherever that is used. */
+/** Patches `timingSafeEqual` of `node:crypto` for every module that uses it. */
 function makeLeaky(t: Test): void {
   const original = crypto.timingSafeEqual
   const leaky = (a: NodeJS.ArrayBufferView, b: NodeJS.ArrayBufferView) =>
@@ -71,7 +71,7 @@ function makeLeaky(t: Test): void {
   })
 }
 
-/** As a request brings it: just read, in one piece, and its hash not known yet. Each of these takes time to make up for. */
+/** Copies a text as if a request had just brought it: in one piece, and not hashed yet. Both affect the time. */
 function fresh(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
@@ -83,7 +83,7 @@ function timeOf(refuse: Subject['refuse'], guess: string, index: number): number
   return performance.now() - start
 }
 
-/** Nanoseconds that each guess wrong at its last place took longer than its twin, in a random order of the two. */
+/** Returns how many nanoseconds longer each guess wrong at its last place took. The order in a pair is random. */
 function differences({ first, last }: Guesses, refuse: Subject['refuse']): number[] {
   return first.map((early, index) => {
     const late = last[index] as string
@@ -95,8 +95,8 @@ function differences({ first, last }: Guesses, refuse: Subject['refuse']): numbe
 }
 
 /**
- * The mean of the middle three fifths, and its standard error by the winsorized variance (Yuen): collections of
- * garbage and turns of other processes are in the outer ones.
+ * Returns the mean of the middle three fifths, and its standard error by the winsorized variance (Yuen). Garbage
+ * collections and other processes affect only the outer two fifths.
  */
 function differenceOf(values: readonly number[]): Difference {
   const sorted = [...values].sort((a, b) => a - b)
@@ -127,33 +127,33 @@ function measure(subject: Subject, pairs: number): { ours: Difference; leaky: Di
 }
 
 function assertSilent(t: Test, name: string, subject: Subject): void {
-  // Nothing of an error but its stack takes long to make, and that would only cover what is looked for.
+  // Capturing a stack takes long, and its noise would hide the difference that is measured.
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0
   t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
   measure(subject, WARM_UP)
   for (let round = 1, pairs = PAIRS; round <= ROUNDS; round++, pairs *= 2) {
     const { ours, leaky } = measure(subject, pairs)
-    t.comment(`${name}: ${textOf(ours)}; one that stops early: ${textOf(leaky)}; ${pairs} pairs each`)
+    t.comment(`${name}: ${textOf(ours)}; leaky comparison: ${textOf(leaky)}; ${pairs} pairs each`)
     const isFound = leaky.mean / leaky.error > FOUND
     const isSmall = Math.abs(ours.mean) < leaky.mean * SMALL
     if (isFound && isSmall) return void t.pass(`in round ${round}`)
   }
-  t.fail(`${name}: in none of ${ROUNDS} rounds was the leak found and ours a small part of it`)
+  t.fail(`${name}: no round of ${ROUNDS} detected the leak with the real difference as a small part of it`)
 }
 
 function textOf({ mean, error }: Difference): string {
   return `${mean.toFixed(2)} ± ${error.toFixed(2)} ns (t ${(mean / error).toFixed(1)})`
 }
 
-/** The same bytes but for one. */
+/** Copies the bytes and changes the byte at `at`. */
 function changed(bytes: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes)
   copy[at] = (copy[at] as number) ^ 0x01
   return copy
 }
 
-/** A block of guesses at secrets that `make` makes; `spoil` makes a guess wrong at its first or at its last place. */
+/** Returns a block of guesses. `make` makes a secret, and `spoil` a guess that is wrong at its first or last place. */
 function guessesAt<T>(make: () => T, spoil: (secret: T, where: 'first' | 'last') => string): Guesses {
   const secrets = Array.from({ length: BLOCK }, make)
   const guess = (where: 'first' | 'last') => secrets.map((secret) => spoil(secret, where))
@@ -181,7 +181,7 @@ void t.test('a signature is refused in the same time, however much of it is righ
     refuse: (value) => tokens.verify(value)
   }
   assertAllRefused(t, subject, (answer) => answer === undefined)
-  t.ok(tokens.verify(tokens.sign(tokens.mint())), 'a right one passes')
+  t.ok(tokens.verify(tokens.sign(tokens.mint())), 'a right signature passes')
   assertSilent(t, 'signature', subject)
 })
 
@@ -198,7 +198,7 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
   } as unknown as FastifyRequest
   const session = new Session(new SessionManager(options, String), request, 'open')
   Object.assign(request, { session })
-  // Its first half is the pad, its second the secret under that.
+  // The first half of a token is the pad, and the second half is the secret masked with it.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
     changed(token, where === 'first' ? 32 : 63).toString('base64url')
   const subject: Subject = {
@@ -213,39 +213,36 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
     }
   }
   assertAllRefused(t, subject, (answer) => answer instanceof CsrfError)
-  t.equal(subject.refuse(csrf.generate(session), 0), undefined, 'a right one passes')
+  t.equal(subject.refuse(csrf.generate(session), 0), undefined, 'a right token passes')
   assertSilent(t, 'CSRF token', subject)
 })
 
-void t.test(
-  'a token that is not known is refused in the same time, however much of it is right',
-  async (t) => {
-    // Signed, as one who knows the secret can: what the store is asked for is a hash of the token. So a look-up may take as
-    // long as it likes, longer for some ids too: nobody can come closer to an id by guessing.
-    const tokens = createTokens([Buffer.from(SECRET)], 32)
-    const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
-    // As many as a store has: in an almost empty one, a part of its table without an entry answers sooner.
-    const known = Array.from({ length: 20_000 }, () => Buffer.from(tokens.mint(), 'latin1'))
-    const store = new MemoryStore()
-    for (const token of known) store.create(idOfToken(token.toString('latin1')), record)
-    let right: Buffer[] = []
-    // In one piece: of two pieces, how long the last one is shows in some nanoseconds, with any store.
-    const spoil = (token: Buffer, where: 'first' | 'last'): string =>
-      changed(token, where === 'first' ? 0 : token.length - 1).toString('latin1')
-    const subject: Subject = {
-      guesses() {
-        const start = Math.floor(Math.random() * (known.length - BLOCK))
-        right = known.slice(start, start + BLOCK)
-        const rest = right.values()
-        return guessesAt(() => rest.next().value as Buffer, spoil)
-      },
-      refuse(guess, index) {
-        if (!leaks) return store.get(idOfToken(guess))
-        return equalUntilDifferent(Buffer.from(guess, 'latin1'), right[index] as Buffer) ? guess : undefined
-      }
+void t.test('an unknown token is refused in the same time, however much of it is right', async (t) => {
+  // The guesses count as signed, as by an attacker who has the secret. The store looks up a hash of the token, so the
+  // lookup may take longer for some ids: no attacker can come closer to an id by guessing tokens.
+  const tokens = createTokens([Buffer.from(SECRET)], 32)
+  const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
+  // As many records as a real store has: in an almost empty table, a lookup of an empty slot is faster.
+  const known = Array.from({ length: 20_000 }, () => Buffer.from(tokens.mint(), 'latin1'))
+  const store = new MemoryStore()
+  for (const token of known) store.create(idOfToken(token.toString('latin1')), record)
+  let right: Buffer[] = []
+  // In one piece: if a string has two pieces, the length of the second costs some nanoseconds, in any store.
+  const spoil = (token: Buffer, where: 'first' | 'last'): string =>
+    changed(token, where === 'first' ? 0 : token.length - 1).toString('latin1')
+  const subject: Subject = {
+    guesses() {
+      const start = Math.floor(Math.random() * (known.length - BLOCK))
+      right = known.slice(start, start + BLOCK)
+      const rest = right.values()
+      return guessesAt(() => rest.next().value as Buffer, spoil)
+    },
+    refuse(guess, index) {
+      if (!leaks) return store.get(idOfToken(guess))
+      return equalUntilDifferent(Buffer.from(guess, 'latin1'), right[index] as Buffer) ? guess : undefined
     }
-    assertAllRefused(t, subject, (answer) => answer === undefined)
-    t.ok(store.get(idOfToken((known[0] as Buffer).toString('latin1'))), 'one that is there is found')
-    assertSilent(t, 'token', subject)
   }
-)
+  assertAllRefused(t, subject, (answer) => answer === undefined)
+  t.ok(store.get(idOfToken((known[0] as Buffer).toString('latin1'))), 'a known token is found')
+  assertSilent(t, 'token', subject)
+})

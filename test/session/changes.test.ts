@@ -4,7 +4,6 @@ import type { Session } from '../../plugin/index.js'
 import { Browser } from '../fixtures/app.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
-/** An object that a test changes in place. */
 interface Cart {
   items: string[]
   nested: { n: number }
@@ -13,24 +12,24 @@ interface Cart {
 const makeCart = (...items: string[]): Cart => ({ items, nested: { n: 0 } })
 const cartOf = (session: Session, key = 'cart') => session.get(key) as Cart
 
-/** Changes without a `set`, and what the next request then finds. */
+/** In-place changes, and the values that the next request finds. */
 const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Record<string, unknown> }> = {
-  'an object that get handed out': {
+  'to an object returned by get()': {
     work: (session) => cartOf(session).items.push('b'),
     found: { cart: { items: ['a', 'b'], nested: { n: 0 } } }
   },
-  'one deep inside it': {
+  'to a nested object': {
     work: (session) => (cartOf(session).nested.n = 7),
     found: { cart: { items: ['a'], nested: { n: 7 } } }
   },
-  'one that was handed out twice': {
+  'to an object returned by get() twice': {
     work(session) {
       cartOf(session).nested.n = 7
       cartOf(session).items.push('b')
     },
     found: { cart: { items: ['a', 'b'], nested: { n: 7 } } }
   },
-  'one that was just set': {
+  'to an object that was just set': {
     work(session) {
       const cart = makeCart('x')
       session.set('cart', cart)
@@ -38,7 +37,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: { items: ['x', 'y'], nested: { n: 0 } } }
   },
-  'what an update was given, after it': {
+  'to the result of an update(), after the update()': {
     work(session) {
       const cart = makeCart('x')
       session.update('cart', () => cart)
@@ -46,7 +45,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: { items: ['x', 'y'], nested: { n: 0 } } }
   },
-  'what an update changed and returned': {
+  'inside an update() that returns the same object': {
     work: (session) =>
       session.update('cart', (cart) => {
         ;(cart as Cart).items.push('b')
@@ -54,14 +53,14 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       }),
     found: { cart: { items: ['a', 'b'], nested: { n: 0 } } }
   },
-  'one before an update of it': {
+  'to an object before an update() of it': {
     work(session) {
       cartOf(session).items.push('b')
       session.update('cart', (cart) => ({ ...(cart as Cart), nested: { n: 1 } }))
     },
     found: { cart: { items: ['a', 'b'], nested: { n: 1 } } }
   },
-  'one inside another that is changed too': {
+  'to an object inside another changed object': {
     work(session) {
       const [cart, other] = [cartOf(session), cartOf(session, 'other')]
       Object.assign(other, { inner: cart })
@@ -72,7 +71,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       other: { items: [], nested: { n: 0 }, inner: { items: ['a', 'b'], nested: { n: 0 } } }
     }
   },
-  'one at two keys': {
+  'to an object stored at two keys': {
     work(session) {
       const cart = cartOf(session)
       session.set('other', cart)
@@ -83,7 +82,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       other: { items: ['a', 'b'], nested: { n: 0 } }
     }
   },
-  'one that was removed from the session since': {
+  'to an object that was then removed, which stays removed': {
     work(session) {
       const cart = cartOf(session)
       session.remove('cart')
@@ -91,7 +90,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: undefined }
   },
-  'one that was replaced since': {
+  'to an object that was then replaced, which stays replaced': {
     work(session) {
       const cart = cartOf(session)
       session.set('cart', 'replaced')
@@ -99,7 +98,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: 'replaced' }
   },
-  'one that a clear dropped': {
+  'to an object that clear() dropped, which stays dropped': {
     work(session) {
       const cart = cartOf(session)
       session.clear()
@@ -110,7 +109,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
 }
 
 for (const [name, { work, found }] of Object.entries(IN_PLACE)) {
-  void t.test(`an object changed in place is saved as it is at the end: ${name}`, async (t) => {
+  void t.test(`saves in-place changes ${name}`, async (t) => {
     const { visit } = await makeVisits(t)
     await visit((session) => {
       session.set('cart', makeCart('a'))
@@ -131,69 +130,69 @@ for (const [name, { work, found }] of Object.entries(IN_PLACE)) {
 
 const appendTo = (text: string) => (value: unknown) => `${String(value)}${text}`
 
-/** Changes of a key that is `base`, which another request makes `newer` before they are written. */
+/** Changes of a key whose value is `base`. Before they are written, another request sets it to `newer`. */
 const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: unknown }> = {
-  'an update runs again on the newer value': { work: (s) => s.update('k', appendTo('1')), found: 'newer1' },
-  'two updates run again, in order': {
+  'update() runs again on the newer value': { work: (s) => s.update('k', appendTo('1')), found: 'newer1' },
+  'two update() calls run again, in order': {
     work: (s) => s.update('k', appendTo('1')) ?? s.update('k', appendTo('2')),
     found: 'newer12'
   },
-  'an update after a set builds on the set': {
+  'update() after set() runs on the set value': {
     work: (s) => s.set('k', 'own') ?? s.update('k', appendTo('1')),
     found: 'own1'
   },
-  'a set after an update is the set': {
+  'set() after update() wins': {
     work: (s) => s.update('k', appendTo('1')) ?? s.set('k', 'own'),
     found: 'own'
   },
-  'an update after a remove builds on nothing': {
+  'update() after remove() starts from undefined': {
     work: (s) => s.remove('k') ?? s.update('k', appendTo('1')),
     found: 'undefined1'
   },
-  'a remove after an update is the remove': {
+  'remove() after update() wins': {
     work: (s) => s.update('k', appendTo('1')) ?? s.remove('k'),
     found: undefined
   },
-  'an update after a clear builds on nothing': {
+  'update() after clear() starts from undefined': {
     work: (s) => s.clear() ?? s.update('k', appendTo('1')),
     found: 'undefined1'
   },
-  'an update beside a set runs again, and the set stays': {
+  'update() runs again beside set() of another key': {
     work: (s) => s.set('other', 1) ?? s.update('k', appendTo('1')),
     found: 'newer1'
   },
-  'a set to what was there is no change, so the newer one stays': {
+  'set() to the loaded value is not a change, so the newer value stays': {
     work: (s) => s.set('k', 'base'),
     found: 'newer'
   },
-  'the same beside an update that runs again': {
+  'set() to the loaded value is not a change beside a retried update() either': {
     work: (s) => s.set('k', 'base') ?? s.update('other', () => 1),
     found: 'newer'
   },
-  'a rotation that sets what was there says so again': {
+  'set() to the loaded value is a change in a rotation': {
     work: (s) => s.regenerate() ?? s.set('k', 'base'),
     found: 'base'
   },
-  'the same in a rotation, beside an update that runs again': {
+  'set() to the loaded value is a change in a rotation with a retried update()': {
     work: (s) => s.regenerate() ?? s.set('k', 'base') ?? s.update('other', () => 1),
     found: 'base'
   },
-  'a rotation that sets nothing there takes the newer one along': {
+  'a rotation keeps the newer value of a key that it does not set': {
     work: (s) => s.regenerate() ?? s.set('other', 1),
     found: 'newer'
   },
-  'an update after a set to what was there': {
+  'update() after set() to the loaded value runs on that value': {
     work: (s) => s.set('k', 'base') ?? s.update('k', appendTo('1')),
     found: 'base1'
   },
-  'an update to a Date, and one on that': {
+  'update() after update() to a Date gets the Date as text': {
     work: (s) => s.update('k', () => new Date(0)) ?? s.update('k', appendTo('!')),
     found: '1970-01-01T00:00:00.000Z!'
   }
 }
 
 for (const [name, { work, found }] of Object.entries(OVERTAKEN)) {
-  void t.test(`overtaken by another request: ${name}`, async (t) => {
+  void t.test(`another request writes first: ${name}`, async (t) => {
     const { visit, browser, app } = await makeVisits(t)
     await visit((session) => session.set('k', 'base'))
     const other = new Browser(app)
@@ -212,18 +211,18 @@ const SPOILING: Record<string, (cart: Cart) => unknown> = {
     cart.items.push('half')
     throw new Error('no')
   },
-  'whose outcome is no JSON'(cart) {
+  'whose result is not JSON'(cart) {
     cart.items.push('half')
     return { ...cart, total: 1n }
   },
-  'that leaves what is no JSON, and throws'(cart) {
+  'that creates a cycle and throws'(cart) {
     Object.assign(cart, { cart })
     throw new Error('no')
   }
 }
 
 for (const [name, spoil] of Object.entries(SPOILING)) {
-  void t.test(`an update ${name} changes nothing, and overwrites no other request's`, async (t) => {
+  void t.test(`an update() ${name} changes nothing and does not overwrite another request`, async (t) => {
     const { visit, browser, app } = await makeVisits(t)
     await visit((session) => session.set('cart', makeCart('a')))
     const other = new Browser(app)
@@ -231,7 +230,7 @@ for (const [name, spoil] of Object.entries(SPOILING)) {
     const { result } = await visit(async (session) => {
       cartOf(session).nested.n = 7
       t.throws(() => session.update('cart', (cart) => spoil(cart as Cart)))
-      t.same(session.get('cart'), { items: ['a'], nested: { n: 7 } }, 'what was changed before it stays')
+      t.same(session.get('cart'), { items: ['a'], nested: { n: 7 } }, 'earlier changes stay')
       return session.modified
     })
     t.equal(result, true)
@@ -243,7 +242,7 @@ for (const [name, spoil] of Object.entries(SPOILING)) {
   })
 }
 
-void t.test('an update that throws and changed nothing leaves the object that was handed out', async (t) => {
+void t.test('in-place changes after an update() that threw are still saved', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => session.set('cart', makeCart('a')))
   await visit((session) => {
@@ -258,22 +257,19 @@ void t.test('an update that throws and changed nothing leaves the object that wa
   t.same((await visit((session) => session.get('cart'))).result, makeCart('a', 'b'))
 })
 
-void t.test(
-  'overtaken by a record that is not ours: the update is refused, and nothing is written',
-  async (t) => {
-    const { attempt, visit, memory } = await makeVisits(t)
-    await visit((session) => session.set('k', 'base'))
-    const { response, calls } = await attempt((session) => {
-      session.update('k', appendTo('1'))
-      memory.update = () => 'conflict'
-      memory.get = () => ({ version: 2 }) as never
-    })
-    t.match(response.json(), { statusCode: 409, code: 'SESSION_GONE' })
-    t.same(calls, ['get', 'update', 'get'])
-  }
-)
+void t.test('an update() is refused with 409 if the newer record is malformed', async (t) => {
+  const { attempt, visit, memory } = await makeVisits(t)
+  await visit((session) => session.set('k', 'base'))
+  const { response, calls } = await attempt((session) => {
+    session.update('k', appendTo('1'))
+    memory.update = () => 'conflict'
+    memory.get = () => ({ version: 2 }) as never
+  })
+  t.match(response.json(), { statusCode: 409, code: 'SESSION_GONE' })
+  t.same(calls, ['get', 'update', 'get'])
+})
 
-void t.test('changes put on newer data leave the rest of it as it is', async (t) => {
+void t.test('rebase() keeps the changes and takes all other keys from the newer data', async (t) => {
   const draft = new Draft({ id: 'id' }, () => undefined, { a: '1', b: '1', c: '1', d: '1' })
   draft.set('a', 2)
   draft.set('b', 1)
@@ -288,17 +284,20 @@ void t.test('changes put on newer data leave the rest of it as it is', async (t)
   t.same({ ...draft.difference()?.set }, { d: '8' })
 })
 
-void t.test('a clear put on newer data clears that too, and what was set after it stays', async (t) => {
-  const draft = new Draft({ id: 'id' }, () => undefined, { a: '1', b: '1' })
-  draft.clear()
-  draft.set('a', 1)
-  draft.rebase({ a: '1', b: '2', c: '3' })
-  t.same(draft.keys(), ['a'])
-  t.same({ ...draft.difference()?.set }, { a: '1' })
-  t.match(draft.difference(), { remove: [], clear: true, versioned: false })
-})
+void t.test(
+  'rebase() after clear() clears the newer data too, and keeps values set after the clear()',
+  async (t) => {
+    const draft = new Draft({ id: 'id' }, () => undefined, { a: '1', b: '1' })
+    draft.clear()
+    draft.set('a', 1)
+    draft.rebase({ a: '1', b: '2', c: '3' })
+    t.same(draft.keys(), ['a'])
+    t.same({ ...draft.difference()?.set }, { a: '1' })
+    t.match(draft.difference(), { remove: [], clear: true, versioned: false })
+  }
+)
 
-void t.test('newer data on which nothing was changed is just read', async (t) => {
+void t.test('rebase() without changes reads the newer data', async (t) => {
   const draft = new Draft({ id: 'id' }, () => undefined, { a: '{"n":1}' })
   t.same(draft.value('a'), { n: 1 })
   draft.rebase({ a: '{"n":2}' })
@@ -307,11 +306,11 @@ void t.test('newer data on which nothing was changed is just read', async (t) =>
   t.equal(draft.strayed(), false)
 })
 
-/** What a session holds, as plainly as it can be said: the model that the real one is compared with. */
+/** The reference model that the real session is compared with. */
 interface Model {
   data: Map<string, string[]>
   flash: string | undefined
-  /** Whether the store had it, and still has it. */
+  /** Whether the store still has the session. */
   isStored: boolean
   isEnded: boolean
   isRotated: boolean
@@ -326,7 +325,7 @@ function forget(model: Model): void {
 
 const listOf = (value: unknown) => (value ?? []) as string[]
 
-/** Each does the same to a session and to the model; `mark` tells the steps of a sequence apart. */
+/** Each applies one operation to the session and to the model. `mark` differs in each step of a sequence. */
 const OPERATIONS: Record<string, Operation> = {
   set(session, model, mark) {
     session.set('k', [mark])
@@ -369,12 +368,12 @@ const OPERATIONS: Record<string, Operation> = {
   }
 }
 
-/** In the order of the keys: which came first is no promise. */
+/** Sorts by key, because the order of keys is not guaranteed. */
 const sorted = (data: object) => Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))
 const shown = (session: Session) => ({ data: sorted(valuesOf(session)), flash: session.peekFlash('k') })
 const shownOf = ({ data, flash }: Model) => ({ data: sorted(Object.fromEntries(data)), flash })
 
-/** The writes that a sequence may cost: one, or a destroy and the create of what came after it. */
+/** Returns the writes that a sequence may cost: at most one, or a destroy and the create of a new session. */
 function writesOf(model: Model, before: string): string[] {
   const hasData = model.data.size > 0 || model.flash !== undefined
   if (model.isEnded) return hasData ? ['destroy', 'create'] : ['destroy']
@@ -387,44 +386,47 @@ const pairs = names.flatMap((a) => names.map((b) => [a, b]))
 const triples = pairs.flatMap((pair) => names.map((name) => [...pair, name]))
 
 for (const isStored of [true, false]) {
-  const visitor = isStored ? 'a session that holds data and a message' : 'a visitor without a session'
-  void t.test(`every sequence of up to three operations of one request, by ${visitor}`, async (t) => {
-    const { visit, app, memory, browser: first } = await makeVisits(t)
-    let failures = 0
-    for (const sequence of [...names.map((name) => [name]), ...pairs, ...triples]) {
-      const browser = new Browser(app)
-      const model: Model = { data: new Map(), flash: undefined, isStored, isEnded: false, isRotated: false }
-      if (isStored) {
-        await visit((session) => {
-          session.set('k', ['base'])
-          session.set('other', ['kept'])
-          session.setFlash('k', 'base')
-        }, browser)
-        model.data = new Map([
-          ['k', ['base']],
-          ['other', ['kept']]
-        ])
-        model.flash = 'base'
-      }
-      const before = JSON.stringify(shownOf(model))
-      const { calls, result: id } = await visit((session) => {
-        for (const [step, name] of sequence.entries()) {
-          OPERATIONS[name]?.(session, model, `${step}`)
-          if (JSON.stringify(shown(session)) !== JSON.stringify(shownOf(model)))
-            throw new Error(`${sequence.join(', ')}: at once`)
+  const visitor = isStored ? 'a session with data and a flash message' : 'a visitor without a session'
+  void t.test(
+    `every sequence of up to three operations in one request matches the model, for ${visitor}`,
+    async (t) => {
+      const { visit, app, memory, browser: first } = await makeVisits(t)
+      let failures = 0
+      for (const sequence of [...names.map((name) => [name]), ...pairs, ...triples]) {
+        const browser = new Browser(app)
+        const model: Model = { data: new Map(), flash: undefined, isStored, isEnded: false, isRotated: false }
+        if (isStored) {
+          await visit((session) => {
+            session.set('k', ['base'])
+            session.set('other', ['kept'])
+            session.setFlash('k', 'base')
+          }, browser)
+          model.data = new Map([
+            ['k', ['base']],
+            ['other', ['kept']]
+          ])
+          model.flash = 'base'
         }
-        return session.id
-      }, browser)
-      const writes = calls.filter((call) => call !== 'get')
-      const later = (await visit((session) => ({ shown: shown(session), id: session.id }), browser)).result
-      const isKept = writes.length > 0 ? !writes.includes('destroy') || writes.includes('create') : isStored
-      const wanted = [shownOf(model), writesOf(model, before), isKept]
-      const found = [later.shown, writes, later.id === id]
-      if (JSON.stringify(found) === JSON.stringify(wanted)) continue
-      failures++
-      t.same(found, wanted, sequence.join(', '))
+        const before = JSON.stringify(shownOf(model))
+        const { calls, result: id } = await visit((session) => {
+          for (const [step, name] of sequence.entries()) {
+            OPERATIONS[name]?.(session, model, `${step}`)
+            if (JSON.stringify(shown(session)) !== JSON.stringify(shownOf(model)))
+              throw new Error(`${sequence.join(', ')}: wrong within the request`)
+          }
+          return session.id
+        }, browser)
+        const writes = calls.filter((call) => call !== 'get')
+        const later = (await visit((session) => ({ shown: shown(session), id: session.id }), browser)).result
+        const isKept = writes.length > 0 ? !writes.includes('destroy') || writes.includes('create') : isStored
+        const wanted = [shownOf(model), writesOf(model, before), isKept]
+        const found = [later.shown, writes, later.id === id]
+        if (JSON.stringify(found) === JSON.stringify(wanted)) continue
+        failures++
+        t.same(found, wanted, sequence.join(', '))
+      }
+      t.equal(failures, 0)
+      t.ok(memory.size > 0 && first.cookies.size === 0)
     }
-    t.equal(failures, 0)
-    t.ok(memory.size > 0 && first.cookies.size === 0)
-  })
+  )
 }

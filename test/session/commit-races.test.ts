@@ -5,7 +5,7 @@ import { MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-// Requests that overlap. The store kit tests what a store must do for them.
+// Overlapping requests. The store kit tests what a store must guarantee for them.
 
 type Wrapping = (store: MemoryStore) => SessionStore
 
@@ -14,7 +14,7 @@ const STORES: Record<string, Wrapping> = {
   'a slow store': (store) => slowStore(store)
 }
 
-/** An app whose `/wait/:gate/:what` does something to the session and then waits for `open(gate)`. */
+/** Creates an app whose `/wait/:gate/:action` route acts on the session and then waits for `open(gate)`. */
 async function setUp(t: Test, wrapping: Wrapping) {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: wrapping(memory) }))
@@ -22,15 +22,15 @@ async function setUp(t: Test, wrapping: Wrapping) {
   app.get('/all', async ({ session }) =>
     Object.fromEntries(session.keys().map((key) => [key, session.get(key)]))
   )
-  app.get('/wait/:gate/:what', async ({ session, params }) => {
-    const { gate, what } = params as { gate: string; what: string }
-    if (what === 'set') session.set(gate, 'set')
-    if (what === 'read') session.get('name')
-    if (what === 'rotate') session.regenerate()
+  app.get('/wait/:gate/:action', async ({ session, params }) => {
+    const { gate, action } = params as { gate: string; action: string }
+    if (action === 'set') session.set(gate, 'set')
+    if (action === 'read') session.get('name')
+    if (action === 'rotate') session.regenerate()
     await new Promise<void>((resolve) => gates.set(gate, resolve))
     return session.id
   })
-  /** Until the handler waits at the gate. */
+  /** Resolves when the handler waits at the gate. */
   const arrive = async (gate: string): Promise<void> => {
     while (!gates.has(gate)) await nextTurn()
   }
@@ -41,20 +41,20 @@ async function setUp(t: Test, wrapping: Wrapping) {
   return { app, memory, arrive, open }
 }
 
-/** The cookie of a fresh session with `name: 'ada'`. */
+/** Returns the cookie of a new session with `name: 'ada'`. */
 async function signIn(app: FastifyInstance): Promise<string> {
   const browser = new Browser(app)
   await browser.get('/set?name=ada')
   return browser.cookie
 }
 
-/** Sends at once; what `inject` returns by itself waits until somebody asks for its answer. */
+/** Sends the request at once. The bare result of `inject` waits until it is awaited. */
 async function send(app: FastifyInstance, cookie: string, url: string) {
   return await app.inject({ url, headers: { cookie } })
 }
 
 for (const [name, wrapping] of Object.entries(STORES)) {
-  void t.test(`E1: 500 rounds of a logout racing a slow write leave no session, on ${name}`, async (t) => {
+  void t.test(`E1: 500 logouts that race a slow write leave no session, on ${name}`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     let lost = 0
     for (let round = 0; round < 500; round++) {
@@ -62,7 +62,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
       const writer = send(app, cookie, `/wait/${round}/set`)
       await arrive(String(round))
       const logout = send(app, cookie, '/logout')
-      // In every second round the two commits run side by side.
+      // In every second round the two commits overlap.
       if (round % 2 === 0) await logout
       await open(String(round))
       const [late] = await Promise.all([writer, logout])
@@ -72,11 +72,11 @@ for (const [name, wrapping] of Object.entries(STORES)) {
       if (memory.size > 0) t.fail(`round ${round} left a session`)
     }
     t.equal(memory.size, 0)
-    t.ok(lost >= 250, `${lost} of the writes came after the logout and were refused`)
+    t.ok(lost >= 250, `${lost} writes came after the logout and were refused`)
   })
 
   void t.test(
-    `E2, E10: a reader that is late after a logout writes nothing and sends no cookie, on ${name}`,
+    `E2, E10: a read that finishes after a logout writes nothing and sends no cookie, on ${name}`,
     async (t) => {
       const { app, memory, open } = await setUp(t, wrapping)
       const cookie = await signIn(app)
@@ -91,7 +91,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   )
 
   void t.test(
-    `E3: a rotation that is late after a logout is refused, and neither id exists, on ${name}`,
+    `E3: a rotation that finishes after a logout is refused, and neither id exists, on ${name}`,
     async (t) => {
       const { app, memory, open } = await setUp(t, wrapping)
       const cookie = await signIn(app)
@@ -105,7 +105,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     }
   )
 
-  void t.test(`E4: of two rotations one wins, the other is refused, on ${name}`, async (t) => {
+  void t.test(`E4: one of two rotations wins and the other is refused, on ${name}`, async (t) => {
     const { app, memory, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const rotations = [send(app, cookie, '/wait/a/rotate'), send(app, cookie, '/wait/b/rotate')]
@@ -114,25 +114,22 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.equal(first?.statusCode, 200)
     t.equal(second?.statusCode, 409)
     t.equal(memory.size, 1)
-    t.ok(memory.get(first?.body ?? ''), 'the id that the winner was given is the one that lives')
+    t.ok(memory.get(first?.body ?? ''), 'the record has the id that the winner returned')
   })
 
-  void t.test(
-    `D4: a CSRF secret that is made while a login is under way does not come along, on ${name}`,
-    async (t) => {
-      const { app, memory, arrive, open } = await setUp(t, wrapping)
-      app.get('/form', async (_request, reply) => reply.generateCsrf())
-      const cookie = await signIn(app)
-      const rotation = send(app, cookie, '/wait/a/rotate')
-      await arrive('a')
-      t.match((await send(app, cookie, '/form')).body, /^[\w-]{86}$/)
-      await open('a')
-      const { data } = memory.get((await rotation).body) ?? {}
-      t.same({ ...data }, { name: '"ada"' })
-    }
-  )
+  void t.test(`D4: a CSRF secret created during a login is dropped by that login, on ${name}`, async (t) => {
+    const { app, memory, arrive, open } = await setUp(t, wrapping)
+    app.get('/form', async (_request, reply) => reply.generateCsrf())
+    const cookie = await signIn(app)
+    const rotation = send(app, cookie, '/wait/a/rotate')
+    await arrive('a')
+    t.match((await send(app, cookie, '/form')).body, /^[\w-]{86}$/)
+    await open('a')
+    const { data } = memory.get((await rotation).body) ?? {}
+    t.same({ ...data }, { name: '"ada"' })
+  })
 
-  void t.test(`E5: changes of different keys by overlapping requests all live, on ${name}`, async (t) => {
+  void t.test(`E5: changes of different keys by overlapping requests are all kept, on ${name}`, async (t) => {
     const { app, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const keys = Array.from({ length: 20 }, (_, index) => `key${index}`)
@@ -143,7 +140,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.same(Object.keys(all).sort(), ['name', ...keys].sort())
   })
 
-  void t.test(`E6: of two changes of one key the last commit wins, whole, on ${name}`, async (t) => {
+  void t.test(`E6: of several changes of one key, the last commit wins as a whole, on ${name}`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const values = ['first', 'second', 'third'].map((value) => send(app, cookie, `/set?name=${value}`))
@@ -151,7 +148,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.match((await send(app, cookie, '/read')).json(), { name: /^(first|second|third)$/ })
   })
 
-  void t.test(`E7: 1,000 concurrent update() requests add 1,000, on ${name}`, async (t) => {
+  void t.test(`E7: 1,000 concurrent update() requests add exactly 1,000, on ${name}`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const responses = await Promise.all(Array.from({ length: 1000 }, () => send(app, cookie, '/add')))
@@ -159,7 +156,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.match((await send(app, cookie, '/all')).json(), { count: 1000 })
   })
 
-  void t.test(`E10: a response that is late after a rotation sends no cookie, on ${name}`, async (t) => {
+  void t.test(`E10: a response that finishes after a rotation sends no cookie, on ${name}`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const writer = send(app, cookie, '/wait/a/set')
@@ -171,9 +168,9 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   })
 }
 
-void t.test('E8: an id that is taken is refused with 409, and the record there is untouched', async (t) => {
+void t.test('E8: creating a session under a taken id is refused with 409, and writes nothing', async (t) => {
   const spy = spyStore()
-  // As if two processes had minted one token.
+  // As if two processes had minted the same token.
   const store = wrap(spy, (method, _args, next) => (method === 'create' ? false : next()))
   const app = addRoutes(await makeApp(t, { store }))
   const response = await app.inject('/set?name=ada')
@@ -182,7 +179,7 @@ void t.test('E8: an id that is taken is refused with 409, and the record there i
   t.same(spy.take(), [])
 })
 
-void t.test('E12: a rotation that was applied, but answered too late, is not applied twice', async (t) => {
+void t.test('E12: a rotation that was applied but timed out is not applied twice', async (t) => {
   const memory = new MemoryStore()
   const late = wrap(memory, (method, _args, next) => {
     const answer = next()
@@ -193,11 +190,11 @@ void t.test('E12: a rotation that was applied, but answered too late, is not app
   t.equal((await send(app, cookie, '/login')).statusCode, 503)
   t.equal(memory.size, 1)
   const retried = await send(app, cookie, '/read')
-  t.same(retried.json(), { name: null }, 'the old cookie is nobody')
+  t.same(retried.json(), { name: null }, 'the old cookie has no session')
   t.equal(memory.size, 1)
 })
 
-void t.test('E13: a sweep in the middle removes the expired alone', async (t) => {
+void t.test('E13: a sweep during a write removes only expired sessions', async (t) => {
   const { app, memory, open } = await setUp(t, slowStore)
   const cookie = await signIn(app)
   const now = Date.now()
@@ -218,7 +215,7 @@ void t.test('E13: a sweep in the middle removes the expired alone', async (t) =>
 })
 
 void t.test(
-  'a session that every other process keeps changing is given up with 409, unwritten',
+  'gives up with 409 and writes nothing if other processes keep changing the session',
   async (t) => {
     const memory = new MemoryStore()
     const contended = wrap(memory, (method, args, next) => {
@@ -232,7 +229,7 @@ void t.test(
   }
 )
 
-void t.test('a session that ends while an update() is retried is gone', async (t) => {
+void t.test('a session that ends while an update() is retried is a 409 SESSION_GONE', async (t) => {
   const memory = new MemoryStore()
   const ending = wrap(memory, (method, args, next) => {
     if (method !== 'update') return next()
@@ -245,7 +242,7 @@ void t.test('a session that ends while an update() is retried is gone', async (t
   t.equal(memory.size, 0)
 })
 
-void t.test('an update() that turns out to change nothing on the newer value writes nothing', async (t) => {
+void t.test('an update() that changes nothing on the newer value writes nothing', async (t) => {
   const memory = new MemoryStore()
   const spy = spyStore(memory)
   const app = addRoutes(await makeApp(t, { store: spy }))
@@ -264,7 +261,7 @@ void t.test('an update() that turns out to change nothing on the newer value wri
   t.same(spy.takeNames(), ['get', 'update', 'get'])
 })
 
-void t.test('those who wait for a retry that the store does not answer fail with it', async (t) => {
+void t.test('all queued retries fail together if the store does not answer', async (t) => {
   const memory = new MemoryStore()
   let asked = 0
   const store = wrap(memory, async (method, _args, next) => {
@@ -283,6 +280,6 @@ void t.test('those who wait for a retry that the store does not answer fail with
   await browser.get('/set?name=ada')
   const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
   const refused = answers.filter(({ statusCode }) => statusCode === 503)
-  t.equal(refused.length, 9, 'all but the one that was first')
+  t.equal(refused.length, 9, 'all except the first request')
   t.equal(asked, 1)
 })

@@ -9,7 +9,7 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const DAY = 86_400_000
 
-/** An app on a spy store, at a moment that stands still. */
+/** Creates an app on a spy store, and stops the clock. */
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const clock = stopClock(t)
   const store = spyStore()
@@ -29,7 +29,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { clock, store, app, browser: new Browser(app) }
 }
 
-/** A browser that holds a session with `name: 'ada'`; its cookie's value and its id. The spy has forgotten how. */
+/** Gives the browser a session with `name: 'ada'`, clears the spy, and returns the cookie's value and the id. */
 async function signIn(browser: Browser, store: SpyStore): Promise<{ value: string; id: string }> {
   await browser.get('/set?name=ada')
   store.take()
@@ -41,7 +41,7 @@ function tokenOf(setCookie: string | undefined): string {
   return /^session_id=([0-9a-f]{64})\./.exec(setCookie ?? '')?.[1] ?? 'no token'
 }
 
-void t.test('no cookie, nothing set: no store call, no cookie', async (t) => {
+void t.test('no cookie and no change: no store call and no cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const response = await browser.get('/read')
   t.same(response.json(), { name: null })
@@ -49,7 +49,7 @@ void t.test('no cookie, nothing set: no store call, no cookie', async (t) => {
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('cookie malformed or forged: no store call, no cookie', async (t) => {
+void t.test('malformed or forged cookie: no store call and no cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const { value } = await signIn(browser, store)
   const forged = `${value.slice(0, -1)}${value.endsWith('A') ? 'B' : 'A'}`
@@ -62,7 +62,7 @@ void t.test('cookie malformed or forged: no store call, no cookie', async (t) =>
   }
 })
 
-void t.test('cookie of an unknown session: one get, no cookie', async (t) => {
+void t.test('signed cookie without a session: one get and no cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const token = tokens.mint()
@@ -73,7 +73,7 @@ void t.test('cookie of an unknown session: one get, no cookie', async (t) => {
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('read only: one get, no write, no cookie', async (t) => {
+void t.test('only read: one get, no write and no cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id } = await signIn(browser, store)
   clock.move(DAY - 1)
@@ -83,27 +83,24 @@ void t.test('read only: one get, no write, no cookie', async (t) => {
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test(
-  'read only with idleTimeout: no touch before a tenth of it has passed, one touch after',
-  async (t) => {
-    const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
-    const { id, value } = await signIn(browser, store)
-    clock.move(99_999)
-    const before = await browser.get('/read')
-    t.same(store.takeNames(), ['get'])
-    t.equal(setCookieOf(before), undefined)
-    clock.move(1)
-    const after = await browser.get('/read')
-    const now = clock.start + 100_000
-    t.same(store.take(), [
-      ['get', id],
-      ['update', id, { set: {}, remove: [], lastAccessed: now, expiresAt: now + 1_000_000 }]
-    ])
-    t.equal(setCookieOf(after), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
-  }
-)
+void t.test('only read, with idleTimeout: one touch, and only after a tenth of idleTimeout', async (t) => {
+  const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
+  const { id, value } = await signIn(browser, store)
+  clock.move(99_999)
+  const before = await browser.get('/read')
+  t.same(store.takeNames(), ['get'])
+  t.equal(setCookieOf(before), undefined)
+  clock.move(1)
+  const after = await browser.get('/read')
+  const now = clock.start + 100_000
+  t.same(store.take(), [
+    ['get', id],
+    ['update', id, { set: {}, remove: [], lastAccessed: now, expiresAt: now + 1_000_000 }]
+  ])
+  t.equal(setCookieOf(after), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
+})
 
-void t.test('a touch sends no cookie where the cookie carries no expiry', async (t) => {
+void t.test('a touch sends no cookie if cookies carry no expiry', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000, cookie: { persistent: false } })
   await signIn(browser, store)
   clock.move(100_000)
@@ -112,7 +109,7 @@ void t.test('a touch sends no cookie where the cookie carries no expiry', async 
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('new, with data: one create, and the cookie', async (t) => {
+void t.test('new session with data: one create and the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const response = await browser.get('/set?name=ada&userId=7')
   const token = tokenOf(setCookieOf(response))
@@ -130,7 +127,7 @@ void t.test('new, with data: one create, and the cookie', async (t) => {
 })
 
 void t.test(
-  'changed: one get, one update with the change alone, no cookie while the expiry stays',
+  'changed session: one get, one update with only the change, and no cookie while the expiry stays',
   async (t) => {
     const { store, browser, clock } = await setUp(t)
     const { id } = await signIn(browser, store)
@@ -153,7 +150,7 @@ void t.test(
   }
 )
 
-void t.test('changed, where the write moves the expiry: the cookie too', async (t) => {
+void t.test('changed session whose expiry moves: the cookie is sent too', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { value } = await signIn(browser, store)
   clock.move(5000)
@@ -162,32 +159,29 @@ void t.test('changed, where the write moves the expiry: the cookie too', async (
   t.equal(setCookieOf(response), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
 })
 
-void t.test(
-  'the secret was rotated: a touch, and the same token under the new signature, once',
-  async (t) => {
-    const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
-    const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
-    const old = await setUpOld(app, store)
-    browser.cookies.set('session_id', old)
-    const response = await browser.get('/read')
-    t.same(response.json(), { name: 'ada' })
-    t.same(store.takeNames(), ['get', 'update'])
-    const [token] = old.split('.') as [string]
-    t.equal(setCookieOf(response), `session_id=${tokens.sign(token)}; Max-Age=86400; ${ATTRIBUTES}`)
-    const again = await browser.get('/read')
-    t.same(store.takeNames(), ['get'])
-    t.equal(setCookieOf(again), undefined)
-  }
-)
+void t.test('rotated secret: one touch, and the same token once with the new signature', async (t) => {
+  const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
+  const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
+  const old = await setUpOld(app, store)
+  browser.cookies.set('session_id', old)
+  const response = await browser.get('/read')
+  t.same(response.json(), { name: 'ada' })
+  t.same(store.takeNames(), ['get', 'update'])
+  const [token] = old.split('.') as [string]
+  t.equal(setCookieOf(response), `session_id=${tokens.sign(token)}; Max-Age=86400; ${ATTRIBUTES}`)
+  const again = await browser.get('/read')
+  t.same(store.takeNames(), ['get'])
+  t.equal(setCookieOf(again), undefined)
+})
 
-/** A session of `app`, with a cookie that the older secret signed. */
+/** Creates a session of `app` and returns its cookie as the older secret signs it. */
 async function setUpOld(app: FastifyInstance, store: SpyStore): Promise<string> {
   const browser = new Browser(app)
   const { value } = await signIn(browser, store)
   return createTokens([Buffer.from(SECRET)], 32).sign(value.split('.')[0] as string)
 }
 
-void t.test('regenerated: one update that moves the record, and the new cookie', async (t) => {
+void t.test('regenerated session: one update that renames the record, and the new cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id, value } = await signIn(browser, store)
   clock.move(5000)
@@ -212,7 +206,7 @@ void t.test('regenerated: one update that moves the record, and the new cookie',
 })
 
 void t.test(
-  'regenerated: the CSRF secret is removed once, and one that is made afterwards is set',
+  'regenerated session: the update removes the CSRF secret, or sets one created after the rotation',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/form', async (_request, reply) => reply.generateCsrf())
@@ -225,12 +219,12 @@ void t.test(
     await signIn(browser, store)
     t.same(await changes('/form'), { set: ['$csrf'], remove: [] })
     t.same(await changes('/login'), { set: ['userId'], remove: ['$csrf'] })
-    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was none')
-    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'where there was one')
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'the session had no secret')
+    t.same(await changes('/renewed-form'), { set: ['$csrf'], remove: [] }, 'the session had a secret')
   }
 )
 
-void t.test('invalidated: one destroy, and the cookie cleared with every attribute', async (t) => {
+void t.test('invalidated session: one destroy, and a clearing cookie with every attribute', async (t) => {
   const cookie = { domain: 'app.test', path: '/', sameSite: 'none', partitioned: true } as const
   const { store, browser } = await setUp(t, { cookie })
   const { id } = await signIn(browser, store)
@@ -245,31 +239,34 @@ void t.test('invalidated: one destroy, and the cookie cleared with every attribu
   )
 })
 
-void t.test('invalidated, then set: destroy, create of a fresh session, and only its cookie', async (t) => {
-  const { app, store, browser } = await setUp(t)
-  app.get('/goodbye', async ({ session }) => {
-    session.invalidate()
-    session.setFlash('info', 'Bye')
-    return session.id
-  })
-  const { id, value } = await signIn(browser, store)
-  const response = await browser.get('/goodbye')
-  const token = tokenOf(setCookieOf(response))
-  t.not(token, value.split('.')[0])
-  t.equal(response.body, idOfToken(token))
-  const calls = store.take()
-  t.same(
-    calls.map(([name, id]) => [name, id]),
-    [
-      ['get', id],
-      ['destroy', id],
-      ['create', idOfToken(token)]
-    ]
-  )
-  t.match(calls[2]?.[2], { data: { '$flash.info': /Bye/, name: undefined }, userId: null })
-})
+void t.test(
+  'session invalidated and then set: a destroy, the create of a new session, and only its cookie',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    app.get('/goodbye', async ({ session }) => {
+      session.invalidate()
+      session.setFlash('info', 'Bye')
+      return session.id
+    })
+    const { id, value } = await signIn(browser, store)
+    const response = await browser.get('/goodbye')
+    const token = tokenOf(setCookieOf(response))
+    t.not(token, value.split('.')[0])
+    t.equal(response.body, idOfToken(token))
+    const calls = store.take()
+    t.same(
+      calls.map(([name, id]) => [name, id]),
+      [
+        ['get', id],
+        ['destroy', id],
+        ['create', idOfToken(token)]
+      ]
+    )
+    t.match(calls[2]?.[2], { data: { '$flash.info': /Bye/, name: undefined }, userId: null })
+  }
+)
 
-void t.test('reply is 5xx: nothing but the get, no cookie', async (t) => {
+void t.test('5xx reply: only the get, and no cookie', async (t) => {
   const { store, browser } = await setUp(t, { idleTimeout: 1000 })
   const { id } = await signIn(browser, store)
   for (const what of ['set', 'login', 'flash']) {
@@ -283,23 +280,26 @@ void t.test('reply is 5xx: nothing but the get, no cookie', async (t) => {
   t.same(store.take(), [])
 })
 
-void t.test('reply is 5xx after invalidate(): the end holds, what was set after it does not', async (t) => {
-  const { store, browser } = await setUp(t)
-  const { id } = await signIn(browser, store)
-  const response = await browser.get('/fail/logout')
-  t.equal(response.statusCode, 500)
-  t.same(store.take(), [
-    ['get', id],
-    ['destroy', id]
-  ])
-  t.equal(setCookieOf(response), `session_id=; Max-Age=0; ${ATTRIBUTES}`)
-})
+void t.test(
+  '5xx reply after invalidate(): the session ends, and data set afterwards is dropped',
+  async (t) => {
+    const { store, browser } = await setUp(t)
+    const { id } = await signIn(browser, store)
+    const response = await browser.get('/fail/logout')
+    t.equal(response.statusCode, 500)
+    t.same(store.take(), [
+      ['get', id],
+      ['destroy', id]
+    ])
+    t.equal(setCookieOf(response), `session_id=; Max-Age=0; ${ATTRIBUTES}`)
+  }
+)
 
 void t.test(
-  'the store says gone: nothing more, no cookie; 409 only where a set or a rotation would be lost',
+  'session gone: no retry and no cookie, and a 409 only if a set or a rotation would be lost',
   async (t) => {
     const { app, store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
-    // Between load and commit of each request somebody ends the session.
+    // Ends the session between the load and the commit of each request.
     app.addHook('preHandler', async ({ session }) => {
       await app.sessionManager.revoke(session.id)
     })
@@ -327,7 +327,7 @@ void t.test(
   }
 )
 
-void t.test('onSend that runs again after an error of its own commits once', async (t) => {
+void t.test('commits once even if Fastify runs onSend again after an onSend error', async (t) => {
   const { app, store, browser } = await setUp(t)
   let throws = true
   app.addHook('onSend', async () => {
@@ -340,7 +340,7 @@ void t.test('onSend that runs again after an error of its own commits once', asy
   t.same(store.takeNames(), ['create'])
 })
 
-void t.test('a conflict is read again, and the update functions run on the newer value', async (t) => {
+void t.test('after a conflict, reads again and runs the update functions on the newer value', async (t) => {
   const { app, store, browser } = await setUp(t)
   let interfere = false
   app.addHook('preHandler', async () => {
@@ -357,7 +357,7 @@ void t.test('a conflict is read again, and the update functions run on the newer
 })
 
 void t.test(
-  'invalidated too late: a login that was to follow is a 409, a message alone is lost',
+  'session gone before invalidate(): a login after it is a 409, a flash message alone is dropped',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/switch/:what', async ({ session, params }) => {

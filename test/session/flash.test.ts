@@ -18,10 +18,14 @@ void t.test('a flash message is read once, in a later request', async (t) => {
   t.match(await visit(read), { result: ['hello', 'hello', undefined], calls: ['get', 'update'] })
   t.match(await visit(read), { result: [undefined, undefined, undefined], calls: ['get'] })
   t.same((await visit((session) => session.peekFlash('data'))).result, { a: [1] })
-  t.same((await visit((session) => session.getFlash('data'))).result, { a: [1] }, 'a peek leaves it')
+  t.same(
+    (await visit((session) => session.getFlash('data'))).result,
+    { a: [1] },
+    'peekFlash() leaves the message'
+  )
 })
 
-void t.test('a flash message set and read in one request was a message', async (t) => {
+void t.test('a flash message can be read in the request that sets it, and is then gone', async (t) => {
   const { visit } = await makeVisits(t)
   const { result } = await visit((session) => {
     session.setFlash('note', 'one')
@@ -32,7 +36,7 @@ void t.test('a flash message set and read in one request was a message', async (
   t.equal((await visit((session) => session.peekFlash('note'))).result, undefined)
 })
 
-void t.test('the same flash message in each request writes once', async (t) => {
+void t.test('setting the same flash message in each request writes once', async (t) => {
   const { visit } = await makeVisits(t)
   const flash = (session: Session) => session.setFlash('error', { text: 'Please login', code: 7 })
   t.same((await visit(flash)).calls, ['create'])
@@ -40,7 +44,7 @@ void t.test('the same flash message in each request writes once', async (t) => {
   t.same((await visit((session) => session.setFlash('error', 'other'))).calls, ['get', 'update'])
 })
 
-void t.test('a flash message that nobody read within an hour is gone', async (t) => {
+void t.test('an unread flash message expires after an hour', async (t) => {
   const { move } = stopClock(t)
   const { visit } = await makeVisits(t)
   await visit((session) => session.setFlash('note', 'hello'))
@@ -49,11 +53,15 @@ void t.test('a flash message that nobody read within an hour is gone', async (t)
   move(1)
   t.equal((await visit((session) => session.peekFlash('note'))).result, undefined)
   await visit((session) => session.setFlash('note', 'hello'))
-  t.equal((await visit((session) => session.getFlash('note'))).result, 'hello', 'it can be set again')
+  t.equal(
+    (await visit((session) => session.getFlash('note'))).result,
+    'hello',
+    'the message can be set again'
+  )
 })
 
 void t.test(
-  'C14: unread flash does not live for ever, and a failed response does not eat a message',
+  'C14: an unread flash message expires, and a failed response does not consume a message',
   async (t) => {
     const clock = stopClock(t)
     const app = await makeApp(t, { cleanupInterval: 0 })
@@ -79,18 +87,18 @@ void t.test(
   }
 )
 
-void t.test('a stored flash that is none of ours is no message', async (t) => {
+void t.test('treats a malformed stored flash message as absent', async (t) => {
   const { visit, memory } = await makeVisits(t)
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
   for (const text of ['"hello"', 'null', '7', '[]', '{"value":"hello"}', '{"value":"x","at":"now"}', '{']) {
     const now = Date.now()
     memory.update(id, { set: { '$flash.x': text }, remove: [], lastAccessed: now, expiresAt: now + 60_000 })
     t.equal((await visit((session) => session.getFlash('x'))).result, undefined, text)
-    t.same(Object.keys(memory.get(id)?.data ?? {}), ['name'], 'and goes when it is read')
+    t.same(Object.keys(memory.get(id)?.data ?? {}), ['name'], 'reading removes it')
   }
 })
 
-void t.test('a login with a flash message is one store call, and keeps the data', async (t) => {
+void t.test('a login with a flash message costs one write and keeps the data', async (t) => {
   const { visit } = await makeVisits(t)
   const before = await visit((session) => session.set('cart', [1]) ?? session.id)
   const login = await visit((session) => {

@@ -36,7 +36,7 @@ async function userOf(app: FastifyInstance, cookie: string): Promise<unknown> {
   return response.json<{ user: unknown }>().user
 }
 
-void t.test('a new session is new, unmodified, and dated now', async (t) => {
+void t.test('a new session is new, unmodified and dated now', async (t) => {
   const { start } = stopClock(t)
   const { visit } = await makeVisits(t, { idleTimeout: 100 })
   const { result } = await visit(lookAt)
@@ -45,7 +45,7 @@ void t.test('a new session is new, unmodified, and dated now', async (t) => {
   t.match(result, { ...times, isNew: true, modified: false })
 })
 
-void t.test('a stored session has its id and its times, and a login starts its clocks again', async (t) => {
+void t.test('a stored session keeps its id and times, and a rotation restarts both clocks', async (t) => {
   const { start, move } = stopClock(t)
   const { visit } = await makeVisits(t)
   const made = await visit((session) => {
@@ -69,21 +69,18 @@ void t.test('a stored session has its id and its times, and a login starts its c
   t.match(last.result, { id: after.id, createdAt: now, lastAccessed: now, expiresAt: now + DAY })
 })
 
-void t.test(
-  'lastAccessed is the last write before the request, and the idle time-out counts from it',
-  async (t) => {
-    const { start, move } = stopClock(t)
-    const { visit } = await makeVisits(t, { idleTimeout: 100 })
-    await visit((session) => session.set('name', 'ada'))
-    move(5000)
-    await visit((session) => session.set('name', 'eve'))
-    move(1000)
-    const { result } = await visit(lookAt)
-    t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
-  }
-)
+void t.test('lastAccessed is the time of the last write, and the idle timeout counts from it', async (t) => {
+  const { start, move } = stopClock(t)
+  const { visit } = await makeVisits(t, { idleTimeout: 100 })
+  await visit((session) => session.set('name', 'ada'))
+  move(5000)
+  await visit((session) => session.set('name', 'eve'))
+  move(1000)
+  const { result } = await visit(lookAt)
+  t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
+})
 
-void t.test('expiresAt is what the store says where that is earlier', async (t) => {
+void t.test('expiresAt is the expiry in the record if that is earlier', async (t) => {
   const { start, move } = stopClock(t)
   const { visit, memory } = await makeVisits(t)
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
@@ -92,7 +89,7 @@ void t.test('expiresAt is what the store says where that is earlier', async (t) 
   t.equal((await visit(lookAt)).result.expiresAt, start + 7000)
 })
 
-void t.test('the id is one through the request, and the one that the store then has', async (t) => {
+void t.test('the id stays the same until the request ends, and the record has it', async (t) => {
   const { visit, memory } = await makeVisits(t)
   for (const change of [
     (session: Session) => session.set('name', 'ada'),
@@ -111,7 +108,7 @@ void t.test('the id is one through the request, and the one that the store then 
   }
 })
 
-void t.test('C1: a login changes the id, and the old cookie is nobody from then on', async (t) => {
+void t.test('C1: a login changes the id, and the old cookie stops working', async (t) => {
   const { app, memory, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const [before, cookieBefore] = [idOf(browser), browser.cookie]
@@ -119,11 +116,11 @@ void t.test('C1: a login changes the id, and the old cookie is nobody from then 
   t.not(idOf(browser), before)
   t.equal(memory.get(before), undefined)
   t.equal(await userOf(app, cookieBefore), null)
-  t.same((await browser.get('/read')).json(), { name: 'ada' }, 'the data came along')
+  t.same((await browser.get('/read')).json(), { name: 'ada' }, 'the data is kept')
 })
 
 void t.test(
-  'C2: logging in again, or passing a second factor, does the same and restarts both clocks',
+  'C2: a second login or a second factor also changes the id, and restarts both clocks',
   async (t) => {
     const clock = stopClock(t)
     const { app, memory, browser } = await setUp(t, { maxAge: 100, idleTimeout: 50 })
@@ -143,7 +140,7 @@ void t.test(
 )
 
 void t.test(
-  'C3: at lastAccessed + idleTimeout it is expired, even where the store still returns it',
+  'C3: a session expires at lastAccessed + idleTimeout, even if the store still returns it',
   async (t) => {
     const clock = stopClock(t)
     const forgetful = new MemoryStore()
@@ -162,22 +159,19 @@ void t.test(
   }
 )
 
-void t.test(
-  'C3: the touch is lazy: a session ends at most a tenth of idleTimeout too early, never late',
-  async (t) => {
-    const clock = stopClock(t)
-    const { app, browser } = await setUp(t, { idleTimeout: 100 })
-    await browser.get('/login')
-    clock.move(9_999)
-    t.equal(await userOf(app, browser.cookie), 'ada', 'used, but not yet worth a write')
-    clock.move(90_000)
-    t.equal(await userOf(app, browser.cookie), 'ada', '90 s after its last use it lives')
-    clock.move(100_000)
-    t.equal(await userOf(app, browser.cookie), null, '100 s after its last use it does not')
-  }
-)
+void t.test('C3: lazy touches end a session at most a tenth of idleTimeout early, never late', async (t) => {
+  const clock = stopClock(t)
+  const { app, browser } = await setUp(t, { idleTimeout: 100 })
+  await browser.get('/login')
+  clock.move(9_999)
+  t.equal(await userOf(app, browser.cookie), 'ada', 'used too early for a touch')
+  clock.move(90_000)
+  t.equal(await userOf(app, browser.cookie), 'ada', 'live 90 s after its last use')
+  clock.move(100_000)
+  t.equal(await userOf(app, browser.cookie), null, 'ended 100 s after its last use')
+})
 
-void t.test('C4: a session that is used every second ends at createdAt + maxAge', async (t) => {
+void t.test('C4: a session that is used every second still ends at createdAt + maxAge', async (t) => {
   const clock = stopClock(t)
   const { app, browser } = await setUp(t, { maxAge: 60, idleTimeout: 10 })
   await browser.get('/login')
@@ -189,7 +183,7 @@ void t.test('C4: a session that is used every second ends at createdAt + maxAge'
   t.equal(await userOf(app, browser.cookie), null)
 })
 
-void t.test('C4: a maxAge that was shortened ends the sessions that are older', async (t) => {
+void t.test('C4: shortening maxAge ends older sessions', async (t) => {
   const clock = stopClock(t)
   const { app, memory, browser } = await setUp(t, { maxAge: 1000 })
   await browser.get('/login')
@@ -199,18 +193,18 @@ void t.test('C4: a maxAge that was shortened ends the sessions that are older', 
   t.equal(await userOf(shorter.app, browser.cookie), null)
 })
 
-void t.test('C5: after a logout the old cookie is nobody, and the store has no record', async (t) => {
+void t.test('C5: after a logout the old cookie does not work, and the store has no record', async (t) => {
   const { app, memory, browser } = await setUp(t)
   await browser.get('/login')
   const { cookie } = browser
   await browser.get('/logout')
-  t.equal(browser.cookie, '', 'the browser was told to forget it')
+  t.equal(browser.cookie, '', 'the browser was told to delete the cookie')
   t.equal(memory.size, 0)
   const replayed = await app.inject({ url: '/dashboard', headers: { cookie, accept: 'text/html' } })
   t.equal(replayed.headers.location, '/login')
 })
 
-void t.test('C6: expired data is readable through nothing', async (t) => {
+void t.test('C6: expired data cannot be read in any way', async (t) => {
   const clock = stopClock(t)
   const { app, memory, browser } = await setUp(t, { maxAge: 10 })
   await browser.get('/login')
@@ -222,7 +216,7 @@ void t.test('C6: expired data is readable through nothing', async (t) => {
   t.equal(await app.sessionManager.revoke(idOf(browser)), false)
 })
 
-/** What a request does to the id, and what the store is asked for. */
+/** What a request does to its session, the store calls it makes, and whether the session is live afterwards. */
 const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[]; lives: boolean }> = {
   'regenerate twice': {
     work: (session) => session.regenerate() ?? session.regenerate(),
@@ -252,7 +246,7 @@ const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[
 }
 
 for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
-  void t.test(`${name}: ${calls.join(', ')}`, async (t) => {
+  void t.test(`${name}: calls ${calls.join(' and ')} of the store`, async (t) => {
     const { visit, memory, browser } = await makeVisits(t)
     const { result: before } = await visit((session) => session.set('name', 'ada') ?? session.id)
     const old = browser.cookie
@@ -272,11 +266,11 @@ for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
     t.equal(browser.cookies.size, lives ? 1 : 0)
     t.equal(memory.get(ended.result[1] as string) !== undefined, lives)
     browser.cookies.set('session_id', old.slice('session_id='.length))
-    t.same((await visit(valuesOf)).result, {}, 'the old cookie is nobody')
+    t.same((await visit(valuesOf)).result, {}, 'the old cookie has no session')
   })
 }
 
-void t.test('regenerate() and invalidate() of a visitor without a session write nothing', async (t) => {
+void t.test('regenerate() and invalidate() write nothing for a visitor without a session', async (t) => {
   const { visit } = await makeVisits(t)
   for (const name of ['regenerate', 'invalidate'] as const) {
     const { calls, result, response } = await visit((session) => {
@@ -290,7 +284,7 @@ void t.test('regenerate() and invalidate() of a visitor without a session write 
   }
 })
 
-void t.test('regenerate() drops the CSRF secret, clear() and invalidate() do too', async (t) => {
+void t.test('regenerate(), clear() and invalidate() drop the CSRF secret', async (t) => {
   const { visit, memory } = await makeVisits(t)
   for (const change of ['regenerate', 'clear', 'invalidate'] as const) {
     await visit((session, _request, reply) => {
@@ -303,7 +297,7 @@ void t.test('regenerate() drops the CSRF secret, clear() and invalidate() do too
 })
 
 void t.test(
-  'C7: revokeAll ends every session of the user, in flight too, and leaves nothing in the index',
+  'C7: revokeAll() ends every session of the user, even during a request, and empties the user index',
   async (t) => {
     const { app, memory } = await setUp(t)
     app.get('/slow', async ({ session }) => {
@@ -323,7 +317,7 @@ void t.test(
   }
 )
 
-void t.test('C7: revokeAll with except leaves that one alone', async (t) => {
+void t.test('C7: revokeAll() with except keeps that session', async (t) => {
   const { app } = await setUp(t)
   const [mine, other] = [new Browser(app), new Browser(app)]
   await mine.get('/login')
@@ -333,27 +327,30 @@ void t.test('C7: revokeAll with except leaves that one alone', async (t) => {
   t.equal(await userOf(app, other.cookie), null)
 })
 
-void t.test('C9: list shows ids, times and data, never a token or what is the library’s own', async (t) => {
-  const clock = stopClock(t)
-  const { app, browser } = await setUp(t)
-  app.get('/form', async (_request, reply) => reply.generateCsrf())
-  await browser.get('/login')
-  await browser.get('/form')
-  await browser.get('/set?agent=Firefox')
-  const list = await app.sessionManager.list('ada')
-  const info = {
-    id: idOf(browser),
-    userId: 'ada',
-    createdAt: clock.start,
-    lastAccessed: clock.start,
-    expiresAt: clock.start + 86_400_000
+void t.test(
+  'C9: list() shows ids, times and the application’s data, but no token and no own keys',
+  async (t) => {
+    const clock = stopClock(t)
+    const { app, browser } = await setUp(t)
+    app.get('/form', async (_request, reply) => reply.generateCsrf())
+    await browser.get('/login')
+    await browser.get('/form')
+    await browser.get('/set?agent=Firefox')
+    const list = await app.sessionManager.list('ada')
+    const info = {
+      id: idOf(browser),
+      userId: 'ada',
+      createdAt: clock.start,
+      lastAccessed: clock.start,
+      expiresAt: clock.start + 86_400_000
+    }
+    t.same(list, [{ ...info, data: { userId: 'ada', agent: 'Firefox' } }])
+    t.notMatch(JSON.stringify(list), browser.cookies.get('session_id')?.split('.')[0])
   }
-  t.same(list, [{ ...info, data: { userId: 'ada', agent: 'Firefox' } }])
-  t.notMatch(JSON.stringify(list), browser.cookies.get('session_id')?.split('.')[0])
-})
+)
 
 void t.test(
-  'C10: 1,000 anonymous reads and 100 anonymous logouts leave no record, no cookie, no store call',
+  'C10: 1,000 anonymous requests, 100 of them logouts, leave no record, cookie or store call',
   async (t) => {
     const store = spyStore()
     const { app } = await setUp(t, { store })
@@ -365,7 +362,7 @@ void t.test(
   }
 )
 
-void t.test('C11: after the store was emptied, a cookie makes no record by itself', async (t) => {
+void t.test('C11: after the store was emptied, a cookie does not create a record', async (t) => {
   const { memory, browser } = await setUp(t)
   await browser.get('/login')
   memory.destroy(idOf(browser))
@@ -374,12 +371,12 @@ void t.test('C11: after the store was emptied, a cookie makes no record by itsel
   t.equal(memory.size, 0)
 })
 
-void t.test('C12: a hook or a diagnostics listener that throws does not keep a session alive', async (t) => {
+void t.test('C12: a logout ends the session even if a hook and a diagnostics listener throw', async (t) => {
   const { app, memory, browser } = await setUp(t)
   app.addHook('onSend', async ({ url }) => {
     if (url === '/logout') throw new Error('a hook failed')
   })
-  // A subscriber's error is rethrown by Node in a turn of its own.
+  // Node rethrows the error of a subscriber later, as an uncaught exception.
   const thrown = new Promise((resolve) => process.once('uncaughtException', resolve))
   const listener = () => {
     throw new Error('a listener failed')
@@ -399,7 +396,7 @@ for (const [name, wrapping] of Object.entries({
   'a slow store': slowStore
 })) {
   void t.test(
-    `C12: nor does an onSend hook in front of the plugin's that throws each time, with ${name}`,
+    `C12: a logout ends the session even if an earlier onSend hook always throws, with ${name}`,
     async (t) => {
       const memory = new MemoryStore()
       const app = Fastify()
@@ -415,7 +412,7 @@ for (const [name, wrapping] of Object.entries({
       t.same(
         [...Object.keys(memory.listByUser('ada')[0]?.record.data ?? {})],
         ['userId'],
-        'nothing else holds'
+        'no other change is saved'
       )
       const response = await browser.get('/logout')
       t.equal(response.statusCode, 500)
@@ -425,40 +422,34 @@ for (const [name, wrapping] of Object.entries({
   )
 }
 
-void t.test(
-  'an onSend hook in front of the plugin that throws once keeps nothing from being saved',
-  async (t) => {
-    for (const isCustom of [true, false]) {
-      const app = Fastify()
-      t.teardown(() => app.close())
-      let thrown = 0
-      app.addHook('onSend', async ({ url }) => {
-        if (url === '/refused' && thrown++ === 0) throw Object.assign(new Error('once'), { statusCode: 400 })
-      })
-      if (isCustom) app.setErrorHandler((_error, _request, reply) => reply.code(400).send('handled'))
-      await app.register(sessions, { secret: SECRET })
-      addRoutes(app).get('/refused', async ({ session }) => {
-        session.set('name', 'kept')
-        if (isCustom) throw Object.assign(new Error('refused'), { statusCode: 400 })
-        return 'fine'
-      })
-      const browser = new Browser(app)
-      t.equal((await browser.get('/refused')).statusCode, 400)
-      t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'its own')
-    }
+void t.test('an earlier onSend hook that throws once does not prevent the save', async (t) => {
+  for (const isCustom of [true, false]) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    let thrown = 0
+    app.addHook('onSend', async ({ url }) => {
+      if (url === '/refused' && thrown++ === 0) throw Object.assign(new Error('once'), { statusCode: 400 })
+    })
+    if (isCustom) app.setErrorHandler((_error, _request, reply) => reply.code(400).send('handled'))
+    await app.register(sessions, { secret: SECRET })
+    addRoutes(app).get('/refused', async ({ session }) => {
+      session.set('name', 'kept')
+      if (isCustom) throw Object.assign(new Error('refused'), { statusCode: 400 })
+      return 'fine'
+    })
+    const browser = new Browser(app)
+    t.equal((await browser.get('/refused')).statusCode, 400)
+    t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'its own')
   }
-)
+})
 
-void t.test(
-  'C13: what is fetched as soon as the login response is there sees the user, 1,000 times',
-  async (t) => {
-    const { app } = await setUp(t)
-    for (let round = 0; round < 1000; round++) {
-      const browser = new Browser(app)
-      await browser.get('/login')
-      const response = await browser.get('/dashboard')
-      if (response.statusCode !== 200) t.fail(`round ${round}: ${response.statusCode}`)
-    }
-    t.pass('each saw the user')
+void t.test('C13: a request right after the login response sees the user, 1,000 times', async (t) => {
+  const { app } = await setUp(t)
+  for (let round = 0; round < 1000; round++) {
+    const browser = new Browser(app)
+    await browser.get('/login')
+    const response = await browser.get('/dashboard')
+    if (response.statusCode !== 200) t.fail(`round ${round}: ${response.statusCode}`)
   }
-)
+  t.pass('every request saw the user')
+})

@@ -6,7 +6,7 @@ import { listen } from '../fixtures/diagnostics.js'
 import { makeRecord, wrap } from '../fixtures/stores.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
-void t.test('a record of ours is one, and is not reported', async (t) => {
+void t.test('accepts a valid record and does not report it', async (t) => {
   const reports = listen(t, 'invalid-record')
   for (const part of [
     {},
@@ -20,7 +20,7 @@ void t.test('a record of ours is one, and is not reported', async (t) => {
   t.same(reports, [])
 })
 
-void t.test('anything else is none, and is reported where somebody listens', async (t) => {
+void t.test('rejects a malformed record, and reports it if the channel has a subscriber', async (t) => {
   const others = [
     ...[undefined, null, 7, 'x', [], {}],
     ...[{ version: 1.5 }, { data: null }, { data: [] }, { createdAt: '0' }, { lastAccessed: NaN }].map(
@@ -41,7 +41,7 @@ void t.test('anything else is none, and is reported where somebody listens', asy
   )
 })
 
-void t.test('what a device list shows is the application’s data alone', async (t) => {
+void t.test('infoOf() returns only the application’s data', async (t) => {
   const data = {
     ['__proto__']: '{"a":1}',
     name: '"ada"',
@@ -61,7 +61,7 @@ void t.test('what a device list shows is the application’s data alone', async 
   ])
 })
 
-/** Records that another program, or a fault, may have left. */
+/** Records that another program or a fault may have left. */
 const MALFORMED: Record<string, unknown> = {
   'a missing version': { ...makeRecord(), version: undefined },
   'a version that is text': { ...makeRecord(), version: '1' },
@@ -111,7 +111,7 @@ for (const [name, malformed] of Object.entries(MALFORMED)) {
   })
 }
 
-void t.test('a value that is not ours is absent and reported, the others are there', async (t) => {
+void t.test('treats a malformed value as absent and reports it, and keeps the other values', async (t) => {
   for (const text of ['{', '', 'ada', undefined, null, 7, {}, ['"a"']]) {
     const { visit, memory } = await makeVisits(t)
     const reports = listen(t, 'invalid-record')
@@ -128,22 +128,25 @@ void t.test('a value that is not ours is absent and reported, the others are the
   }
 })
 
-void t.test('a stored value that is no JSON is absent, reported, and never evaluated', async (t) => {
-  const reports = listen(t, 'invalid-record')
-  const data = { name: '(() => { globalThis.evaluated = true })()', color: '"red"', broken: '{"a":' }
-  const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
-  const browser = new Browser(app)
-  app.get('/all', async ({ session }) => ['name', 'color', 'broken'].map((key) => session.get(key) ?? null))
-  await browser.get('/set?name=ada')
-  t.same((await browser.get('/all')).json(), [null, 'red', null])
-  t.match(reports, [
-    { key: 'name', reason: 'json' },
-    { key: 'broken', reason: 'json' }
-  ])
-  t.notOk('evaluated' in globalThis)
-})
+void t.test(
+  'treats a stored value that is not JSON as absent, reports it and never evaluates it',
+  async (t) => {
+    const reports = listen(t, 'invalid-record')
+    const data = { name: '(() => { globalThis.evaluated = true })()', color: '"red"', broken: '{"a":' }
+    const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
+    const browser = new Browser(app)
+    app.get('/all', async ({ session }) => ['name', 'color', 'broken'].map((key) => session.get(key) ?? null))
+    await browser.get('/set?name=ada')
+    t.same((await browser.get('/all')).json(), [null, 'red', null])
+    t.match(reports, [
+      { key: 'name', reason: 'json' },
+      { key: 'broken', reason: 'json' }
+    ])
+    t.notOk('evaluated' in globalThis)
+  }
+)
 
-void t.test('__proto__ in a record is inert, as a key and inside a value', async (t) => {
+void t.test('__proto__ in a record pollutes nothing, as a key or inside a value', async (t) => {
   const data = JSON.parse(
     '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
   ) as {
@@ -161,7 +164,7 @@ void t.test('__proto__ in a record is inert, as a key and inside a value', async
   t.equal(({} as { isAdmin?: true }).isAdmin, undefined)
 })
 
-/** A store whose every record is a valid one with this in it. */
+/** Creates a store in which every id has a valid record with these fields. */
 function storeOf(record: Partial<SessionRecord>) {
   return wrap(new MemoryStore(), (method, _args, next) => (method === 'get' ? makeRecord(record) : next()))
 }

@@ -11,7 +11,7 @@ const throwing = (error: unknown) => ({
   }
 })
 
-/** What JSON cannot hold, and how the message says so. */
+/** Values that JSON cannot represent, and the reason that the error gives. */
 const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   undefined: [undefined, /it is undefined; use remove\(\)/],
   'a function': [() => 'hunter2', /it is a function/],
@@ -29,7 +29,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   'a query': [new URLSearchParams('a=hunter2'), /it is an instance of URLSearchParams/],
   'a RegExp': [/hunter2/, /it is an instance of RegExp/],
   'an Error': [new TypeError('hunter2'), /it is an instance of Error/],
-  'a Date that is none': [new Date(NaN), /it is an invalid Date/],
+  'an invalid Date': [new Date(NaN), /it is an invalid Date/],
   'undefined in an array': [['hunter2', undefined], /undefined at "1"/],
   'a hole in an array': [[, 'hunter2'], /undefined at "0"/], // eslint-disable-line no-sparse-arrays
   'a function in an object': [{ password: 'hunter2', a: { run() {} } }, /a function at "run"/],
@@ -40,7 +40,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   'a Map in an object': [{ a: new Map() }, /an instance of Map at "a"/],
   'an invalid Date in an object': [{ a: new Date('hunter2') }, /an invalid Date at "a"/],
   'a toJSON that throws': [throwing(new Error('hunter2')), /turning it into text threw an error/],
-  'a toJSON that throws no Error': [throwing(null), /turning it into text threw an error/],
+  'a toJSON that throws a value other than an Error': [throwing(null), /turning it into text threw an error/],
   'a toJSON that gives undefined': [{ toJSON: () => undefined }, /it is undefined/],
   'a getter that throws': [
     {
@@ -53,7 +53,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
 }
 
 for (const [name, [value, reason]] of Object.entries(REFUSED)) {
-  void t.test(`${name} is refused with the key's name, and never the value`, async (t) => {
+  void t.test(`refuses ${name}, and names the key but never the value`, async (t) => {
     t.plan(6)
     try {
       toText('profile', value)
@@ -69,25 +69,31 @@ for (const [name, [value, reason]] of Object.entries(REFUSED)) {
   })
 }
 
-void t.test('what JSON holds is kept, whole', async (t) => {
+void t.test('keeps every JSON value unchanged', async (t) => {
   const values = [null, true, 0, -1.5, '', 'ß\u0000\ud800', [], {}, [null], { a: [{ b: null }] }, [[[]]]]
   for (const value of values) t.same(JSON.parse(toText('a', value)), value)
 })
 
-void t.test('an absent property may be undefined, and what has a toJSON is what that gives', async (t) => {
+void t.test('allows undefined properties', async (t) => {
   t.equal(toText('a', { b: undefined, c: 1 }), '{"c":1}')
+})
+
+void t.test('serializes via toJSON', async (t) => {
   t.equal(toText('a', new Date(0)), '"1970-01-01T00:00:00.000Z"')
   t.equal(toText('a', { toJSON: () => null }), 'null')
   t.equal(toText('a', Object.assign(new Map(), { toJSON: () => [] })), '[]')
 })
 
-void t.test('the text of an object that was handed out is compared without a look for losses', async (t) => {
-  t.equal(textNow('a', { b: 1, run: () => 1 }), '{"b":1}')
-  t.throws(() => textNow('a', cycle), { code: 'SESSION_VALUE_INVALID', message: /"a" .*it holds a cycle/ })
-  t.throws(() => textNow('a', { b: 1n }), { code: 'SESSION_VALUE_INVALID', message: /a bigint at "b"/ })
-})
+void t.test(
+  'textNow() drops values that JSON cannot represent, but refuses cycles and BigInts',
+  async (t) => {
+    t.equal(textNow('a', { b: 1, run: () => 1 }), '{"b":1}')
+    t.throws(() => textNow('a', cycle), { code: 'SESSION_VALUE_INVALID', message: /"a" .*it holds a cycle/ })
+    t.throws(() => textNow('a', { b: 1n }), { code: 'SESSION_VALUE_INVALID', message: /a bigint at "b"/ })
+  }
+)
 
-void t.test('a text that is no JSON, or no text at all, is undefined and reported', async (t) => {
+void t.test('parseText() returns undefined for a value that is not JSON text, and reports it', async (t) => {
   const reports = listen(t, 'invalid-record')
   const broken = ['', '{', 'undefined', "'a'", '1 2', 'NaN', null, 7, true, {}, ['1']]
   for (const text of broken) t.equal(parseText('id', 'name', text), undefined)
@@ -100,7 +106,7 @@ void t.test('a text that is no JSON, or no text at all, is undefined and reporte
   t.equal(reports.length, broken.length)
 })
 
-void t.test('a text with __proto__ changes no prototype', async (t) => {
+void t.test('parsing a text with __proto__ pollutes nothing', async (t) => {
   const value = parseText('id', 'name', '{"__proto__":{"admin":true}}') as object
   t.same(Object.keys(value), ['__proto__'])
   t.equal((value as { admin?: boolean }).admin, undefined)

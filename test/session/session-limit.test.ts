@@ -13,14 +13,14 @@ async function setUp(t: Test, options: Partial<SessionOptions>) {
   return { app, memory, list }
 }
 
-void t.test('without maxSessionsPerUser a sign-in asks for no list', async (t) => {
+void t.test('without maxSessionsPerUser a sign-in does not list sessions', async (t) => {
   const store = spyStore()
   const { app } = await setUp(t, { store })
   await new Browser(app).get('/login')
   t.same(store.takeNames(), ['create'])
 })
 
-void t.test('the session that was written to least recently makes room for a sign-in', async (t) => {
+void t.test('a sign-in beyond the limit ends the least recently written session', async (t) => {
   const clock = stopClock(t)
   const destroyed = listen(t, 'destroyed')
   const { app, list } = await setUp(t, { maxSessionsPerUser: 2 })
@@ -39,10 +39,14 @@ void t.test('the session that was written to least recently makes room for a sig
     browsers.map(async (browser) => (await browser.get('/read')).json<object>())
   )
   t.same(names, [{ name: 'again' }, { name: null }, { name: null }])
-  t.equal((await browsers[1].get('/set?name=late')).statusCode, 200, 'the ended one is an anonymous visitor')
+  t.equal(
+    (await browsers[1].get('/set?name=late')).statusCode,
+    200,
+    'the browser of the ended session is a visitor'
+  )
 })
 
-void t.test("onLimit 'reject' refuses the sign-in with 403, and nobody is signed in or out", async (t) => {
+void t.test("onLimit 'reject' refuses the sign-in with 403, and signs no user in or out", async (t) => {
   const { app, memory, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
   const [first, second] = [new Browser(app), new Browser(app)]
   await first.get('/login')
@@ -54,62 +58,71 @@ void t.test("onLimit 'reject' refuses the sign-in with 403, and nobody is signed
   const rotated = await second.get('/login')
   t.equal(rotated.statusCode, 403)
   t.equal(setCookieOf(rotated), undefined)
-  t.same((await second.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps what was there')
+  t.same((await second.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps the data')
   t.same(await list(), before)
   t.equal(memory.size, 2)
   await first.get('/logout')
   t.equal((await second.get('/login')).statusCode, 200)
 })
 
-void t.test('who signs in again in the same session, or as nobody, is not counted twice', async (t) => {
-  const { app, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
-  app.get('/nobody', async ({ session }) => {
-    session.set('userId', null)
-    return 'nobody'
-  })
-  const browser = new Browser(app)
-  await browser.get('/login')
-  await browser.get('/set?userId=eve')
-  t.equal((await browser.get('/login')).statusCode, 200)
-  t.equal((await list()).length, 1)
-  t.equal((await browser.get('/nobody')).statusCode, 200)
-  t.same(await list(), [])
-})
+void t.test(
+  'a session that signs in again is not counted twice, and a session without a user is not counted',
+  async (t) => {
+    const { app, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
+    app.get('/nobody', async ({ session }) => {
+      session.set('userId', null)
+      return 'nobody'
+    })
+    const browser = new Browser(app)
+    await browser.get('/login')
+    await browser.get('/set?userId=eve')
+    t.equal((await browser.get('/login')).statusCode, 200)
+    t.equal((await list()).length, 1)
+    t.equal((await browser.get('/nobody')).statusCode, 200)
+    t.same(await list(), [])
+  }
+)
 
 for (const onLimit of ['end-oldest', 'reject'] as const) {
   for (const kind of ['new', 'rotated'] as const) {
-    void t.test(`n + 1 parallel sign-ins of ${kind} sessions leave n, onLimit '${onLimit}'`, async (t) => {
-      for (const most of [1, 3]) {
-        const { app, list } = await setUp(t, {
-          store: slowStore(),
-          maxSessionsPerUser: most,
-          onLimit
-        })
-        const browsers = Array.from({ length: most + 1 }, () => new Browser(app))
-        if (kind === 'rotated') for (const browser of browsers) await browser.get('/set?name=visitor')
-        const responses = await Promise.all(browsers.map((browser) => browser.get('/login')))
-        t.equal((await list()).length, most)
-        const refused = responses.filter(({ statusCode }) => statusCode !== 200)
-        for (const response of refused) {
-          t.match(response.json(), { code: onLimit === 'reject' ? 'SESSION_LIMIT' : 'SESSION_GONE' })
-          t.equal(setCookieOf(response), undefined)
+    void t.test(
+      `n + 1 parallel sign-ins of ${kind} sessions leave n signed in, onLimit '${onLimit}'`,
+      async (t) => {
+        for (const most of [1, 3]) {
+          const { app, list } = await setUp(t, {
+            store: slowStore(),
+            maxSessionsPerUser: most,
+            onLimit
+          })
+          const browsers = Array.from({ length: most + 1 }, () => new Browser(app))
+          if (kind === 'rotated') for (const browser of browsers) await browser.get('/set?name=visitor')
+          const responses = await Promise.all(browsers.map((browser) => browser.get('/login')))
+          t.equal((await list()).length, most)
+          const refused = responses.filter(({ statusCode }) => statusCode !== 200)
+          for (const response of refused) {
+            t.match(response.json(), { code: onLimit === 'reject' ? 'SESSION_LIMIT' : 'SESSION_GONE' })
+            t.equal(setCookieOf(response), undefined)
+          }
         }
       }
-    })
+    )
   }
 }
 
-void t.test('a store that cannot find by user is refused at registration', async (t) => {
-  const { get, create, update, destroy } = new MemoryStore()
-  const store = { get, create, update, destroy }
-  await t.rejects(setUp(t, { store, maxSessionsPerUser: 1 }), {
-    code: 'SESSION_OPTION_INVALID',
-    option: 'store',
-    message: /listByUser/
-  })
-})
+void t.test(
+  'registration refuses maxSessionsPerUser with a store that cannot find sessions by user',
+  async (t) => {
+    const { get, create, update, destroy } = new MemoryStore()
+    const store = { get, create, update, destroy }
+    await t.rejects(setUp(t, { store, maxSessionsPerUser: 1 }), {
+      code: 'SESSION_OPTION_INVALID',
+      option: 'store',
+      message: /listByUser/
+    })
+  }
+)
 
-void t.test('a store that fails while it counts is a 503, and no cookie goes out', async (t) => {
+void t.test('a store that fails while counting sessions is a 503 without a cookie', async (t) => {
   const memory = new MemoryStore()
   const store = wrap(memory, (method, _args, next) => {
     if (method === 'listByUser') throw new Error('away')
@@ -121,7 +134,7 @@ void t.test('a store that fails while it counts is a 503, and no cookie goes out
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a sign-in whose count fails leaves no session that nobody has the cookie of', async (t) => {
+void t.test('a sign-in whose second count fails removes the session that it wrote', async (t) => {
   for (const later of ['listByUser', 'destroy']) {
     let counts = 0
     const memory = new MemoryStore()
@@ -139,13 +152,13 @@ void t.test('a sign-in whose count fails leaves no session that nobody has the c
   }
 })
 
-void t.test("onLimit 'reject': who is signed in and writes while others sign in stays", async (t) => {
+void t.test("onLimit 'reject': a session that is written during other sign-ins stays", async (t) => {
   const clock = stopClock(t)
   const memory = new MemoryStore()
   let others: (() => Promise<unknown>) | undefined
   const store = wrap(memory, async (method, _args, next) => {
     const answer = await next()
-    // Between the count before a sign-in and its own session another one comes, and the first user writes.
+    // Between the count and the write of a sign-in, a third browser signs in and the first session is written.
     const work = others
     others = undefined
     if (method === 'listByUser') await work?.()
@@ -165,7 +178,7 @@ void t.test("onLimit 'reject': who is signed in and writes while others sign in 
   t.equal((await list()).length, 2)
 })
 
-void t.test('a sign-in that has to be written again is counted before that, too', async (t) => {
+void t.test('a sign-in that is retried is counted again before the retry', async (t) => {
   let conflicts = 1
   const memory = new MemoryStore()
   const store = wrap(memory, (method, _args, next) =>
@@ -194,22 +207,25 @@ void t.test('a sign-in that has to be written again is counted before that, too'
   memory.listByUser = find
   t.same(await list(), before)
   t.match(memory.listByUser('ada'), { length: 1 })
-  t.same((await first.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps what was there')
+  t.same((await first.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps the data')
 })
 
-void t.test("onLimit 'reject': a session that a shorter maxAge has ended since takes no place", async (t) => {
-  const clock = stopClock(t)
-  const memory = new MemoryStore()
-  const before = await setUp(t, { store: memory, maxAge: 1000 })
-  await new Browser(before.app).get('/login')
-  const { app, list } = await setUp(t, {
-    store: memory,
-    maxAge: 60,
-    maxSessionsPerUser: 1,
-    onLimit: 'reject'
-  })
-  t.equal((await new Browser(app).get('/login')).statusCode, 403)
-  clock.move(61_000)
-  t.same(await list(), [])
-  t.equal((await new Browser(app).get('/login')).statusCode, 200)
-})
+void t.test(
+  "onLimit 'reject': a session that ended because maxAge was shortened does not count",
+  async (t) => {
+    const clock = stopClock(t)
+    const memory = new MemoryStore()
+    const before = await setUp(t, { store: memory, maxAge: 1000 })
+    await new Browser(before.app).get('/login')
+    const { app, list } = await setUp(t, {
+      store: memory,
+      maxAge: 60,
+      maxSessionsPerUser: 1,
+      onLimit: 'reject'
+    })
+    t.equal((await new Browser(app).get('/login')).statusCode, 403)
+    clock.move(61_000)
+    t.same(await list(), [])
+    t.equal((await new Browser(app).get('/login')).statusCode, 200)
+  }
+)

@@ -18,7 +18,7 @@ const HOSTILE_KEYS = [
   '0'
 ]
 
-/** Every method that changes something. */
+/** Every method that changes a session. */
 const CHANGES: Record<string, (session: Session) => unknown> = {
   set: (session) => session.set('name', 'eve'),
   update: (session) => session.update('name', () => 'eve'),
@@ -30,7 +30,7 @@ const CHANGES: Record<string, (session: Session) => unknown> = {
   invalidate: (session) => session.invalidate()
 }
 
-/** The code of what each change throws. */
+/** Returns the code of the error that each change throws. */
 function codesOf(session: Session): Record<string, string> {
   return Object.fromEntries(
     Object.entries(CHANGES).map(([name, change]) => [name, codeOf(() => change(session))])
@@ -50,12 +50,12 @@ function all<T>(value: T): Record<string, T> {
   return Object.fromEntries(Object.keys(CHANGES).map((name) => [name, value]))
 }
 
-void t.test('values come back in the next request as they were set', async (t) => {
+void t.test('values read back in the next request as they were set', async (t) => {
   const { visit } = await makeVisits(t)
   const values = { a: null, b: false, c: 0, d: '', e: [1, [2]], f: { g: { h: 'ß' } }, i: 1e300 }
   await visit((session) => {
     for (const [key, value] of Object.entries(values)) session.set(key, value)
-    t.same(valuesOf(session), values, 'in the same request too')
+    t.same(valuesOf(session), values, 'in the same request, too')
   })
   const { result } = await visit((session) => ({
     values: valuesOf(session),
@@ -65,7 +65,7 @@ void t.test('values come back in the next request as they were set', async (t) =
   t.same(result, { values, has: [true, false], absent: undefined })
 })
 
-void t.test('remove() takes one key, clear() all of them; the session goes on', async (t) => {
+void t.test('remove() removes one key and clear() all keys; the session continues', async (t) => {
   const { visit } = await makeVisits(t)
   const { result: id } = await visit((session) => {
     for (const key of ['a', 'b', 'c']) session.set(key, key)
@@ -83,36 +83,33 @@ void t.test('remove() takes one key, clear() all of them; the session goes on', 
   t.same((await visit((session) => [session.id, session.keys()])).result, [id, []])
 })
 
-void t.test(
-  'keys that begin with $ are the library’s own: refused, and absent to every reader',
-  async (t) => {
-    const { visit, browser } = await makeVisits(t)
-    await visit((session, _request, reply) => {
-      session.setFlash('note', 'hello')
-      reply.generateCsrf()
-    })
-    await visit((session) => {
-      for (const key of ['$', '$csrf', '$flash.note', '$x']) {
-        for (const change of [
-          () => session.set(key, 'eve'),
-          () => session.update(key, () => 'eve'),
-          () => session.remove(key)
-        ]) {
-          t.throws(change, {
-            code: 'SESSION_VALUE_INVALID',
-            key,
-            message: `Session key "${key}" begins with "$"`
-          })
-        }
-        t.same([session.get(key), session.has(key)], [undefined, false])
+void t.test('keys that begin with $ cannot be changed, and are hidden from every reader', async (t) => {
+  const { visit, browser } = await makeVisits(t)
+  await visit((session, _request, reply) => {
+    session.setFlash('note', 'hello')
+    reply.generateCsrf()
+  })
+  await visit((session) => {
+    for (const key of ['$', '$csrf', '$flash.note', '$x']) {
+      for (const change of [
+        () => session.set(key, 'eve'),
+        () => session.update(key, () => 'eve'),
+        () => session.remove(key)
+      ]) {
+        t.throws(change, {
+          code: 'SESSION_VALUE_INVALID',
+          key,
+          message: `Session key "${key}" begins with "$"`
+        })
       }
-      t.same(session.keys(), [])
-      t.equal(session.modified, false)
-    }, browser)
-  }
-)
+      t.same([session.get(key), session.has(key)], [undefined, false])
+    }
+    t.same(session.keys(), [])
+    t.equal(session.modified, false)
+  }, browser)
+})
 
-void t.test('__proto__, constructor, toString and "" are ordinary keys, and pollute nothing', async (t) => {
+void t.test('__proto__, constructor, toString and "" are ordinary keys and pollute nothing', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => {
     for (const key of HOSTILE_KEYS) {
@@ -135,7 +132,7 @@ void t.test('__proto__, constructor, toString and "" are ordinary keys, and poll
   t.notOk('polluted' in {} || 'polluted' in Object || 'polluted' in [])
 })
 
-void t.test('hostile keys are ordinary flash keys too', async (t) => {
+void t.test('__proto__, constructor, toString and "" are ordinary flash keys, too', async (t) => {
   const { visit } = await makeVisits(t)
   const keys = [...HOSTILE_KEYS, '$csrf']
   await visit((session) => keys.forEach((key) => session.setFlash(key, key)))
@@ -144,7 +141,7 @@ void t.test('hostile keys are ordinary flash keys too', async (t) => {
   t.same((await visit((session) => keys.filter((key) => session.peekFlash(key)))).result, [])
 })
 
-void t.test('a value that JSON cannot hold is refused by each way in, and nothing is written', async (t) => {
+void t.test('every method refuses a value that JSON cannot represent, and nothing is written', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => session.set('name', 'ada'))
   const values = [undefined, () => 1, Symbol('s'), 1n, NaN, new Map(), [undefined], { a: { b: 1n } }]
@@ -160,7 +157,7 @@ void t.test('a value that JSON cannot hold is refused by each way in, and nothin
   t.same(calls, ['get'])
 })
 
-void t.test('a Date reads back as text, at once and in the next request', async (t) => {
+void t.test('a Date reads back as text, in the same request and in the next', async (t) => {
   const { visit } = await makeVisits(t)
   const text = '1970-01-01T00:00:00.000Z'
   await visit((session) => {
@@ -170,7 +167,7 @@ void t.test('a Date reads back as text, at once and in the next request', async 
   t.equal((await visit((session) => session.get('at'))).result, text)
 })
 
-void t.test('an object changed in place to something that JSON cannot hold fails the request', async (t) => {
+void t.test('an in-place change that JSON cannot represent fails the request', async (t) => {
   const { visit, attempt } = await makeVisits(t)
   await visit((session) => session.set('list', [1]))
   for (const value of [undefined, 1n, NaN]) {
@@ -183,7 +180,7 @@ void t.test('an object changed in place to something that JSON cannot hold fails
   t.same((await visit((session) => session.get('list'))).result, [1])
 })
 
-void t.test('reading makes one get and no write, a visitor without a cookie none', async (t) => {
+void t.test('reading costs one get and no write, and nothing for a visitor without a cookie', async (t) => {
   const { visit, browser } = await makeVisits(t)
   const read = (session: Session) => [
     ...session.keys().map((key) => [session.get(key), session.has(key)]),
@@ -201,21 +198,21 @@ void t.test('reading makes one get and no write, a visitor without a cookie none
 })
 
 const NO_CHANGE: Record<string, (session: Session) => unknown> = {
-  'set to an equal value': (session) => session.set('user', { name: 'ada', tags: ['a'] }),
-  'set to what is there': (session) => session.set('user', session.get('user')),
-  'set to something else and back': (session) => session.set('n', 2) ?? session.set('n', 1),
-  'update to an equal value': (session) => session.update('n', (n) => n),
-  'remove of what is not there': (session) => session.remove('absent'),
-  'set and remove of what was not there': (session) => session.set('x', 1) ?? session.remove('x'),
-  'an in-place change and back': (session) => {
+  'set() to an equal value': (session) => session.set('user', { name: 'ada', tags: ['a'] }),
+  'set() to the value that get() returned': (session) => session.set('user', session.get('user')),
+  'set() to another value and back': (session) => session.set('n', 2) ?? session.set('n', 1),
+  'update() to an equal value': (session) => session.update('n', (n) => n),
+  'remove() of an absent key': (session) => session.remove('absent'),
+  'set() and remove() of an absent key': (session) => session.set('x', 1) ?? session.remove('x'),
+  'an in-place change that is undone': (session) => {
     const user = session.get('user') as { name: string }
     user.name = 'eve'
     t.equal(session.modified, true)
     user.name = 'ada'
   },
-  'a flash set and read': (session) => session.setFlash('x', 1) ?? session.getFlash('x'),
-  'the same flash again': (session) => session.setFlash('note', { text: 'hello' }),
-  'an update that throws': (session) => {
+  'setFlash() and getFlash() of a message': (session) => session.setFlash('x', 1) ?? session.getFlash('x'),
+  'setFlash() to an equal message': (session) => session.setFlash('note', { text: 'hello' }),
+  'an update() that throws': (session) => {
     t.throws(() =>
       session.update('n', () => {
         throw new Error('no')
@@ -225,7 +222,7 @@ const NO_CHANGE: Record<string, (session: Session) => unknown> = {
 }
 
 for (const [name, work] of Object.entries(NO_CHANGE)) {
-  void t.test(`${name} is no change, so nothing is written`, async (t) => {
+  void t.test(`${name} is not a change and writes nothing`, async (t) => {
     const { visit } = await makeVisits(t)
     await visit((session) => {
       session.set('user', { name: 'ada', tags: ['a'] })
@@ -241,7 +238,7 @@ for (const [name, work] of Object.entries(NO_CHANGE)) {
   })
 }
 
-void t.test('clear() of a session that holds nothing is no change', async (t) => {
+void t.test('clear() of an empty session is not a change', async (t) => {
   const { visit } = await makeVisits(t)
   const clear = (session: Session) => session.clear() ?? session.modified
   t.match(await visit(clear), { calls: [], result: false })
@@ -250,13 +247,17 @@ void t.test('clear() of a session that holds nothing is no change', async (t) =>
   t.match(await visit(clear), { calls: ['get'], result: false })
 })
 
-void t.test('userKey says whose session it is: a text, a number, or nobody', async (t) => {
+void t.test('userKey is the key of the user: text, a number, or null for an anonymous session', async (t) => {
   const { visit, memory } = await makeVisits(t, { userKey: 'account' })
   const userAfter = async (work: (session: Session) => unknown) => {
     const { result: id } = await visit((session) => (work(session), session.id))
     return memory.get(id)?.userId
   }
-  t.equal(await userAfter((session) => session.set('userId', 'eve')), null, 'another key says nothing')
+  t.equal(
+    await userAfter((session) => session.set('userId', 'eve')),
+    null,
+    'another key does not name a user'
+  )
   t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
   t.equal(await userAfter((session) => session.set('account', 7)), '7')
   t.equal(await userAfter((session) => session.set('other', 1)), '7')
@@ -283,7 +284,7 @@ const schema = Type.Object(
   { additionalProperties: false }
 )
 
-void t.test('a schema refuses a value when it is set, and names the key', async (t) => {
+void t.test('a schema refuses an invalid value when it is set, and names the key', async (t) => {
   const { visit, attempt } = await makeVisits(t, { schema })
   await visit((session, _request, reply) => {
     session.set('name', 'ada')
@@ -302,10 +303,10 @@ void t.test('a schema refuses a value when it is set, and names the key', async 
   })
   const { response, calls } = await attempt((session) => void (session.get('cart') as unknown[]).push('x'))
   t.match(response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID', message: /"cart" at \/1/ })
-  t.same(calls, ['get'], 'a change in place is checked too')
+  t.same(calls, ['get'], 'in-place changes are checked too')
 })
 
-void t.test('a stored value that the schema refuses is absent, and reported', async (t) => {
+void t.test('treats a stored value that the schema refuses as absent, and reports it', async (t) => {
   const { visit, memory } = await makeVisits(t, { schema })
   const reports = listen(t, 'invalid-record')
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
@@ -322,9 +323,9 @@ void t.test('a stored value that the schema refuses is absent, and reported', as
   t.match(reports, [{ id, key: 'name', reason: 'schema' }])
   t.ok(reports.some((report) => (report as { key: string }).key === 'color'))
   await visit((session) => session.update('name', (name) => name ?? 'eve'))
-  t.equal((await visit((session) => session.get('name'))).result, 'eve', 'it can be written anew')
+  t.equal((await visit((session) => session.get('name'))).result, 'eve', 'the key can be written again')
   await visit((session) => session.remove('color'))
-  t.notOk('color' in (memory.get(id)?.data ?? {}), 'and be removed')
+  t.notOk('color' in (memory.get(id)?.data ?? {}), 'the key can be removed')
 })
 
 void t.test('a change after the commit throws instead of being lost', async (t) => {
@@ -343,7 +344,7 @@ void t.test('a change after the commit throws instead of being lost', async (t) 
   t.equal((await visit((session) => session.get('name'))).result, 'ada')
 })
 
-void t.test('a change after the reply throws where the request never looked at its session', async (t) => {
+void t.test('a change after the reply throws even if the request never used its session', async (t) => {
   const { app, visit, browser, store } = await makeVisits(t)
   app.get('/untouched', async () => 'untouched')
   const late: unknown[] = []
@@ -359,7 +360,7 @@ void t.test('a change after the reply throws where the request never looked at i
   t.same(store.takeNames(), ['get', 'cleanup'])
 })
 
-void t.test('an object changed in place after save() fails the request instead of being lost', async (t) => {
+void t.test('an in-place change after save() fails the request instead of being lost', async (t) => {
   const { attempt, visit } = await makeVisits(t)
   const { response, calls } = await attempt(async (session) => {
     const list = [1]
@@ -379,7 +380,7 @@ void t.test('an object changed in place after save() fails the request instead o
   t.match(cyclic.response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID' })
 })
 
-void t.test('save() writes at once, and a second time does nothing', async (t) => {
+void t.test('save() writes at once, and a second call does nothing', async (t) => {
   const { visit, memory } = await makeVisits(t)
   const { result, calls, response } = await visit(async (session) => {
     session.set('name', 'ada')
@@ -388,7 +389,7 @@ void t.test('save() writes at once, and a second time does nothing', async (t) =
     await session.save()
     return { size, name: session.get('name'), has: session.has('name'), keys: session.keys() }
   })
-  t.same(result, { size: 1, name: 'ada', has: true, keys: ['name'] }, 'it can still be read')
+  t.same(result, { size: 1, name: 'ada', has: true, keys: ['name'] }, 'the session can still be read')
   t.same(calls, ['create'])
   t.match(setCookieOf(response), 'session_id=')
 })
@@ -410,7 +411,7 @@ void t.test('a readonly route reads everything and refuses every change', async 
   t.same(calls, ['get'])
 })
 
-void t.test('an object changed in place on a readonly route is no error, and is not kept', async (t) => {
+void t.test('an in-place change on a readonly route is neither an error nor saved', async (t) => {
   const { visit, browser } = await makeVisits(t)
   await visit((session) => session.set('list', [1]))
   const change = async (session: Session) => {
