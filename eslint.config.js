@@ -13,7 +13,7 @@ export default ts.config(
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
       '@typescript-eslint/no-confusing-void-expression': 'off',
       '@typescript-eslint/no-invalid-void-type': 'off',
-      // A Fastify handler is async so that what it returns or throws is the answer.
+      // Fastify handlers are async even without `await`, so that they can return or throw their reply.
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/no-unnecessary-type-parameters': 'off'
     }
@@ -31,7 +31,7 @@ export default ts.config(
         {
           selector:
             'Program > ExpressionStatement[expression.operator=void] ~ VariableDeclaration > VariableDeclarator > AwaitExpression',
-          message: 'Await it before the first test: tap ends a file that is idle between two of its tests.'
+          message: 'Move this await above the first test: tap ends a file that is idle between two tests.'
         }
       ]
     }

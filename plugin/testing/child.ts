@@ -12,13 +12,13 @@ process.on('message', (request: Request) => {
 
 async function answerTo(request: Request): Promise<Answer> {
   try {
-    return { answer: await carryOut(request) }
+    return { answer: await handle(request) }
   } catch (error) {
     return { error: String((error as Error).stack) }
   }
 }
 
-async function carryOut(request: Request): Promise<unknown> {
+async function handle(request: Request): Promise<unknown> {
   switch (request.kind) {
     case 'connect':
       store = await connect(request.module, request.argument)

@@ -1,18 +1,19 @@
 import { mock } from 'node:test'
 
-/** `Date` and intervals that stand still until the test moves them. */
+/** A mocked `Date` and mocked intervals, which only advance when the test calls `move()`. */
 export interface Clock {
-  /** Where it stood at first, in ms since the epoch. */
+  /** The time at which the clock was stopped, in ms since the epoch. */
   readonly start: number
-  /** Moves on by `milliseconds`; intervals that fall due run. */
+  /** Advances the clock by `milliseconds` and runs the intervals that fall due. */
   move(milliseconds: number): void
-  /** Gives the real clock back. */
+  /** Restores the real clock. */
   restore(): void
 }
 
 /**
- * Stops `Date` and `setInterval`, by the mock timers of `node:test`, until `restore()`. `setTimeout` goes on, because
- * drivers of databases need it. `now`: ms since the epoch, default the present.
+ * Stops `Date` and `setInterval` until `restore()`, with the mock timers of `node:test`. `setTimeout` keeps running,
+ * because database drivers need it.
+ * @param now the time to stop at, in ms since the epoch. Default: the current time.
  */
 export function stopClock(now: number = Date.now()): Clock {
   mock.timers.enable({ apis: ['Date', 'setInterval'], now })

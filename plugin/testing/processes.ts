@@ -6,42 +6,46 @@ import { fileURLToPath } from 'node:url'
 import type { Step } from './steps.js'
 import type { StoreProcess } from './store.js'
 
-/** What the parent asks of a child. */
+/** A message from the parent to a child. */
 export type Request =
   | { readonly kind: 'connect'; readonly module: string; readonly argument: unknown }
   | { readonly kind: 'run'; readonly steps: readonly Step[] }
   | { readonly kind: 'disconnect' }
 
-/** What the child answers: once each, in order. */
+/** The reply of a child: exactly one per request, in the order of the requests. */
 export type Answer = { readonly answer: unknown } | { readonly error: string }
 
-/** A store in another process. */
+/** Runs steps on the store of a child process and returns their answers. */
 export type Remote = (steps: readonly Step[]) => Promise<unknown[]>
 
-/** Two child processes, made at the first need and used for one case after the other. */
+/** Two child processes, started when first needed and shared by all cases. */
 export interface Processes {
+  /** Opens a store in each child. Throws if `to` is missing. */
   connect(to: StoreProcess | undefined): Promise<[Remote, Remote]>
-  /** Closes the children's stores; the children stay. */
+  /** Closes the stores in the children and keeps the children running. */
   disconnect(): Promise<void>
-  /** Ends the children; their exit codes. */
+  /** Ends the children. Returns the exit code of each, or the signal that killed it. */
   end(): Promise<unknown[]>
 }
 
-const ENDING = 10_000
+const EXIT_TIMEOUT = 10_000
 
-/** `patience`: ms in which a child must end by itself. */
-export function createProcesses(patience = ENDING): Processes {
+/** @param exitTimeout milliseconds that a child has to exit by itself before it is killed. */
+export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
   let children: ChildProcess[] = []
   let connected = false
 
-  // A failure waits for the other child's answer, which would else be taken for that to the next question.
+  // Waits for both children even if one fails: a late answer would be taken for the answer to the next request.
   const askAll = async (request: Request): Promise<void> => {
     const answers = await Promise.allSettled(children.map((child) => ask(child, request)))
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason
   }
 
   async function connect(to: StoreProcess | undefined): Promise<[Remote, Remote]> {
-    assert.ok(to, 'makeStore() gives no `process`; say why in `lacks: { "two processes": … }`')
+    assert.ok(
+      to,
+      'makeStore() returned no `process`. If that is intended, give the reason in `lacks: { "two processes": … }`'
+    )
     if (children.length === 0) children = [start(), start()]
     connected = true
     await askAll({ kind: 'connect', module: String(to.module), argument: to.argument })
@@ -60,51 +64,51 @@ export function createProcesses(patience = ENDING): Processes {
     const ending = children
     children = []
     connected = false
-    return Promise.all(ending.map((child) => stop(child, patience)))
+    return Promise.all(ending.map((child) => stop(child, exitTimeout)))
   }
 
   return { connect, disconnect, end }
 }
 
 function start(): ChildProcess {
-  // Beside this file, and of its kind: compiled, or TypeScript where a loader is at work.
+  // The child has the same extension as this file: .js once compiled, .ts under a TypeScript loader.
   const file = new URL(`./child${extname(import.meta.url)}`, import.meta.url)
   const execArgv = process.execArgv.filter((flag) => !/^--(test|inspect)/.test(flag))
   const child = fork(fileURLToPath(file), { execArgv, serialization: 'advanced' })
-  // A run of tests that is broken off must not wait for them; they end when the channel closes.
-  letGo(child)
+  // An aborted test run must not wait for its children. They exit when the channel closes.
+  unref(child)
   return child
 }
 
 async function ask(child: ChildProcess, request: Request): Promise<unknown> {
-  const left = new AbortController()
+  const settled = new AbortController()
   child.ref()
   child.channel?.ref()
   try {
-    const answered = once(child, 'message', { signal: left.signal })
-    const exited = once(child, 'exit', { signal: left.signal })
+    const answered = once(child, 'message', { signal: settled.signal })
+    const exited = once(child, 'exit', { signal: settled.signal })
     child.send(request)
     const [result] = (await Promise.race([
       answered,
-      exited.then(([code, signal]) => [{ error: `the child process ended: ${String(code ?? signal)}` }])
+      exited.then(([code, signal]) => [{ error: `the child process exited: ${String(code ?? signal)}` }])
     ])) as [Answer]
     if ('error' in result) throw new Error(result.error)
     return result.answer
   } finally {
-    left.abort()
-    letGo(child)
+    settled.abort()
+    unref(child)
   }
 }
 
-function letGo(child: ChildProcess): void {
+function unref(child: ChildProcess): void {
   child.unref()
   child.channel?.unref()
 }
 
-async function stop(child: ChildProcess, patience: number): Promise<unknown> {
+async function stop(child: ChildProcess, exitTimeout: number): Promise<unknown> {
   const ended = child.exitCode ?? child.signalCode
   if (ended !== null) return ended
-  const killer = setTimeout(() => child.kill('SIGKILL'), patience)
+  const killer = setTimeout(() => child.kill('SIGKILL'), exitTimeout)
   child.ref()
   child.disconnect()
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null]

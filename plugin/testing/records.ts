@@ -4,12 +4,12 @@ import type { SessionPatch, SessionRecord } from '../types.js'
 
 const LIFE = 60_000
 
-/** An id as the library makes them; all begin alike, so that a rotation may go between any two (`rotationPrefix`). */
+/** Returns a 64-digit hex id for a name. All ids share a prefix, so that a store with `rotationPrefix` allows a rename between any two. */
 export function idOf(name: string): string {
   return `abcd${createHash('sha256').update(name).digest('hex').slice(4)}`
 }
 
-/** A record that lives a minute. */
+/** Returns a record that expires in a minute, with the given fields replaced. */
 export function makeRecord(record: Partial<SessionRecord> = {}): SessionRecord {
   const now = Date.now()
   return {
@@ -23,19 +23,19 @@ export function makeRecord(record: Partial<SessionRecord> = {}): SessionRecord {
   }
 }
 
-/** A touch now, to live a minute more, and what else is given. */
+/** Returns a patch that extends the record by a minute, with the given fields replaced. */
 export function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + LIFE, ...patch }
 }
 
-/** Equal in every field; texts as they are written, whatever prototype the data has. */
+/** Asserts that two records are equal in every field. Ignores the prototype of `data`. */
 export function assertRecord(actual: SessionRecord | undefined, expected: SessionRecord): void {
-  assert.ok(actual, 'there is a record')
+  assert.ok(actual, 'the record exists')
   assert.deepEqual(plain(actual), plain(expected))
 }
 
-/** Key and text, in the order of the keys. */
+/** Returns the key-value pairs sorted by key. */
 export function entriesOf(data: Readonly<Record<string, string>>): [string, string][] {
   return Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))
 }

@@ -7,10 +7,11 @@ import { idOfToken } from '../cookies/tokens.js'
 import type { SessionData } from '../types.js'
 
 /**
- * Makes a session that holds `data` in the app's store, as a login would, and gives the cookie for it, such as
- * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`. The app must have the plugin;
- * it need not listen.
- * @throws {SessionValueError} when JSON cannot hold a value, or the schema refuses it.
+ * Creates a session that holds `data` in the app's store, as a login would, and returns its cookie as `name=value`:
+ * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`. The plugin must be registered.
+ * The app need not listen.
+ * @throws {SessionValueError} if JSON cannot represent a value or the schema rejects it.
+ * @throws {SessionConflictError} if the store refuses to create the session.
  */
 export async function signIn(app: FastifyInstance, data: Partial<SessionData> & object): Promise<string> {
   await app.ready()

@@ -1,8 +1,9 @@
 import { MemoryStore } from '../stores/memory.js'
 import type { SessionStore } from '../types.js'
 
+/** The name of a store method. */
 export type StoreMethod = keyof SessionStore
-/** A method's name, and the arguments that it was called with. */
+/** One call of a store: the method's name, followed by its arguments. */
 export type StoreCall = [StoreMethod, ...unknown[]]
 
 const METHODS = [
@@ -17,7 +18,10 @@ const METHODS = [
   'close'
 ] as const satisfies readonly StoreMethod[]
 
-/** The same store, each method that it has behind `around`, which calls `next` to go on. */
+/**
+ * Returns a store whose methods call `around` instead, which can call `next()` for the original method and returns the
+ * answer. Assign to `args` to change the arguments. A method that `store` lacks stays absent.
+ */
 export function wrapStore(
   store: SessionStore,
   around: (method: StoreMethod, args: unknown[], next: () => unknown) => unknown
@@ -34,14 +38,15 @@ export function wrapStore(
   }
 }
 
+/** A store that records the calls made to it. */
 export interface SpyStore extends SessionStore {
-  /** The calls since the last `take()`, each with its arguments. */
+  /** Returns the calls since the last `take()` or `takeNames()`, oldest first, and forgets them. */
   take(): StoreCall[]
-  /** The names of the calls since the last `take()`. */
+  /** Like `take()`, but returns only the names of the methods. */
   takeNames(): StoreMethod[]
 }
 
-/** Records every call that reaches `store`; default a new `MemoryStore`. */
+/** Wraps `store` (default: a new `MemoryStore`) and records every call to it. */
 export function spyStore(store: SessionStore = new MemoryStore()): SpyStore {
   const calls: StoreCall[] = []
   const take = () => calls.splice(0)

@@ -7,58 +7,63 @@ import { textCases } from './cases/texts.js'
 import { userCases } from './cases/users.js'
 import { createProcesses, type Processes } from './processes.js'
 
-/** How another process comes to the same data: a module that exports `connect(argument): Awaitable<SessionStore>`. */
+/** Lets a child process open the same data: a module that exports `connect(argument): Awaitable<SessionStore>`. */
 export interface StoreProcess {
-  /** A file's URL or path. */
+  /** The URL or the absolute path of the module. */
   readonly module: string | URL
-  /** What a structured clone can hold. */
+  /** Passed to `connect`. Must survive a structured clone. */
   readonly argument?: unknown
 }
 
-/** One fresh, empty store. The kit closes it when its case is over, and then calls `teardown`. */
+/** One fresh, empty store. After its case the kit closes the store, if it has `close`, and then calls `teardown`. */
 export interface StoreUnderTest {
   readonly store: SessionStore
-  /** Needed for the cases of 'two processes'. */
+  /** Required, unless the store lacks 'two processes'. */
   readonly process?: StoreProcess
-  /** Makes the engine fail; needed, as `mend` is, for the cases of 'engine failure'. */
+  /** Makes the engine fail. Required together with `mend`, unless the store lacks 'engine failure'. */
   readonly break?: () => Awaitable<unknown>
-  /** Makes it work again. */
+  /** Makes the engine work again. */
   readonly mend?: () => Awaitable<unknown>
+  /** Releases what `makeStore` opened, such as a connection. Also called after a failed case. */
   readonly teardown?: () => Awaitable<unknown>
 }
 
-/** Makes a store for one case. It shares no data with that of another case. */
+/** Returns a new store for each case. It must not share data with the store of another case. */
 export type MakeStore = () => Awaitable<StoreUnderTest>
 
 /**
- * What a store may lack:
- * `'by user'`, `listByUser` and `destroyByUser`; `'cleanup'`, `cleanup`, where the engine expires by itself;
- * `'two processes'`, that its writes are atomic for other processes too; `'moved clock'`, that it judges expiry by
- * this process's `Date` as well as by the engine's; `'engine failure'`, that the engine can be made to fail.
+ * A part of the contract that a store may lack.
+ * - `'by user'`: it has `listByUser` and `destroyByUser`.
+ * - `'cleanup'`: it has `cleanup`. An engine that removes expired records by itself does not need it.
+ * - `'two processes'`: its writes are atomic across processes, too.
+ * - `'moved clock'`: it also checks expiry against this process's `Date`, not only against the engine's clock.
+ * - `'engine failure'`: the test can make its engine fail.
  */
 export type Capability = 'by user' | 'cleanup' | 'two processes' | 'moved clock' | 'engine failure'
 
+/** Options of `testStore` and `caseNames`. */
 export interface TestStoreOptions {
-  /** Each capability that the store lacks, and why; its cases are skipped with that reason. Default none. */
+  /** Maps each capability that the store lacks to the reason. Its cases are skipped with that reason. Default: none. */
   readonly lacks?: Readonly<Partial<Record<Capability, string>>>
-  /** Milliseconds that one case may take. Default 60,000. */
+  /** Milliseconds that one case may take. Default: 60,000. */
   readonly timeout?: number
 }
 
-/** `t.test` of tap, or `test` of `node:test`. */
+/** Registers one test: `t.test` of tap, or `test` of `node:test`. */
 export type StoreRunner = (
   name: string,
   options: { readonly skip: string | false; readonly timeout: number },
   body: () => Promise<void>
 ) => unknown
 
-/** What the kit asked the runner for. */
+/** The names of the cases, without the name of the store. */
 export interface StoreCases {
   readonly run: readonly string[]
+  /** `reason` is the capability, followed by the reason given in `lacks`. */
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 
-/** What one case works on. */
+/** Everything that one case can use. */
 export interface Subject extends StoreUnderTest {
   readonly processes: Processes
 }
@@ -81,8 +86,9 @@ const CASES: readonly Case[] = [
 ]
 
 /**
- * Asks the runner for one test a sentence of the store contract.
+ * Registers the tests of the store contract, one for each sentence of it, and returns their names.
  * `testStore('my store', () => ({ store: new MyStore() }), test)`, with `test` of `node:test` or `t.test` of tap.
+ * @param name put in front of the name of each test.
  */
 export function testStore(
   name: string,
@@ -92,21 +98,21 @@ export function testStore(
 ): StoreCases {
   const { timeout = TIMEOUT } = options
   const processes = createProcesses()
-  for (const one of CASES) {
-    const skip = reasonToSkip(one, options) ?? false
-    runner(`${name}: ${one.name}`, { skip, timeout }, () => runCase(one, makeStore, processes))
+  for (const testCase of CASES) {
+    const skip = reasonToSkip(testCase, options) ?? false
+    runner(`${name}: ${testCase.name}`, { skip, timeout }, () => runCase(testCase, makeStore, processes))
   }
   return caseNames(options)
 }
 
-/** The names of the cases that `testStore` runs and skips with these options. */
+/** Returns the names of the cases that `testStore` runs and skips with these options, without running them. */
 export function caseNames(options: TestStoreOptions = {}): StoreCases {
   const run: string[] = []
   const skipped: { name: string; reason: string }[] = []
-  for (const one of CASES) {
-    const reason = reasonToSkip(one, options)
-    if (reason === undefined) run.push(one.name)
-    else skipped.push({ name: one.name, reason })
+  for (const testCase of CASES) {
+    const reason = reasonToSkip(testCase, options)
+    if (reason === undefined) run.push(testCase.name)
+    else skipped.push({ name: testCase.name, reason })
   }
   return { run, skipped }
 }
@@ -116,10 +122,10 @@ function reasonToSkip({ needs }: Case, { lacks }: TestStoreOptions): string | un
   return reason === undefined ? undefined : `${needs}: ${reason}`
 }
 
-async function runCase(one: Case, makeStore: MakeStore, processes: Processes): Promise<void> {
+async function runCase(testCase: Case, makeStore: MakeStore, processes: Processes): Promise<void> {
   const made = await makeStore()
   try {
-    await one.run({ ...made, processes })
+    await testCase.run({ ...made, processes })
   } finally {
     try {
       await processes.disconnect()

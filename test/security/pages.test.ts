@@ -115,11 +115,11 @@ void t.test('a renamed test, a missing file and a name that is only close are se
   const file = 'test/security/pages.test.ts'
   const own = 'a renamed test, a missing file and a name that is only close are seen'
   t.equal(problemOf(`${file} › ${own}`), undefined)
-  t.equal(problemOf(`${KIT} › an update after a destroy is gone and makes no record (E1)`), undefined)
+  t.equal(problemOf(`${KIT} › update after destroy returns gone and creates no record (E1)`), undefined)
   for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'a renamed test…'])
     t.match(problemOf(`${file} › ${name}`), /has no test/, name)
   t.match(problemOf(`test/security/none.test.ts › ${own}`), /there is no/)
-  t.match(problemOf(`${KIT} › an update after a destroy`), /has no case/)
+  t.match(problemOf(`${KIT} › update after destroy`), /has no case/)
   t.match(problemOf(`plugin/session.ts › ${own}`), /is no test file/)
   const source =
     "t.test(`${a} is ${b}`, f => {}); t.test('x', { skip: false }, async () => {}); /y/.test('z')"

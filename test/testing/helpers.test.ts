@@ -5,7 +5,7 @@ import { signIn, spyStore, stopClock, wrapStore } from '../../plugin/testing/ind
 import { addRoutes, makeApp } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
-void t.test('signIn gives a cookie of a session that holds the data', async (t) => {
+void t.test('signIn() returns the cookie of a session that holds the given data', async (t) => {
   const app = addRoutes(await makeApp(t, { cookieName: 'sid' }))
   const cookie = await signIn(app, { name: 'Ada', userId: 'ada' })
   t.match(cookie, /^sid=[0-9a-f]{64}\.[\w-]{43}$/)
@@ -14,7 +14,7 @@ void t.test('signIn gives a cookie of a session that holds the data', async (t) 
   t.match(await app.sessionManager.list('ada'), [{ userId: 'ada', data: { name: 'Ada', userId: 'ada' } }])
 })
 
-void t.test('a session of signIn lives as long as one of a login', async (t) => {
+void t.test('a session made by signIn() lives as long as one made by a login', async (t) => {
   const clock = stopClock()
   t.teardown(() => clock.restore())
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
@@ -26,18 +26,21 @@ void t.test('a session of signIn lives as long as one of a login', async (t) => 
   t.same(await read(), { name: null })
 })
 
-void t.test('signIn refuses what a session would', async (t) => {
-  const app = await makeApp(t, { schema: Type.Object({ name: Type.String() }) })
-  await t.rejects(signIn(app, { name: 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
-  const open = await makeApp(t)
-  await t.rejects(signIn(open, { name: () => 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
-  const full = await makeApp(t, {
-    store: wrapStore(new MemoryStore(), (method, _args, next) => (method === 'create' ? false : next()))
-  })
-  await t.rejects(signIn(full, { name: 'Ada' }), SessionConflictError)
-})
+void t.test(
+  'signIn() rejects values that a session rejects, and a store that refuses the record',
+  async (t) => {
+    const app = await makeApp(t, { schema: Type.Object({ name: Type.String() }) })
+    await t.rejects(signIn(app, { name: 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
+    const open = await makeApp(t)
+    await t.rejects(signIn(open, { name: () => 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
+    const full = await makeApp(t, {
+      store: wrapStore(new MemoryStore(), (method, _args, next) => (method === 'create' ? false : next()))
+    })
+    await t.rejects(signIn(full, { name: 'Ada' }), SessionConflictError)
+  }
+)
 
-void t.test('a stopped clock moves by hand and is given back', async (t) => {
+void t.test('stopClock() stops time until move() or restore() is called', async (t) => {
   const before = Date.now()
   const clock = stopClock()
   t.ok(clock.start >= before)
@@ -54,7 +57,7 @@ void t.test('a stopped clock moves by hand and is given back', async (t) => {
   other.restore()
 })
 
-void t.test('a spy tells the calls that reached the store', async (t) => {
+void t.test('spyStore() records the calls and take() returns them once', async (t) => {
   const spy = spyStore()
   const record = makeRecord()
   t.equal(await spy.create('a', record), true)
@@ -68,13 +71,13 @@ void t.test('a spy tells the calls that reached the store', async (t) => {
   t.same(spy.take(), [])
 })
 
-void t.test('a wrapped store has the methods of the store, and no others', async (t) => {
+void t.test('wrapStore() adds no methods that the store lacks', async (t) => {
   const { get, create, update, destroy } = spyStore()
   const store = wrapStore({ get, create, update, destroy }, (_method, _args, next) => next())
   t.same(Object.keys(store), ['get', 'create', 'update', 'destroy'])
 })
 
-void t.test('a wrapped store keeps what it asks of ids and of a start', async (t) => {
+void t.test('wrapStore() keeps rotationPrefix and ready()', async (t) => {
   const { get, create, update, destroy } = new MemoryStore()
   const spy = spyStore({ get, create, update, destroy, rotationPrefix: 2, ready: () => undefined })
   t.equal(spy.rotationPrefix, 2)

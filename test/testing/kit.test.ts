@@ -18,11 +18,11 @@ const LACKS = { 'two processes': 'one process', 'engine failure': 'no engine' }
 
 type Around = Parameters<typeof wrapStore>[1]
 
-/** A memory store that breaks the contract, the cases that must see it, and how it breaks it. */
-const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemoryStore) => Around][] = [
+/** Faults injected into a memory store, and the names of the cases that must fail because of each. */
+const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemoryStore) => Around][] = [
   [
-    'an update inserts what is gone',
-    /update after a destroy|touch after|update of an expired.*real|races a destroy revives/,
+    'an update inserts a record that is gone',
+    /update after destroy|touch after|updating an expired.*real|racing a destroy does not revive/,
     (store) =>
       (method, [id, patch], next) => {
         const answer = next()
@@ -60,8 +60,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'a touch counts as a write',
-    /leaves the version|no data write/,
+    'a touch increments the version',
+    /not the version|without incrementing/,
     (store) => (method, args, next) => {
       if (method !== 'update') return next()
       const [id, patch] = args as [string, SessionPatch]
@@ -69,8 +69,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'a rename leaves the old record',
-    /renameTo moves|renamed again and again|all of its parts|\(E12\)/,
+    'a rename keeps the old record',
+    /renameTo moves|renamed many times|one patch can change|\(E12\)/,
     (store) => (method, args, next) => {
       const [id, patch] = args as [string, SessionPatch]
       const before = method === 'update' && patch.renameTo !== undefined ? store.get(id) : undefined
@@ -80,8 +80,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'a rename overwrites',
-    /renameTo a taken id|rename and a create/,
+    'a rename overwrites an existing record',
+    /renameTo an existing id|a rename and a create/,
     (store) => (method, args, next) => {
       const { renameTo } = (args[1] ?? {}) as Partial<SessionPatch>
       if (method === 'update' && renameTo !== undefined && store.get(args[0] as string))
@@ -90,15 +90,15 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'create overwrites',
-    /taken id says false|two creates/,
+    'create overwrites an existing record',
+    /false for an existing id|two creates/,
     (store) => (method, args, next) => {
       if (method === 'create') store.destroy(args[0] as string)
       return next()
     }
   ],
   [
-    'ifVersion is not looked at',
+    'update ignores ifVersion',
     /wrong ifVersion|\(E7\)$|on one version/,
     (store) => (method, args, next) => {
       if (method !== 'update') return next()
@@ -108,16 +108,16 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'clear is not looked at',
-    /clear drops|clear comes before|all of its parts/,
+    'update ignores clear',
+    /clear deletes|clear is applied before|one patch can change/,
     (store) => (method, args, next) => {
       if (method !== 'update') return next()
       return store.update(args[0] as string, { ...(args[1] as SessionPatch), clear: false })
     }
   ],
   [
-    'an expired record is still there',
-    /absent for get and destroy|last millisecond|over before it came|whose expiry is over/,
+    'expired records are returned',
+    /get and destroy treat|exactly at expiresAt|created already expired|expiresAt in the past/,
     () => {
       const later = <T extends { expiresAt: number }>(it: T): T => ({ ...it, expiresAt: it.expiresAt + 9e6 })
       return (method, args, next) => {
@@ -128,7 +128,7 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
   ],
   [
     'records are shared with the caller',
-    /handed in or out|does not follow/,
+    /mutating an object|returned record does not change/,
     () => {
       const kept = new Map<unknown, SessionRecord>()
       return (method, args, next) => {
@@ -140,18 +140,18 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'keys are normalised',
-    /none is mistaken for another/,
+    'keys are Unicode-normalized',
+    /any string works as a key/,
     () => (method, args, next) => {
       const it = args[1] as { data?: object; set?: object }
       const field = method === 'create' ? 'data' : 'set'
-      if (method === 'create' || method === 'update') args[1] = { ...it, [field]: folded(it[field]) }
+      if (method === 'create' || method === 'update') args[1] = { ...it, [field]: normalized(it[field]) }
       return next()
     }
   ],
   [
-    'user ids are folded',
-    /any string is a user id/,
+    'user ids are lowercased',
+    /any string works as a user id/,
     () => (method, args, next) => {
       if (method === 'create') {
         const record = args[1] as SessionRecord
@@ -162,8 +162,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'the list keeps what has ended',
-    /destroyed session is not listed|during a list leaves|renamed session is listed by its new id alone/,
+    'listByUser returns ended sessions',
+    /destroyed session is not listed|during listByUser leaves|renamed session is listed only/,
     () => {
       const all = new Map<string, StoredSession>()
       return (method, args, next) => {
@@ -175,13 +175,13 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'destroyByUser spares nobody',
-    /spares `except`|200 sessions/,
+    'destroyByUser ignores `except`',
+    /keeps the `except` session|200 sessions/,
     (store) => (method, args, next) =>
       method === 'destroyByUser' ? store.destroyByUser(args[0] as string) : next()
   ],
   [
-    'destroyByUser reads the list and then ends what it read',
+    'destroyByUser reads the list first and then destroys the listed sessions',
     /does not escape it/,
     (store) => async (method, args, next) => {
       if (method !== 'destroyByUser') return next()
@@ -191,8 +191,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'cleanup takes the living',
-    /cleanup removes the expired alone|cleanup in the middle/,
+    'cleanup removes live records',
+    /cleanup removes only|cleanup during other work/,
     (store) => (method, _args, next) => {
       if (method !== 'cleanup') return next()
       return (
@@ -202,7 +202,7 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'a second close fails',
+    'a second close throws',
     /close can be called twice/,
     () => {
       let closed = false
@@ -214,8 +214,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
     }
   ],
   [
-    'an unknown id is an error',
-    /unknown to every method|hostile id/,
+    'update throws for an unknown id',
+    /absent until it is created|hostile id/,
     () => (method, _args, next) => {
       const answer = next()
       if (method === 'update' && answer === 'gone') throw new Error('not found')
@@ -224,8 +224,8 @@ const MUTANTS: readonly [breach: string, cases: RegExp, around: (store: MemorySt
   ]
 ]
 
-for (const [breach, cases, around] of MUTANTS) {
-  void t.test(`the kit sees that ${breach}`, async (t) => {
+for (const [fault, cases, around] of MUTANTS) {
+  void t.test(`the kit fails exactly the cases that cover this fault: ${fault}`, async (t) => {
     const names = caseNames({ lacks: LACKS }).run.filter((name) => cases.test(name))
     const failed = await failures(cases, () => {
       const store = new MemoryStore()
@@ -236,50 +236,50 @@ for (const [breach, cases, around] of MUTANTS) {
   })
 }
 
+void t.test('the kit fails a store that hides an engine failure or does not recover from it', async (t) => {
+  for (const [hidden, lasting] of [
+    [true, false],
+    [false, true]
+  ]) {
+    let down = false
+    const store = wrapStore(new MemoryStore(), (_method, _args, next) => {
+      if (!down) return next()
+      if (hidden === true) return undefined
+      throw new Error('down')
+    })
+    const make = () => ({
+      store: { ...store, close: () => undefined },
+      break: () => (down = true),
+      mend: () => (down = lasting === true)
+    })
+    const failed = await failures(/every method fails while/, make, {})
+    t.equal(Object.keys(failed).length, 1)
+  }
+})
+
 void t.test(
-  'the kit sees an engine’s failure that is hidden, and a store that does not recover',
+  'a capability that is missing but not declared fails with a message that says what to declare',
   async (t) => {
-    for (const [hidden, lasting] of [
-      [true, false],
-      [false, true]
-    ]) {
-      let down = false
-      const store = wrapStore(new MemoryStore(), (_method, _args, next) => {
-        if (!down) return next()
-        if (hidden === true) return undefined
-        throw new Error('down')
-      })
-      const make = () => ({
-        store: { ...store, close: () => undefined },
-        break: () => (down = true),
-        mend: () => (down = lasting === true)
-      })
-      const failed = await failures(/while the engine fails/, make, {})
-      t.equal(Object.keys(failed).length, 1)
+    const bare: MakeStore = () => {
+      const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
+      return { store: { get, create, update, destroy } }
+    }
+    for (const [capability, cases] of [
+      ['by user', /empty list/],
+      ['cleanup', /cleanup removes/],
+      ['two processes', /a write by one process/],
+      ['engine failure', /every method fails while/]
+    ] as const) {
+      const messages = Object.values(await failures(cases, bare, {}))
+      t.equal(messages.length, 1)
+      t.match(messages[0], 'give the reason in `lacks')
+      t.match(messages[0], capability)
+      t.same(await failures(cases, bare, { lacks: { [capability]: 'declared' } }), {})
     }
   }
 )
 
-void t.test('a capability that is neither there nor declared fails, saying what to declare', async (t) => {
-  const bare: MakeStore = () => {
-    const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
-    return { store: { get, create, update, destroy } }
-  }
-  for (const [capability, cases] of [
-    ['by user', /empty list/],
-    ['cleanup', /cleanup removes/],
-    ['two processes', /what one process writes/],
-    ['engine failure', /while the engine fails/]
-  ] as const) {
-    const messages = Object.values(await failures(cases, bare, {}))
-    t.equal(messages.length, 1)
-    t.match(messages[0], 'say why in `lacks')
-    t.match(messages[0], capability)
-    t.same(await failures(cases, bare, { lacks: { [capability]: 'declared' } }), {})
-  }
-})
-
-void t.test('a store that has only what it must have passes what it does not lack', async (t) => {
+void t.test('a store with only the four required methods passes the remaining cases', async (t) => {
   const lacks = { ...LACKS, 'by user': 'by id alone', cleanup: 'by itself' }
   const make: MakeStore = () => {
     const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
@@ -288,18 +288,18 @@ void t.test('a store that has only what it must have passes what it does not lac
   t.same(await failures(/./, make, { lacks }), {})
 })
 
-void t.test('the names of the cases say what is skipped, and why', async (t) => {
+void t.test('caseNames() lists the skipped cases with their reasons', async (t) => {
   const all = caseNames()
   t.same(all.skipped, [])
-  t.equal(new Set(all.run).size, all.run.length, 'no name twice')
+  t.equal(new Set(all.run).size, all.run.length, 'every name is unique')
   const { run, skipped } = caseNames({ lacks: LACKS })
   t.equal(run.length + skipped.length, all.run.length)
   t.match(skipped[0], { reason: 'engine failure: no engine' })
 })
 
-void t.test('a case tears down what it made, also where it fails', async (t) => {
+void t.test('a failed case still closes its store and calls teardown()', async (t) => {
   const done: string[] = []
-  await failures(/created record comes back/, () => ({
+  await failures(/returns every field of a created record/, () => ({
     store: wrapStore(new MemoryStore(), (method) => {
       done.push(method)
       return undefined
@@ -321,7 +321,7 @@ void t.test('the kit runs under node:test', async (t) => {
   t.match(output, `# skipped ${skipped.length}\n`)
 })
 
-/** The failures of those cases that match, by name. */
+/** Runs the cases whose name matches and returns the error message of each that fails, by case name. */
 async function failures(
   cases: RegExp,
   make: MakeStore,
@@ -343,12 +343,12 @@ async function failures(
   return failed
 }
 
-function folded(texts: object = {}): object {
+function normalized(texts: object = {}): object {
   const entries = Object.entries(texts as Record<string, string>)
   return Object.fromEntries(entries.map(([key, text]) => [key.normalize(), text]))
 }
 
-/** Those that the kit's cases of cleanup make. */
+/** Yields the ids that the cleanup cases of the kit have created. */
 function* everyId(store: SessionStore): Generator<string> {
   for (const name of ['one', 'a', 'b', 'c', ...Array.from({ length: 80 }, (_, index) => `id ${index}`)]) {
     const id = idOf(name)

@@ -4,7 +4,7 @@ import { idOf, makeRecord } from '../../plugin/testing/records.js'
 
 const module = new URL('../fixtures/kit-process.ts', import.meta.url)
 
-void t.test('a failure in a child is one in the parent, and the child goes on', async (t) => {
+void t.test('an error in a child rejects in the parent, and the child keeps working', async (t) => {
   const processes = createProcesses()
   await t.rejects(processes.connect({ module, argument: 'throws' }), /cannot connect/)
   await t.rejects(processes.connect({ module: '/no/such/module.js' }), /no.such.module/)
@@ -17,16 +17,16 @@ void t.test('a failure in a child is one in the parent, and the child goes on', 
   t.same(await processes.end(), [0, 0])
 })
 
-void t.test('a child that does not end by itself is killed', async (t) => {
+void t.test('a child that does not exit in time is killed', async (t) => {
   const processes = createProcesses(500)
   await processes.connect({ module, argument: 'lingers' })
   t.same(await processes.end(), ['SIGKILL', 'SIGKILL'])
 })
 
-void t.test('a child that ends in the middle fails its call', async (t) => {
+void t.test('a child that exits during a call rejects that call', async (t) => {
   const processes = createProcesses()
   const [one, two] = await processes.connect({ module, argument: 'ends' })
-  await t.rejects(one([['get', idOf('a')]]), { message: 'the child process ended: 3' })
-  await t.rejects(two([['destroy', idOf('a')]]), { message: 'the child process ended: SIGKILL' })
+  await t.rejects(one([['get', idOf('a')]]), { message: 'the child process exited: 3' })
+  await t.rejects(two([['destroy', idOf('a')]]), { message: 'the child process exited: SIGKILL' })
   t.same(await processes.end(), [3, 'SIGKILL'])
 })

@@ -6,7 +6,7 @@ import type { Case } from '../store.js'
 const ID = idOf('one')
 const NEW_ID = idOf('two')
 
-/** What nobody may mistake for an id or a pattern. */
+/** Strings that a store must not treat as a stored id, a pattern or a command. */
 const HOSTILE_IDS = [
   '',
   '*',
@@ -33,7 +33,7 @@ const HOSTILE_IDS = [
 
 const create: readonly Case[] = [
   {
-    name: 'a created record comes back as it was, in every field',
+    name: 'get returns every field of a created record unchanged',
     async run({ store }) {
       const record = makeRecord({ data: { a: '1', b: '"two"' }, userId: 'ada', createdAt: 1000 })
       assert.equal(await store.create(ID, record), true)
@@ -41,7 +41,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'a record may be without data and without a user',
+    name: 'a record can have no data and no user',
     async run({ store }) {
       const record = makeRecord({ data: {} })
       assert.equal(await store.create(ID, record), true)
@@ -49,14 +49,14 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'create keeps the version that it is given',
+    name: 'create keeps the given version',
     async run({ store }) {
       await store.create(ID, makeRecord({ version: 7 }))
       assert.equal((await store.get(ID))?.version, 7)
     }
   },
   {
-    name: 'create of a taken id says false and changes nothing (E8)',
+    name: 'create returns false for an existing id and changes nothing (E8)',
     async run({ store }) {
       const record = makeRecord({ userId: 'ada' })
       await store.create(ID, record)
@@ -65,7 +65,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'an id is unknown to every method until it is created',
+    name: 'every method treats an id as absent until it is created',
     async run({ store }) {
       assert.equal(await store.get(ID), undefined)
       assert.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'gone')
@@ -77,7 +77,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'a hostile id finds nothing, harms nothing and is no error',
+    name: 'a hostile id matches no record, changes nothing and causes no error',
     async run({ store }) {
       const record = makeRecord()
       await store.create(ID, record)
@@ -90,7 +90,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'sessions do not touch each other',
+    name: 'writing to one session leaves other sessions unchanged',
     async run({ store }) {
       const other = makeRecord({ data: { b: '2' } })
       await store.create(ID, makeRecord())
@@ -104,7 +104,7 @@ const create: readonly Case[] = [
 
 const destroy: readonly Case[] = [
   {
-    name: 'destroy says whether there was a record',
+    name: 'destroy returns whether the record existed',
     async run({ store }) {
       await store.create(ID, makeRecord())
       assert.equal(await store.destroy(ID), true)
@@ -113,7 +113,7 @@ const destroy: readonly Case[] = [
     }
   },
   {
-    name: 'an update after a destroy is gone and makes no record (E1)',
+    name: 'update after destroy returns gone and creates no record (E1)',
     async run({ store }) {
       await store.create(ID, makeRecord())
       await store.destroy(ID)
@@ -122,7 +122,7 @@ const destroy: readonly Case[] = [
     }
   },
   {
-    name: 'a touch after a destroy is gone and makes no record (E2)',
+    name: 'a touch after destroy returns gone and creates no record (E2)',
     async run({ store }) {
       await store.create(ID, makeRecord())
       await store.destroy(ID)
@@ -131,7 +131,7 @@ const destroy: readonly Case[] = [
     }
   },
   {
-    name: 'a rename after a destroy is gone and neither id exists (E3)',
+    name: 'a rename after destroy returns gone and leaves no record under either id (E3)',
     async run({ store }) {
       await store.create(ID, makeRecord())
       await store.destroy(ID)
@@ -141,7 +141,7 @@ const destroy: readonly Case[] = [
     }
   },
   {
-    name: 'a destroyed id can be created again, and starts anew',
+    name: 'a destroyed id can be created again with a fresh record',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { a: '1' }, userId: 'ada' }))
       await store.destroy(ID)
@@ -152,112 +152,112 @@ const destroy: readonly Case[] = [
   }
 ]
 
-/** What is there before a patch, the patch, and what it makes of it. */
-interface Patched {
+/** A patch on the record `BEFORE`, and the fields that differ afterwards. */
+interface PatchCase {
   readonly name: string
   readonly patch: Parameters<typeof makePatch>[0]
-  readonly becomes: Partial<SessionRecord>
+  readonly expected: Partial<SessionRecord>
 }
 
 const BEFORE = { data: { a: '1', b: '2' }, userId: 'ada', createdAt: 1000, version: 3 }
 
-const PATCHES: readonly Patched[] = [
+const PATCHES: readonly PatchCase[] = [
   {
-    name: 'a touch moves the two times and leaves the version',
+    name: 'a touch updates lastAccessed and expiresAt but not the version',
     patch: {},
-    becomes: {}
+    expected: {}
   },
   {
     name: 'set adds a key',
     patch: { set: { c: '3' } },
-    becomes: { data: { a: '1', b: '2', c: '3' }, version: 4 }
+    expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
   {
-    name: 'set replaces a text',
+    name: 'set replaces a value',
     patch: { set: { a: '{"x":[1]}' } },
-    becomes: { data: { a: '{"x":[1]}', b: '2' }, version: 4 }
+    expected: { data: { a: '{"x":[1]}', b: '2' }, version: 4 }
   },
   {
-    name: 'set of an equal text still counts as a write',
+    name: 'setting an equal value still increments the version',
     patch: { set: { a: '1' } },
-    becomes: { version: 4 }
+    expected: { version: 4 }
   },
   {
-    name: 'a patch adds 1 to the version, however many keys it changes',
+    name: 'a patch increments the version once, however many keys it changes',
     patch: { set: { c: '3', d: '4' }, remove: ['a', 'b'] },
-    becomes: { data: { c: '3', d: '4' }, version: 4 }
+    expected: { data: { c: '3', d: '4' }, version: 4 }
   },
   {
-    name: 'remove drops a key',
+    name: 'remove deletes a key',
     patch: { remove: ['a'] },
-    becomes: { data: { b: '2' }, version: 4 }
+    expected: { data: { b: '2' }, version: 4 }
   },
   {
-    name: 'remove of all keys leaves an empty record',
+    name: 'removing all keys leaves an empty record',
     patch: { remove: ['a', 'b'] },
-    becomes: { data: {}, version: 4 }
+    expected: { data: {}, version: 4 }
   },
   {
-    name: 'remove of a key that is not there is a write that changes no data',
+    name: 'removing an absent key increments the version and changes no data',
     patch: { remove: ['zzz'] },
-    becomes: { version: 4 }
+    expected: { version: 4 }
   },
   {
-    name: 'clear drops all data',
+    name: 'clear deletes all data',
     patch: { clear: true },
-    becomes: { data: {}, version: 4 }
+    expected: { data: {}, version: 4 }
   },
   {
-    name: 'clear comes before set',
+    name: 'clear is applied before set',
     patch: { clear: true, set: { c: '3' } },
-    becomes: { data: { c: '3' }, version: 4 }
+    expected: { data: { c: '3' }, version: 4 }
   },
   {
-    name: 'remove comes before set',
+    name: 'remove is applied before set',
     patch: { remove: ['a'], set: { a: '9' } },
-    becomes: { data: { a: '9', b: '2' }, version: 4 }
+    expected: { data: { a: '9', b: '2' }, version: 4 }
   },
   {
-    name: 'clear: false clears nothing',
+    name: 'clear: false keeps the data',
     patch: { clear: false, set: { c: '3' } },
-    becomes: { data: { a: '1', b: '2', c: '3' }, version: 4 }
+    expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
   {
-    name: 'createdAt changes where it is given',
+    name: 'createdAt changes if the patch contains it',
     patch: { createdAt: 5000 },
-    becomes: { createdAt: 5000 }
+    expected: { createdAt: 5000 }
   },
   {
-    name: 'userId changes where it is given, and that alone is no data write',
+    name: 'userId changes if the patch contains it, without incrementing the version',
     patch: { userId: 'bob' },
-    becomes: { userId: 'bob' }
+    expected: { userId: 'bob' }
   },
   {
-    name: 'userId: null makes the session nobody’s',
+    name: 'userId: null removes the user from the session',
     patch: { userId: null },
-    becomes: { userId: null }
+    expected: { userId: null }
   },
   {
-    name: 'the right ifVersion writes',
+    name: 'a patch with a matching ifVersion is applied',
     patch: { ifVersion: 3, set: { c: '3' } },
-    becomes: { data: { a: '1', b: '2', c: '3' }, version: 4 }
+    expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   }
 ]
 
-const patches: readonly Case[] = PATCHES.map(({ name, patch, becomes }) => ({
+const patches: readonly Case[] = PATCHES.map(({ name, patch, expected }) => ({
   name,
   async run({ store }) {
     await store.create(ID, makeRecord(BEFORE))
     const now = Date.now()
     const times = { lastAccessed: now + 10, expiresAt: now + 90_000 }
     assert.equal(await store.update(ID, makePatch({ ...patch, ...times })), 'ok')
-    assertRecord(await store.get(ID), makeRecord({ ...BEFORE, ...becomes, ...times }))
+    assertRecord(await store.get(ID), makeRecord({ ...BEFORE, ...expected, ...times }))
   }
 }))
 
 const renames: readonly Case[] = [
   {
-    name: 'renameTo moves the record, and the old id is gone',
+    name: 'renameTo moves the record and removes the old id',
     async run({ store }) {
       const record = makeRecord(BEFORE)
       await store.create(ID, record)
@@ -278,7 +278,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'a record can be renamed again and again',
+    name: 'a record can be renamed many times',
     async run({ store }) {
       const record = makeRecord(BEFORE)
       const { lastAccessed, expiresAt } = record
@@ -292,7 +292,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'renameTo a taken id is a conflict and changes neither',
+    name: 'renameTo an existing id returns conflict and changes neither record',
     async run({ store }) {
       const [one, two] = [makeRecord(BEFORE), makeRecord({ data: { z: '26' }, userId: 'bob' })]
       await store.create(ID, one)
@@ -304,7 +304,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'a rename that was applied and is tried again is gone, and the record stays as it was (E12)',
+    name: 'retrying an applied rename returns gone and leaves the record unchanged (E12)',
     async run({ store }) {
       await store.create(ID, makeRecord(BEFORE))
       const patch = makePatch({ renameTo: NEW_ID, set: { a: '9' }, createdAt: 5000 })
@@ -315,7 +315,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'the wrong ifVersion is a conflict and changes nothing',
+    name: 'a patch with a wrong ifVersion returns conflict and changes nothing',
     async run({ store }) {
       const record = makeRecord(BEFORE)
       await store.create(ID, record)
@@ -334,7 +334,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'a patch does all of its parts at once',
+    name: 'one patch can change data, times, user and id together',
     async run({ store }) {
       await store.create(ID, makeRecord(BEFORE))
       const times = { createdAt: 5000, lastAccessed: 6000, expiresAt: Date.now() + 90_000 }
@@ -349,25 +349,25 @@ const renames: readonly Case[] = [
 
 const isolation: readonly Case[] = [
   {
-    name: 'a change of what was handed in or out does not reach the store',
+    name: 'mutating an object passed to or returned by the store does not change the stored record',
     async run({ store }) {
       const data: Record<string, string> = { a: '1' }
       const set: Record<string, string> = { b: '2' }
       await store.create(ID, makeRecord({ data }))
-      data['a'] = 'spoiled'
+      data['a'] = 'mutated'
       await store.update(ID, makePatch({ set }))
-      set['b'] = 'spoiled'
-      const handedOut = (await store.get(ID)) as SessionRecord
-      // A frozen record refuses, which is as good.
-      Reflect.set(handedOut.data, 'a', 'spoiled')
-      Reflect.set(handedOut, 'version', 99)
+      set['b'] = 'mutated'
+      const returned = (await store.get(ID)) as SessionRecord
+      // A frozen record rejects the mutation, which is fine too.
+      Reflect.set(returned.data, 'a', 'mutated')
+      Reflect.set(returned, 'version', 99)
       const { data: kept, version } = (await store.get(ID)) as SessionRecord
       assert.deepEqual({ ...kept }, { a: '1', b: '2' })
       assert.equal(version, 2)
     }
   },
   {
-    name: 'a record that was handed out does not follow later writes',
+    name: 'a returned record does not change with later writes',
     async run({ store }) {
       const record = makeRecord({ data: { a: '1' } })
       const expected = structuredClone(record)

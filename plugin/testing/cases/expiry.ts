@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { SessionStore } from '../../types.js'
+import type { SessionRecord, SessionStore } from '../../types.js'
 import { stopClock } from '../clock.js'
 import { assertRecord, idOf, makePatch, makeRecord } from '../records.js'
 import type { Capability, Case } from '../store.js'
@@ -8,29 +8,31 @@ import type { Capability, Case } from '../store.js'
 const ID = idOf('one')
 const NEW_ID = idOf('two')
 
-/** Lets a session of `life` ms end: `expire` comes back when it has. */
+/** How a case lets time pass. */
 interface Time {
-  readonly life: number
+  /** Milliseconds until a record that must expire does so. */
+  readonly lifetime: number
+  /** Resolves once that lifetime has passed. */
   readonly expire: () => Promise<void>
 }
 
-type Expiring = (store: SessionStore, time: Time) => Promise<void>
+type RunWithTime = (store: SessionStore, time: Time) => Promise<void>
 
-/** What holds for an expired record, by whichever clock it expired. */
-const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = [
+/** Cases that run both in real time and with a moved clock. */
+const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime }[] = [
   {
-    name: 'an expired record is absent for get and destroy',
-    async run(store, { life, expire }) {
-      await store.create(ID, expiring(life))
+    name: 'get and destroy treat an expired record as absent',
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, expiring(lifetime))
       await expire()
       assert.equal(await store.get(ID), undefined)
       assert.equal(await store.destroy(ID), false)
     }
   },
   {
-    name: 'an update of an expired record is gone and does not revive it',
-    async run(store, { life, expire }) {
-      await store.create(ID, expiring(life))
+    name: 'updating an expired record returns gone and does not revive it',
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, expiring(lifetime))
       await expire()
       assert.equal(await store.update(ID, makePatch()), 'gone')
       assert.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'gone')
@@ -40,9 +42,9 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
     }
   },
   {
-    name: 'a rename of an expired record is gone and neither id exists',
-    async run(store, { life, expire }) {
-      await store.create(ID, expiring(life))
+    name: 'renaming an expired record returns gone and leaves no record under either id',
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, expiring(lifetime))
       await expire()
       assert.equal(await store.update(ID, makePatch({ renameTo: NEW_ID })), 'gone')
       assert.equal(await store.get(ID), undefined)
@@ -50,9 +52,9 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
     }
   },
   {
-    name: 'create over an expired record works, and nothing of the old one is left',
-    async run(store, { life, expire }) {
-      await store.create(ID, { ...expiring(life), data: { old: '1' }, userId: 'ada', version: 5 })
+    name: 'create replaces an expired record entirely',
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, { ...expiring(lifetime), data: { old: '1' }, userId: 'ada', version: 5 })
       await expire()
       const record = makeRecord({ data: { fresh: '1' } })
       assert.equal(await store.create(ID, record), true)
@@ -60,9 +62,9 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
     }
   },
   {
-    name: 'renameTo an expired id works, and nothing of the old record is left',
-    async run(store, { life, expire }) {
-      await store.create(NEW_ID, { ...expiring(life), data: { old: '1' }, userId: 'ada' })
+    name: 'renameTo replaces an expired record entirely',
+    async run(store, { lifetime, expire }) {
+      await store.create(NEW_ID, { ...expiring(lifetime), data: { old: '1' }, userId: 'ada' })
       await expire()
       const record = makeRecord({ data: { fresh: '1' } })
       await store.create(ID, record)
@@ -72,23 +74,23 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
     }
   },
   {
-    name: 'a touch that moves the expiry on keeps the record, one that moves it back ends it',
-    async run(store, { life, expire }) {
-      await store.create(ID, expiring(life))
+    name: 'a touch can extend or shorten the lifetime of a record',
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, expiring(lifetime))
       await store.create(NEW_ID, makeRecord())
       const extended = await store.update(ID, makePatch())
-      await store.update(NEW_ID, makePatch({ expiresAt: Date.now() + life }))
+      await store.update(NEW_ID, makePatch({ expiresAt: Date.now() + lifetime }))
       await expire()
-      // On a machine so slow that it had expired before the touch, it must stay so.
+      // On a very slow machine the record expires before the touch; then it must stay absent.
       assert.equal((await store.get(ID)) !== undefined, extended === 'ok')
       assert.equal(await store.get(NEW_ID), undefined)
     }
   },
   {
-    name: 'expired sessions are not listed and not counted as ended',
+    name: 'listByUser and destroyByUser ignore expired sessions',
     needs: 'by user',
-    async run(store, { life, expire }) {
-      await store.create(ID, { ...expiring(life), userId: 'ada' })
+    async run(store, { lifetime, expire }) {
+      await store.create(ID, { ...expiring(lifetime), userId: 'ada' })
       await expire()
       await store.create(NEW_ID, makeRecord({ userId: 'ada' }))
       assert.deepEqual(
@@ -99,12 +101,15 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
     }
   },
   {
-    name: 'cleanup removes the expired alone and says how many',
+    name: 'cleanup removes only expired records and returns how many',
     needs: 'cleanup',
-    async run(store, { life, expire }) {
-      assert.ok(store.cleanup !== undefined, 'the store has no cleanup(); say why in `lacks: { cleanup: … }`')
+    async run(store, { lifetime, expire }) {
+      assert.ok(
+        store.cleanup !== undefined,
+        'the store has no cleanup(). If that is intended, give the reason in `lacks: { cleanup: … }`'
+      )
       assert.equal(await store.cleanup(), 0)
-      for (const name of ['a', 'b', 'c']) await store.create(idOf(name), expiring(life))
+      for (const name of ['a', 'b', 'c']) await store.create(idOf(name), expiring(lifetime))
       await expire()
       const record = makeRecord()
       await store.create(ID, record)
@@ -115,30 +120,29 @@ const EXPIRED: readonly { name: string; needs?: Capability; run: Expiring }[] = 
   }
 ]
 
-function needing(needs: Capability | undefined): { needs?: Capability } {
+function requirement(needs: Capability | undefined): { needs?: Capability } {
   return needs === undefined ? {} : { needs }
 }
 
-/** Real time, short: the engine's own clock. */
-const byTheEngine: readonly Case[] = EXPIRED.map(({ name, needs, run }) => ({
+const inRealTime: readonly Case[] = TIMED_CASES.map(({ name, needs, run }) => ({
   name: `${name} (in real time)`,
-  ...needing(needs),
-  run: ({ store }) => run(store, { life: 50, expire: () => delay(75) })
+  ...requirement(needs),
+  run: ({ store }) => run(store, { lifetime: 50, expire: () => delay(75) })
 }))
 
-const byTheLibrary: readonly Case[] = EXPIRED.filter(({ needs }) => needs === undefined).map(
+const withMovedClock: readonly Case[] = TIMED_CASES.filter(({ needs }) => needs === undefined).map(
   ({ name, run }) => ({
-    name: `${name} (by a moved clock)`,
+    name: `${name} (with a moved clock)`,
     needs: 'moved clock',
-    run: ({ store }) => withClock((move) => run(store, { life: 1000, expire: async () => move(1000) }))
+    run: ({ store }) => withClock((move) => run(store, { lifetime: 1000, expire: async () => move(1000) }))
   })
 )
 
 export const expiryCases: readonly Case[] = [
-  ...byTheEngine,
-  ...byTheLibrary,
+  ...inRealTime,
+  ...withMovedClock,
   {
-    name: 'a record lives until its last millisecond and no longer',
+    name: 'a record expires exactly at expiresAt',
     needs: 'moved clock',
     run: ({ store }) =>
       withClock(async (move) => {
@@ -150,7 +154,7 @@ export const expiryCases: readonly Case[] = [
       })
   },
   {
-    name: 'a record that was over before it came is never seen',
+    name: 'a record that is created already expired is never returned',
     async run({ store }) {
       await store.create(ID, { ...expiring(-1000), userId: 'ada' })
       assert.equal(await store.get(ID), undefined)
@@ -159,7 +163,7 @@ export const expiryCases: readonly Case[] = [
     }
   },
   {
-    name: 'a patch whose expiry is over ends the session',
+    name: 'a patch with an expiresAt in the past ends the session',
     async run({ store }) {
       await store.create(ID, makeRecord())
       assert.equal(await store.update(ID, makePatch({ expiresAt: Date.now() - 1000 })), 'ok')
@@ -169,8 +173,8 @@ export const expiryCases: readonly Case[] = [
   }
 ]
 
-function expiring(life: number) {
-  return makeRecord({ expiresAt: Date.now() + life })
+function expiring(lifetime: number): SessionRecord {
+  return makeRecord({ expiresAt: Date.now() + lifetime })
 }
 
 async function withClock(body: (move: (milliseconds: number) => void) => Promise<void>): Promise<void> {

@@ -5,7 +5,7 @@ import { assertRecord, idOf, makePatch, makeRecord } from '../records.js'
 import type { Case } from '../store.js'
 
 const ID = idOf('one')
-/** How long a store may need to work again after its engine's return, in ms. */
+/** Milliseconds within which a store must work again once its engine is back. */
 const RECOVERY = 2000
 
 export const failureCases: readonly Case[] = [
@@ -18,7 +18,7 @@ export const failureCases: readonly Case[] = [
     }
   },
   {
-    name: 'close during work leaves no call hanging',
+    name: 'close leaves no concurrent call pending',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { n: '0' } }))
       const calls = Array.from({ length: 50 }, (_, index) => callsOf(store, index)).flat()
@@ -28,12 +28,12 @@ export const failureCases: readonly Case[] = [
     }
   },
   {
-    name: 'while the engine fails every method fails, and they work again when it is back',
+    name: 'every method fails while the engine is down and works again once it is back',
     needs: 'engine failure',
     async run(subject) {
       assert.ok(
         subject.break && subject.mend,
-        'makeStore() gives no break() and mend(); say why in `lacks: { "engine failure": … }`'
+        'makeStore() returned no break() and mend(). If that is intended, give the reason in `lacks: { "engine failure": … }`'
       )
       const { store } = subject
       const record = makeRecord({ userId: 'ada' })
@@ -45,14 +45,14 @@ export const failureCases: readonly Case[] = [
         assert.equal((await settle(call)).status, 'rejected', method)
       }
       await subject.mend()
-      await worksAgain(store)
+      await waitForRecovery(store)
       assert.equal(await store.create(idOf('after'), record), true)
       assertRecord(await store.get(idOf('after')), record)
     }
   }
 ]
 
-/** Some work, each call settled. */
+/** Starts several calls and settles each one. */
 function callsOf(store: SessionStore, index: number): Promise<PromiseSettledResult<unknown>>[] {
   return [
     settle(() => store.get(ID)),
@@ -74,16 +74,16 @@ function methodsOf(store: SessionStore): Record<string, () => unknown> {
   }
 }
 
-/** A throw and a rejection are one. */
+/** Like `Promise.allSettled` for one call; also catches a synchronous throw. */
 async function settle(call: () => unknown): Promise<PromiseSettledResult<unknown>> {
   const [result] = await Promise.allSettled([(async () => call())()])
   return result
 }
 
-async function worksAgain(store: SessionStore): Promise<void> {
+async function waitForRecovery(store: SessionStore): Promise<void> {
   const until = performance.now() + RECOVERY
   while ((await settle(() => store.get(ID))).status === 'rejected') {
-    assert.ok(performance.now() < until, `the store works within ${RECOVERY} ms of its engine’s return`)
+    assert.ok(performance.now() < until, `the store recovers within ${RECOVERY} ms after its engine is back`)
     await delay(10)
   }
 }

@@ -4,15 +4,15 @@ import { idOf, makePatch, makeRecord } from '../records.js'
 import { runSteps, type Step } from '../steps.js'
 import type { Capability, Case, Subject } from '../store.js'
 
-/** Two sides that each take one step on the same session at the same time, for many sessions. */
+/** Two concurrent steps on the same session, repeated for many sessions. */
 interface Race {
   readonly name: string
   readonly needs?: Capability
-  /** Of the record that each round begins with; absent: there is none. */
+  /** Fields of the record that each round starts with. Absent: the round starts without a record. */
   readonly before?: Partial<SessionRecord>
-  /** `user`: an id of this round's own. */
+  /** The two steps that race. */
   sides(round: Round): readonly [Step, Step]
-  /** Asserts what must hold whoever was first. */
+  /** Asserts what must hold, whichever step came first. */
   check(round: Round, answers: readonly [unknown, unknown], store: SessionStore): Promise<void>
 }
 
@@ -20,16 +20,17 @@ interface Round {
   readonly id: string
   readonly other: string
   readonly another: string
+  /** Used in this round only. */
   readonly user: string
 }
 
 const ROUNDS = 40
-/** Far apart, so that a text made of parts of both would show. */
+/** Long and different, so that a mix of both values would be noticed. */
 const [LONG_A, LONG_B] = [JSON.stringify('a'.repeat(5000)), JSON.stringify('b'.repeat(5000))]
 
 const dataRaces: readonly Race[] = [
   {
-    name: 'an update that races a destroy revives nothing (E1)',
+    name: 'an update racing a destroy does not revive the session (E1)',
     before: {},
     sides: ({ id }) => [
       ['destroy', id],
@@ -42,7 +43,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a touch that races a destroy revives nothing (E2)',
+    name: 'a touch racing a destroy does not revive the session (E2)',
     before: {},
     sides: ({ id }) => [
       ['destroy', id],
@@ -55,7 +56,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a rename that races a destroy: one of them wins, and the old id is dead (E3)',
+    name: 'when a rename races a destroy, one wins and the old id is gone (E3)',
     before: {},
     sides: ({ id, other }) => [
       ['destroy', id],
@@ -68,7 +69,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'of two renames one wins and the other is gone (E4)',
+    name: 'when two renames race, one wins and the other returns gone (E4)',
     before: {},
     sides: ({ id, other, another }) => [
       ['update', id, makePatch({ renameTo: other })],
@@ -82,7 +83,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'changes to different keys both live (E5)',
+    name: 'concurrent changes to different keys are both kept (E5)',
     before: {},
     sides: ({ id }) => [
       ['update', id, makePatch({ set: { a: LONG_A } })],
@@ -96,7 +97,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'of changes to the same keys the last one stands, whole (E6)',
+    name: 'when two changes to the same keys race, the last one is kept whole (E6)',
     before: {},
     sides: ({ id }) => [
       ['update', id, makePatch({ set: { x: LONG_A, y: LONG_A } })],
@@ -111,7 +112,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'of two writes on one version one is a conflict',
+    name: 'when two writes race on one version, one returns conflict',
     before: {},
     sides: ({ id }) => [
       ['update', id, makePatch({ set: { a: '1' }, ifVersion: 1 })],
@@ -126,7 +127,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'of two creates one wins, whole (E8)',
+    name: 'when two creates race, one wins and is stored whole (E8)',
     sides: ({ id }) => [
       ['create', id, makeRecord({ data: { x: LONG_A, y: LONG_A } })],
       ['create', id, makeRecord({ data: { x: LONG_B, y: LONG_B } })]
@@ -138,7 +139,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a rename and a create on one id: one of them has it',
+    name: 'when a rename and a create race for one id, only one gets it',
     before: { data: { renamed: '1' } },
     sides: ({ id, other }) => [
       ['update', id, makePatch({ renameTo: other })],
@@ -152,7 +153,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'of two destroys one found the record',
+    name: 'when two destroys race, only one finds the record',
     before: {},
     sides: ({ id }) => [
       ['destroy', id],
@@ -167,7 +168,7 @@ const dataRaces: readonly Race[] = [
 
 const userRaces: readonly Race[] = [
   {
-    name: 'a destroy during a list leaves no dangling entry (E9)',
+    name: 'a destroy during listByUser leaves no dangling entry (E9)',
     needs: 'by user',
     before: {},
     sides: ({ id, user }) => [
@@ -181,7 +182,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'an update that races destroyByUser revives nothing',
+    name: 'an update racing destroyByUser does not revive the session',
     needs: 'by user',
     before: {},
     sides: ({ id, user }) => [
@@ -195,7 +196,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a rename that races destroyByUser does not escape it',
+    name: 'a rename racing destroyByUser does not escape it',
     needs: 'by user',
     before: {},
     sides: ({ id, other, user }) => [
@@ -209,7 +210,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a create that races destroyByUser is whole or not there, and the older session is gone',
+    name: 'a session created during destroyByUser is kept whole or ended, and the older session ends',
     needs: 'by user',
     before: {},
     sides: ({ other, user }) => [
@@ -232,7 +233,7 @@ const userRaces: readonly Race[] = [
 
 const RACES = [...dataRaces, ...userRaces]
 
-/** Both sides' steps, each at once; their answers. */
+/** Runs the steps of both sides concurrently and returns the answers of each side. */
 type RunSides = (sides: readonly [readonly Step[], readonly Step[]]) => Promise<[unknown[], unknown[]]>
 
 async function runRace(race: Race, { store }: Subject, run: RunSides): Promise<void> {
@@ -259,7 +260,7 @@ function roundOf(index: number): Round {
   return { id, other, another, user: `user ${index}` }
 }
 
-/** Every second pair the other way round: a store that answers at once is as fast as it is called. */
+/** Swaps the order of every second pair, because a synchronous store answers in the order of the calls. */
 function inOneProcess({ store }: Subject): RunSides {
   return async ([first, second]) => {
     const answers: [unknown[], unknown[]] = [[], []]
@@ -286,7 +287,7 @@ async function inTwoProcesses({ processes, process }: Subject): Promise<RunSides
 
 const increments: readonly Case[] = [
   {
-    name: '1,000 increments in parallel add 1,000 (E7)',
+    name: '1,000 parallel increments add 1,000 (E7)',
     async run({ store }) {
       const id = idOf('counter')
       await store.create(id, makeRecord({ data: { n: '0' } }))
@@ -313,7 +314,7 @@ const increments: readonly Case[] = [
 ]
 
 const sweep: Case = {
-  name: 'a cleanup in the middle of other work removes only the expired (E13)',
+  name: 'cleanup during other work removes only expired records (E13)',
   needs: 'cleanup',
   async run({ store }) {
     const rounds = Array.from({ length: ROUNDS }, (_, index) => roundOf(index))
@@ -336,8 +337,8 @@ const sweep: Case = {
   }
 }
 
-const seen: Case = {
-  name: 'what one process writes the other reads at once',
+const visibility: Case = {
+  name: 'a write by one process is visible to another immediately',
   needs: 'two processes',
   async run({ store, processes, process }) {
     const [one, two] = await processes.connect(process)
@@ -352,9 +353,9 @@ const seen: Case = {
   }
 }
 
-/** Last, because it ends the processes that the cases before it share. */
-const end: Case = {
-  name: 'a process ends by itself once its store is closed',
+/** Must run last, because it ends the processes that earlier cases share. */
+const processExit: Case = {
+  name: 'a process exits by itself once its store is closed',
   needs: 'two processes',
   async run({ processes, process }) {
     await processes.connect(process)
@@ -376,12 +377,12 @@ export const raceCases: readonly Case[] = [
   })),
   ...increments.slice(0, 1),
   sweep,
-  seen,
+  visibility,
   ...RACES.map((race): Case => ({
     name: `${race.name}, from two processes (E14)`,
     needs: 'two processes',
     run: async (subject) => runRace(race, subject, await inTwoProcesses(subject))
   })),
   ...increments.slice(1),
-  end
+  processExit
 ]

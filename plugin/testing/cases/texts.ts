@@ -7,7 +7,7 @@ const ID = idOf('one')
 const MEGABYTE = 1024 * 1024
 
 const TEXTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  'of every JSON kind': {
+  'values of every JSON type': {
     string: '"ada"',
     empty: '""',
     number: '-1.5e+21',
@@ -19,21 +19,21 @@ const TEXTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     object: '{"one":1}',
     none: '{}'
   },
-  'in other scripts and planes': {
+  'non-ASCII text': {
     latin: '"naïve café"',
     han: '"会话"',
     emoji: '"👩‍🚀🔑"',
     rtl: '"שלום"',
     combining: '"e\u0301 is not é"'
   },
-  'with what JSON escapes': {
+  'characters that JSON escapes': {
     nul: JSON.stringify('a\0b'),
     quote: JSON.stringify(`'"\\\``),
     lines: JSON.stringify('a\r\n\tb\u2028c'),
     half: JSON.stringify('\ud800')
   },
-  'that are no JSON': { empty: '', brace: '{', word: 'null and void', quote: "'", two: '1 2' },
-  'that look like commands': {
+  'invalid JSON': { empty: '', brace: '{', word: 'null and void', quote: "'", two: '1 2' },
+  'text that looks like a command': {
     sql: '"\'); DROP TABLE sessions; --"',
     lua: '"]] redis.call(\'FLUSHALL\') --"',
     placeholder: '"$1 ? :id @id %s"'
@@ -82,7 +82,7 @@ const KEYS = [
 ]
 
 const texts: readonly Case[] = Object.entries(TEXTS).map(([name, data]) => ({
-  name: `texts ${name} come back as they were, from create and from update`,
+  name: `create and update store ${name} unchanged`,
   async run({ store }) {
     const record = makeRecord({ data })
     await store.create(ID, record)
@@ -96,8 +96,8 @@ const texts: readonly Case[] = Object.entries(TEXTS).map(([name, data]) => ({
 export const textCases: readonly Case[] = [
   ...texts,
   {
-    // A store may keep the value, not its text: the order of an object's keys is not the contract's.
-    name: 'an object of many keys comes back equal',
+    // Compares values, not text: a store may change the order of an object's keys.
+    name: 'a nested object comes back equal',
     async run({ store }) {
       const value = { z: 1, a: { y: [1, { b: 2, a: 1 }], x: null }, 10: 'ten', 9: 'nine', __proto: true }
       await store.create(ID, makeRecord({ data: { value: JSON.stringify(value) } }))
@@ -106,18 +106,18 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'a text of 1 MB comes back, and outlives a change beside it',
+    name: 'a 1 MB value comes back unchanged, also after another key changes',
     async run({ store }) {
       const big = JSON.stringify('é'.repeat(MEGABYTE / 2))
       await store.create(ID, makeRecord({ data: { big } }))
       await store.update(ID, makePatch({ set: { small: '1' } }))
       const { data } = (await store.get(ID)) as SessionRecord
-      assert.ok(data['big'] === big, 'the text is the same')
+      assert.ok(data['big'] === big, 'the value is unchanged')
       assert.equal(data['small'], '1')
     }
   },
   {
-    name: 'any string is a key, and none is mistaken for another',
+    name: 'any string works as a key and is distinct from every other',
     async run({ store }) {
       const data = textsFor(KEYS, 'created')
       await store.create(ID, makeRecord({ data }))
@@ -132,7 +132,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'any key can be removed, and no other goes with it',
+    name: 'any key can be removed without affecting other keys',
     async run({ store }) {
       const data = textsFor(KEYS, 'created')
       await store.create(ID, makeRecord({ data }))
@@ -144,7 +144,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'keys that every object inherits are not there unless they were set',
+    name: 'inherited object properties such as constructor do not appear as keys',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { a: '1' } }))
       const { data } = (await store.get(ID)) as SessionRecord
@@ -154,7 +154,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'a session holds 300 keys',
+    name: 'a session can hold 300 keys',
     async run({ store }) {
       const names = Array.from({ length: 300 }, (_, index) => `key ${index}`)
       const data = textsFor(names, 'many')
@@ -166,7 +166,7 @@ export const textCases: readonly Case[] = [
   }
 ]
 
-/** Without a prototype, in which `__proto__` is a key like any other. */
+/** Has no prototype, so that `__proto__` is an ordinary key. */
 function textsFor(keys: readonly string[], word = ''): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   keys.forEach((key, index) => (data[key] = `"${word} ${index}"`))

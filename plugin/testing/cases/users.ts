@@ -7,7 +7,7 @@ type ByUser = SessionStore & Required<Pick<SessionStore, 'listByUser' | 'destroy
 
 const [A, B, C] = [idOf('a'), idOf('b'), idOf('c')]
 
-/** Alike to an engine that trims, folds, truncates, splits or interpolates them; different to the contract. */
+/** Distinct user ids that an engine could confuse by trimming, case folding, truncating, splitting or interpolating. */
 const USERS = [
   '',
   ' ',
@@ -53,23 +53,26 @@ const USERS = [
 ]
 
 export const userCases: readonly Case[] = [
-  one('a user without sessions has an empty list', async (store) => {
+  userCase('a user without sessions has an empty list', async (store) => {
     await store.create(A, makeRecord())
     assert.deepEqual(await store.listByUser('ada'), [])
     assert.equal(await store.destroyByUser('ada'), 0)
     assert.notEqual(await store.get(A), undefined)
   }),
-  one('the list holds every session of the user, with its record, and nobody else’s', async (store) => {
-    const [a, b] = [makeRecord({ userId: 'ada', data: { a: '1' } }), makeRecord({ userId: 'ada' })]
-    await store.create(A, a)
-    await store.create(B, b)
-    await store.create(C, makeRecord({ userId: 'bob' }))
-    const listed = new Map((await store.listByUser('ada')).map(({ id, record }) => [id, record]))
-    assert.deepEqual([...listed.keys()].sort(), [A, B].sort())
-    assertRecord(listed.get(A), a)
-    assertRecord(listed.get(B), b)
-  }),
-  one('destroyByUser ends all of the user’s sessions and nobody else’s', async (store) => {
+  userCase(
+    'listByUser returns every session of the user with its record, and no other user’s',
+    async (store) => {
+      const [a, b] = [makeRecord({ userId: 'ada', data: { a: '1' } }), makeRecord({ userId: 'ada' })]
+      await store.create(A, a)
+      await store.create(B, b)
+      await store.create(C, makeRecord({ userId: 'bob' }))
+      const listed = new Map((await store.listByUser('ada')).map(({ id, record }) => [id, record]))
+      assert.deepEqual([...listed.keys()].sort(), [A, B].sort())
+      assertRecord(listed.get(A), a)
+      assertRecord(listed.get(B), b)
+    }
+  ),
+  userCase('destroyByUser ends all of the user’s sessions and no other user’s', async (store) => {
     for (const id of [A, B]) await store.create(id, makeRecord({ userId: 'ada' }))
     await store.create(C, makeRecord({ userId: 'bob' }))
     assert.equal(await store.destroyByUser('ada'), 2)
@@ -79,13 +82,13 @@ export const userCases: readonly Case[] = [
     await assertListed(store, 'ada', [])
     assert.equal(await store.destroyByUser('ada'), 0)
   }),
-  one('destroyByUser spares `except`', async (store) => {
+  userCase('destroyByUser keeps the `except` session', async (store) => {
     for (const id of [A, B, C]) await store.create(id, makeRecord({ userId: 'ada' }))
     assert.equal(await store.destroyByUser('ada', B), 2)
     await assertListed(store, 'ada', [B])
     assert.notEqual(await store.get(B), undefined)
   }),
-  one('an `except` that is not one of the user’s sessions spares none', async (store) => {
+  userCase('destroyByUser ignores an `except` that is not a session of the user', async (store) => {
     await store.create(C, makeRecord({ userId: 'bob' }))
     for (const except of [C, '', '*', "' OR '1'='1", 'a\0b', '\ud800']) {
       await store.create(A, makeRecord({ userId: 'ada' }))
@@ -94,19 +97,19 @@ export const userCases: readonly Case[] = [
     }
     assert.notEqual(await store.get(C), undefined)
   }),
-  one('a destroyed session is not listed', async (store) => {
+  userCase('a destroyed session is not listed', async (store) => {
     for (const id of [A, B]) await store.create(id, makeRecord({ userId: 'ada' }))
     await store.destroy(A)
     await assertListed(store, 'ada', [B])
   }),
-  one('a renamed session is listed by its new id alone', async (store) => {
+  userCase('a renamed session is listed only under its new id', async (store) => {
     await store.create(A, makeRecord({ userId: 'ada' }))
     await store.update(A, makePatch({ renameTo: B }))
     await assertListed(store, 'ada', [B])
     assert.equal(await store.destroyByUser('ada'), 1)
     assert.equal(await store.get(B), undefined)
   }),
-  one('a session whose user changes moves to the other list', async (store) => {
+  userCase('a session moves to the new user’s list when its user changes', async (store) => {
     await store.create(A, makeRecord())
     await store.update(A, makePatch({ userId: 'ada' }))
     await assertListed(store, 'ada', [A])
@@ -118,14 +121,14 @@ export const userCases: readonly Case[] = [
     assert.equal(await store.destroyByUser('bob'), 0)
     assert.notEqual(await store.get(B), undefined)
   }),
-  one('a change of data or a touch leaves the session in its list', async (store) => {
+  userCase('a session stays listed after a data change or a touch', async (store) => {
     await store.create(A, makeRecord({ userId: 'ada' }))
     await store.update(A, makePatch({ set: { a: '1' } }))
     await store.update(A, makePatch({ clear: true }))
     await store.update(A, makePatch())
     await assertListed(store, 'ada', [A])
   }),
-  one('a write that was a conflict changes no list', async (store) => {
+  userCase('a conflicting write does not change the lists', async (store) => {
     await store.create(A, makeRecord({ userId: 'ada' }))
     await store.create(B, makeRecord({ userId: 'bob' }))
     await store.update(A, makePatch({ userId: 'bob', ifVersion: 9 }))
@@ -134,7 +137,7 @@ export const userCases: readonly Case[] = [
     await assertListed(store, 'ada', [A])
     await assertListed(store, 'bob', [B])
   }),
-  one('any string is a user id, and none reaches another’s sessions', async (store) => {
+  userCase('any string works as a user id and reaches only its own sessions', async (store) => {
     for (const [index, userId] of USERS.entries()) {
       await store.create(idOf(`${index}`), makeRecord({ userId }))
     }
@@ -148,7 +151,7 @@ export const userCases: readonly Case[] = [
       if (next < USERS.length) assert.notEqual(await store.get(idOf(`${next}`)), undefined)
     }
   }),
-  one('a user has 200 sessions', async (store) => {
+  userCase('a user can have 200 sessions', async (store) => {
     const ids = Array.from({ length: 200 }, (_, index) => idOf(`${index}`))
     await Promise.all(ids.map(async (id) => store.create(id, makeRecord({ userId: 'ada' }))))
     await assertListed(store, 'ada', ids)
@@ -157,13 +160,16 @@ export const userCases: readonly Case[] = [
   })
 ]
 
-function one(name: string, run: (store: ByUser) => Promise<void>): Case {
+function userCase(name: string, run: (store: ByUser) => Promise<void>): Case {
   return { name, needs: 'by user', run: ({ store }: Subject) => run(byUser(store)) }
 }
 
 function byUser(store: SessionStore): ByUser {
   const has = store.listByUser !== undefined && store.destroyByUser !== undefined
-  assert.ok(has, 'the store has no listByUser() or destroyByUser(); say why in `lacks: { "by user": … }`')
+  assert.ok(
+    has,
+    'the store has no listByUser() or destroyByUser(). If that is intended, give the reason in `lacks: { "by user": … }`'
+  )
   return store as ByUser
 }
 
