@@ -10,10 +10,10 @@ import { spyStore } from '../fixtures/stores.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 
-/** So many cookies of our name are looked at. */
+/** The library reads at most this many cookies with the session cookie's name. */
 const CANDIDATES = 4
 
-/** RFC 6265bis section 5.7.2 read once more: the pairs lie between semicolons, with spaces and tabs around them. */
+/** An independent parser by RFC 6265bis section 5.7.2: pairs are separated by semicolons and trimmed of spaces and tabs. */
 function valuesIn(header: string, name: string): string[] {
   const pairs = header.split(';').map((pair) => pair.replace(/^[ \t]+|[ \t]+$/g, ''))
   const ours = pairs.filter((pair) => pair.startsWith(`${name}=`)).slice(0, CANDIDATES)
@@ -38,7 +38,7 @@ const junk = fc.oneof(
   fc.constantFrom('x', '%', ';', ' ').map((text) => text.repeat(4096))
 )
 
-/** A header made of pieces, some of them out of `values`. */
+/** Cookie headers that mix random pieces with session cookies from `values`. */
 function headers(values: Arbitrary<string>): Arbitrary<string> {
   const ours = values.map((value) => `session_id=${value}`)
   const piece = fc.oneof(
@@ -50,7 +50,7 @@ function headers(values: Arbitrary<string>): Arbitrary<string> {
 }
 
 void t.test(
-  'any Cookie header: no 5xx, and the store is asked for what is rightly signed alone',
+  'any Cookie header gets a 200, and only validly signed cookies cause a store lookup',
   async (t) => {
     const store = spyStore(new MemoryStore())
     const app = addRoutes(
@@ -86,7 +86,7 @@ void t.test(
   }
 )
 
-void t.test('a live session is found among any three cookies that are none', async (t) => {
+void t.test('a live session is found among up to three other cookies of any content', async (t) => {
   const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
   const cookie = await signIn(app, { name: 'ada' })
   const other = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
@@ -107,7 +107,7 @@ void t.test('a live session is found among any three cookies that are none', asy
   await check(t, property, { runs: 1000, what: 'hostile inputs tried' })
 })
 
-void t.test('under any cookie name, the cookies of that name are read and no others', async (t) => {
+void t.test('with any configured cookie name, only cookies of that name are read', async (t) => {
   const characters = Array.from("abzAZ09!#$%&'*+.^_`|~-")
   const name = fc.string({ unit: fc.constantFrom(...characters), minLength: 1, maxLength: 4 })
   const property = fc.asyncProperty(

@@ -4,7 +4,7 @@ import { HOST, makeCsrfApp, OWN, verdictOf, visit } from '../fixtures/csrf.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 
-/** The secret under the mask of a token. */
+/** Removes the mask from a CSRF token and returns the secret. */
 function secretIn(token: string): string {
   const bytes = Buffer.from(token, 'base64url')
   return Buffer.from(bytes.subarray(0, 32).map((byte, at) => byte ^ (bytes[32 + at] ?? 0))).toString('hex')
@@ -12,13 +12,14 @@ function secretIn(token: string): string {
 
 const isShaped = (token: unknown): token is string => typeof token === 'string' && /^[\w-]{86}$/.test(token)
 
-void t.test('every token that a session issued passes there, and nowhere else', async (t) => {
+void t.test('every CSRF token is accepted for its own session and rejected for another', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const [one, other] = [await visit(app), await visit(app)]
   const seen = new Set<string>()
   const property = fc.asyncProperty(fc.boolean(), async (own) => {
     const { payload: token } = await one.browser.get('/token')
-    if (seen.has(token) || secretIn(token) !== secretIn(one.token)) throw new Error(`a bad mask: ${token}`)
+    if (seen.has(token) || secretIn(token) !== secretIn(one.token))
+      throw new Error(`the token repeats, or holds another secret: ${token}`)
     seen.add(token)
     const sent = {
       method: 'POST',
@@ -31,7 +32,7 @@ void t.test('every token that a session issued passes there, and nowhere else', 
   await check(t, property, { runs: 200, what: 'tokens tried' })
 })
 
-void t.test('a token that was changed is refused, unless it is a mask of the same secret', async (t) => {
+void t.test('a modified CSRF token is rejected unless it still encodes the same secret', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const [{ browser, token }, other] = [await visit(app), await visit(app)]
   const junk = fc.oneof(
@@ -43,7 +44,7 @@ void t.test('a token that was changed is refused, unless it is a mask of the sam
     { weight: 4, arbitrary: mutated(fc.constant(token)) },
     { weight: 1, arbitrary: junk }
   )
-  // What a header can carry.
+  // A header can only carry printable ASCII.
   const sendable = tried.filter((text) => /^[\x20-\x7e]*$/.test(text))
   const property = fc.asyncProperty(sendable, fc.boolean(), async (text, inHeader) => {
     const verdict = verdictOf(
@@ -60,7 +61,7 @@ void t.test('a token that was changed is refused, unless it is a mask of the sam
   await check(t, property, { runs: 800, what: 'hostile inputs tried' })
 })
 
-void t.test('whatever a body is, the answer is a refusal and never an error', async (t) => {
+void t.test('a POST with any JSON body and without a CSRF token is rejected, never a 5xx', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const { browser } = await visit(app)
   const body = fc.oneof(
@@ -73,7 +74,7 @@ void t.test('whatever a body is, the answer is a refusal and never an error', as
     const verdict = verdictOf(
       await browser.request({ method: 'POST', url: '/target', headers, payload: JSON.stringify(value) })
     )
-    // Fastify itself refuses a key that would change a prototype.
+    // Fastify itself answers 400 to a body with a key such as `__proto__`.
     if (verdict !== 'token' && !verdict.startsWith('400 ')) throw new Error(verdict)
   })
   await check(t, property, { runs: 500, what: 'hostile inputs tried' })

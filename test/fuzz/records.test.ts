@@ -6,10 +6,10 @@ import { MemoryStore, type SessionRecord, type SessionStore } from '../../plugin
 import { SqliteStore } from '../../plugin/stores/sqlite.js'
 import { signIn } from '../../plugin/testing/index.js'
 import { makeApp } from '../fixtures/app.js'
+import { idOfCookie } from '../fixtures/cookies.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { problemOf } from '../fixtures/sqlite.js'
 import { makeRecord, wrap } from '../fixtures/stores.js'
-import { idOfCookie } from '../schedules/fixtures/scene.js'
 import { check } from './fixtures/check.js'
 
 const KEYS = ['name', '__proto__', 'constructor', 'toString', '', '$csrf', '$flash.note', 'userId'] as const
@@ -40,7 +40,7 @@ const field = fc.oneof(
   fc.constantFrom<unknown>(NaN, Infinity, -1, 1.5, 9e18, 8.64e15, '1', '', [], {}, null, undefined)
 )
 
-/** An app on a store that answers `get` with whatever it is told, and routes that use all of a session. */
+/** An app on `store`, with a route that uses every part of the session and a logout. */
 async function setUp(t: Test, store: SessionStore) {
   const app = await makeApp(t, { store, cleanupInterval: 0 })
   app.get('/all', async ({ session }, reply) => {
@@ -67,7 +67,7 @@ function isPolluted(): boolean {
   return 'polluted' in {} || 'polluted' in Object || 'polluted' in Function
 }
 
-/** What a record must be, once more. */
+/** An independent check for a valid record. */
 function isRecord(given: unknown): given is SessionRecord {
   const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(given) as Record<
     string,
@@ -93,7 +93,7 @@ function isJson(text: unknown): boolean {
   }
 }
 
-void t.test('whatever a store answers: it is a record, or it is absent and reported', async (t) => {
+void t.test('treats any store answer that is not a valid record as absent and reports it', async (t) => {
   const memory = new MemoryStore()
   let answer: unknown
   const store = wrap(memory, (method, _args, next) =>
@@ -137,7 +137,7 @@ void t.test('whatever a store answers: it is a record, or it is absent and repor
     if (statusCode !== 200) throw new Error(body)
     if (isNew === isLive) throw new Error(`isNew is ${isNew}`)
     if (!found && given !== undefined && !reported.some(({ reason }) => reason === 'shape'))
-      throw new Error('not reported')
+      throw new Error('the invalid record is not reported')
     for (const [key] of isLive ? wrong : [])
       if (!told.includes(key)) throw new Error(`${key} is not reported`)
     if (isPolluted()) throw new Error('a prototype was changed')
@@ -146,7 +146,7 @@ void t.test('whatever a store answers: it is a record, or it is absent and repor
 })
 
 void t.test(
-  'whatever is in the table of a SQLite store: no request fails, and nothing is lost for others',
+  'garbage in a row of the SQLite table causes no 5xx and hides no other session',
   { skip: problemOf('better-sqlite3') ?? false },
   async (t) => {
     const Sqlite = createRequire(import.meta.url)('better-sqlite3') as typeof Database

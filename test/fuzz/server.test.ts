@@ -12,9 +12,9 @@ import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 import { RUNS } from './fixtures/runs.js'
 
-/** Requests that are sent at once over one connection. */
+/** Number of requests pipelined on the connection at once. */
 const BATCH = 100
-/** By so much may memory differ between two looks, for reasons that are not ours. */
+/** Bytes by which two memory measurements may differ for unrelated reasons. */
 const NOISE = 1024 * 1024
 
 async function setUp(t: Test) {
@@ -27,14 +27,14 @@ async function setUp(t: Test) {
   return { app, store, cookie }
 }
 
-/** A connection that is kept, and on which requests follow each other without a wait. */
+/** Opens a keep-alive connection for pipelined requests. */
 async function open(app: FastifyInstance): Promise<Socket> {
   const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1').setEncoding('latin1')
   await once(socket, 'connect')
   return socket
 }
 
-/** The answers to one request for each cookie, in order. */
+/** Sends one request for each cookie and returns the answers in the same order. */
 async function ask(socket: Socket, cookies: readonly string[]): Promise<string[]> {
   let text = ''
   const answers = new Promise<string[]>((resolve, reject) => {
@@ -65,10 +65,10 @@ function memory(): number {
   return heapUsed + external
 }
 
-/** What Node's parser lets through: no control character but the tab. */
+/** Replaces the characters that Node's HTTP parser rejects: all control characters except the tab. */
 const sendable = (text: string): string => text.replace(/[^\t\x20-\x7e\x80-\xff]/g, '~')
 
-void t.test('hostile cookies over sockets: no 5xx, no call of the store, no growth of memory', async (t) => {
+void t.test('hostile cookies over sockets cause no 5xx, no store call and no memory growth', async (t) => {
   const { app, store, cookie } = await setUp(t)
   const socket = await open(app)
   t.teardown(() => socket.destroy())
@@ -99,7 +99,7 @@ void t.test('hostile cookies over sockets: no 5xx, no call of the store, no grow
   const property = fc.asyncProperty(
     fc.array(hostile, { minLength: BATCH, maxLength: BATCH }),
     async (cookies) => {
-      // The last one is somebody, so that it is seen that cookies are read.
+      // The last cookie is valid, which shows that the server reads cookies at all.
       const answers = await ask(socket, [...cookies, cookie])
       const [last, others] = [answers.pop() ?? '', answers]
       if (!last.endsWith('somebody.')) throw new Error(last)
@@ -109,8 +109,8 @@ void t.test('hostile cookies over sockets: no 5xx, no call of the store, no grow
         if (!isRight) throw new Error(`${JSON.stringify(cookies[at])}: ${answer}`)
       }
       const calls = store.takeNames().join()
-      if (calls !== 'get') throw new Error(`the store was called: ${calls}`)
-      // The first third warms the server up.
+      if (calls !== 'get') throw new Error(`expected one store call, get, but saw: ${calls}`)
+      // The first third only warms up the server.
       if (++batches % Math.ceil((runs * RUNS) / 3) === 0) looks.push(memory())
     }
   )
@@ -123,7 +123,7 @@ void t.test('hostile cookies over sockets: no 5xx, no call of the store, no grow
   t.comment(`memory grew by ${Math.round(growth / 1024)} KiB`)
 })
 
-void t.test('what is no HTTP at all ends its own connection, without a 5xx', async (t) => {
+void t.test('invalid HTTP closes only its own connection, without a 5xx', async (t) => {
   const { app, store, cookie } = await setUp(t)
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array)),

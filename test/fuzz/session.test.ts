@@ -5,8 +5,8 @@ import { MemoryStore, SessionError, type Session, type SessionStore } from '../.
 import { SqliteStore } from '../../plugin/stores/sqlite.js'
 import { Browser, makeApp } from '../fixtures/app.js'
 import { stopClock, type Clock } from '../fixtures/clock.js'
+import { idOfCookie } from '../fixtures/cookies.js'
 import { open, workingDriver } from '../fixtures/sqlite.js'
-import { idOfCookie } from '../schedules/fixtures/scene.js'
 import { check } from './fixtures/check.js'
 import {
   add,
@@ -32,7 +32,7 @@ const key = fc.oneof(
 const value = fc.oneof(fc.integer({ min: 0, max: 3 }), fc.jsonValue({ maxDepth: 2 }))
 const op: Arbitrary<Op> = fc.oneof(
   fc.tuple(fc.constant('set' as const), key, value),
-  // More often, because they meet only where another request does the same meanwhile.
+  // Weighted higher, because an update is only retried if another request changes the same key meanwhile.
   { weight: 3, arbitrary: fc.tuple(fc.constant('add' as const), fc.constantFrom('a', 'b')) },
   { weight: 2, arbitrary: fc.tuple(fc.constant('append' as const), fc.constant('list')) },
   fc.tuple(fc.constant('mutate' as const), fc.oneof(key, fc.constant('list'))),
@@ -55,7 +55,7 @@ const commandsOf = (requests: number): Arbitrary<Command[]> =>
     { minLength: 1, maxLength: 60, size: 'max' }
   )
 
-/** A request that is under way, in the library and in the model. */
+/** An open request, in the library and in the model. */
 interface Running {
   readonly session: Session
   readonly model: ModelRequest
@@ -68,15 +68,16 @@ interface Running {
 interface Visit {
   readonly browser: Browser
   readonly store: SessionStore
-  /** Where its cookie leads to. */
+  /** The record of the current cookie. */
   record: ModelRecord | undefined
-  /** What every id that there was stands for. */
+  /** The record of every id that was ever issued. */
   readonly records: Map<string, ModelRecord>
 }
 
+/** Receives the session of a request and resolves when its handler shall end, with true if it shall fail. */
 type Starting = (session: Session) => Promise<boolean>
 
-/** An app whose one route hands its session out, and returns or fails when it is told to. */
+/** An app with one route, which passes its session to the test and waits until the test ends the handler. */
 async function setUp(t: Test, store: SessionStore) {
   const starting: Starting[] = []
   const app = await makeApp(t, { store, cleanupInterval: 0, maxAge: MAX_AGE / 1000 })
@@ -110,13 +111,17 @@ async function finish(visit: Visit, { model, response, end }: Running, isFailed:
   equal(statusCode, isFailed ? 500 : outcome === 'SESSION_GONE' ? 409 : 200, 'the status')
   const [cookie] = cookies
   const given = cookie === undefined ? undefined : cookie.value === '' ? null : cookie.value
-  equal(typeof given, model.cookie == null ? typeof model.cookie : 'string', 'the kind of cookie')
+  equal(
+    typeof given,
+    model.cookie == null ? typeof model.cookie : 'string',
+    'the cookie that is set (string), cleared (object) or absent (undefined)'
+  )
   if (model.cookie !== undefined) visit.record = model.cookie ?? undefined
   if (model.cookie != null) visit.records.set(idOfCookie(`=${String(given)}`), model.cookie)
   await verifyStore(visit)
 }
 
-/** The store holds what the model holds, and nothing of what has ended. */
+/** Asserts that the store has the same records as the model, and none that ended. */
 async function verifyStore({ store, records }: Visit): Promise<void> {
   for (const [id, record] of records) {
     const stored = await store.get(id)
@@ -136,7 +141,7 @@ async function apply({ session, model }: Running, op: Op): Promise<void> {
   }
   if (!model.isCommitted) return perform(session, model, op)
   if (name === 'read' || name === 'peekFlash' || name === 'mutate') return
-  // What comes after the commit is refused, and not lost.
+  // A change after the commit must throw; it must not be lost silently.
   equal(
     refusal(() => perform(session, new ModelRequest(undefined), op)),
     'SESSION_COMMITTED',
@@ -177,7 +182,7 @@ function perform(session: Session, model: ModelRequest, op: Op): void {
   }
 }
 
-/** An object that was handed out is changed in place. */
+/** Mutates the object that `get` returned. */
 function mutate(session: Session, model: ModelRequest, key: string): void {
   const value = session.get(key)
   if (typeof value !== 'object' || value === null) return
@@ -219,7 +224,7 @@ function codeOf(error: unknown): string {
 
 const copy = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-/** Requests begin with their first operation, and end with theirs; all that are left end at last. */
+/** Starts each request at its first command. Requests that are still open after the last command are ended. */
 async function play(
   starting: Starting[],
   visit: Visit,
@@ -227,20 +232,20 @@ async function play(
   commands: readonly Command[]
 ): Promise<void> {
   const running = new Map<number, Running>()
-  for (const [who, what] of [
+  for (const [target, operation] of [
     ...commands,
     ...[0, 1, 2].map((request): Command => [request, ['end', false]])
   ]) {
-    if (who === 'pass') {
-      clock.move(what * 60_000)
+    if (target === 'pass') {
+      clock.move(operation * 60_000)
       continue
     }
-    const [name, flag] = what
-    const request = running.get(who) ?? (name === 'end' ? undefined : await begin(starting, visit))
+    const [name, isFailed] = operation
+    const request = running.get(target) ?? (name === 'end' ? undefined : await begin(starting, visit))
     if (request === undefined) continue
-    running.set(who, request)
-    if (name !== 'end') await apply(request, what)
-    else if (running.delete(who)) await finish(visit, request, flag)
+    running.set(target, request)
+    if (name !== 'end') await apply(request, operation)
+    else if (running.delete(target)) await finish(visit, request, isFailed)
   }
 }
 
@@ -251,20 +256,23 @@ const STORES: Record<string, () => SessionStore> = {
 
 for (const [name, makeStore] of Object.entries(STORES)) {
   for (const requests of [1, 2, 3]) {
-    void t.test(`${requests} at a time, on ${name}: any operations have the model's outcome`, async (t) => {
-      const clock = stopClock(t)
-      const store = makeStore()
-      const { app, starting } = await setUp(t, store)
-      const property = fc.asyncProperty(commandsOf(requests), async (commands) => {
-        starting.length = 0
-        await play(
-          starting,
-          { browser: new Browser(app), store, record: undefined, records: new Map() },
-          clock,
-          commands
-        )
-      })
-      await check(t, property, { runs: 150, what: 'sequences of operations tried' })
-    })
+    void t.test(
+      `any sequence of session operations matches the model (open requests: ${requests}, on ${name})`,
+      async (t) => {
+        const clock = stopClock(t)
+        const store = makeStore()
+        const { app, starting } = await setUp(t, store)
+        const property = fc.asyncProperty(commandsOf(requests), async (commands) => {
+          starting.length = 0
+          await play(
+            starting,
+            { browser: new Browser(app), store, record: undefined, records: new Map() },
+            clock,
+            commands
+          )
+        })
+        await check(t, property, { runs: 150, what: 'sequences of operations tried' })
+      }
+    )
   }
 }

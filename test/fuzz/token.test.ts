@@ -9,7 +9,7 @@ const secret = fc.uint8Array({ minLength: 32, maxLength: 80 }).map((bytes) => cr
 const secrets = fc.uniqueArray(secret, { minLength: 2, maxLength: 4, comparator: (a, b) => a.equals(b) })
 const idLength = fc.integer({ min: 16, max: 64 })
 
-void t.test('what was signed verifies, under every secret of the list and no other one', async (t) => {
+void t.test('a signed token verifies with every configured secret and with no other', async (t) => {
   const property = fc.asyncProperty(secrets, idLength, async (secrets, length) => {
     const [signer, other, ...more] = secrets as [(typeof secrets)[0] & object, (typeof secrets)[0] & object]
     const tokens = createTokens([signer, ...more], length)
@@ -17,7 +17,7 @@ void t.test('what was signed verifies, under every secret of the list and no oth
     const value = tokens.sign(token)
     const id = createHash('sha256').update(token).digest('hex')
     const stale = createTokens([other, signer], length)
-    // Three times, because whoever comes back is remembered, and known from then on.
+    // Verifies three times, because verified cookies are cached.
     for (let times = 0; times < 3; times++) {
       t.strictSame(tokens.verify(value), { value, token, id, stale: false })
       t.strictSame(stale.verify(value), { value, token, id, stale: true })
@@ -27,7 +27,7 @@ void t.test('what was signed verifies, under every secret of the list and no oth
   await check(t, property, { runs: 100, what: 'tokens tried' })
 })
 
-void t.test('a signed token that was changed in any way is refused', async (t) => {
+void t.test('any modification of a signed token is rejected', async (t) => {
   const tokens = createTokens(
     [createSecretKey(Buffer.alloc(32, 1)), createSecretKey(Buffer.alloc(32, 2))],
     32
@@ -35,7 +35,7 @@ void t.test('a signed token that was changed in any way is refused', async (t) =
   const values = Array.from({ length: 8 }, () => tokens.sign(tokens.mint()))
   for (const value of values) t.ok(tokens.verify(value))
   const property = fc.asyncProperty(mutated(fc.constantFrom(...values)), async (value) => {
-    if (tokens.verify(value) !== undefined) throw new Error(`${value} was taken for signed`)
+    if (tokens.verify(value) !== undefined) throw new Error(`${value} was accepted`)
   })
   await check(t, property, { runs: 5000, what: 'hostile inputs tried' })
 })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { exploreAll, type Step, type World } from './fixtures/explore.js'
 
-/** Actors that each take their steps in turn; what they meet in is a text, one for the store and one for the browser. */
+/** Worlds in which each actor takes the given steps. The store and the browser are strings that record who wrote to them. */
 function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   const outcomes: string[] = []
   const begin = async (): Promise<World> => {
@@ -24,7 +24,7 @@ function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   return { begin, outcomes }
 }
 
-/** Every order, one by one. */
+/** Runs every order of the steps, without leaving any out. */
 async function outcomesOf(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
   const world = await begin()
   for (const step of path) await world.take(step)
@@ -33,7 +33,7 @@ async function outcomesOf(begin: () => Promise<World>, path: Step[] = []): Promi
   for (const step of enabled) await outcomesOf(begin, [...path, step])
 }
 
-void t.test('steps that all meet are run in every order', async (t) => {
+void t.test('steps that all depend on each other are run in every order', async (t) => {
   const { begin, outcomes } = makeWorlds([
     ['clock', 'clock'],
     ['clock', 'clock'],
@@ -55,7 +55,7 @@ for (const kinds of [
     ['start', 'write']
   ]
 ] as Step['kind'][][][]) {
-  void t.test(`what is left out has no other outcome: ${kinds.join(' × ')}`, async (t) => {
+  void t.test(`the explorer leaves out only orders with a known outcome: ${kinds.join(' × ')}`, async (t) => {
     const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
     const { schedules } = await exploreAll(reduced.begin)
     await outcomesOf(full.begin)

@@ -1,21 +1,22 @@
 import t from 'tap'
 import { MemoryStore, type SessionPatch, type SessionStore } from '../../plugin/index.js'
-import { makeRecord } from '../fixtures/stores.js'
+import { makeRecord, withoutVersion } from '../fixtures/stores.js'
 import { exploreAll } from './fixtures/explore.js'
-import { brokenOrThrow } from './fixtures/run.js'
+import { violationOrThrow } from './fixtures/run.js'
 import { setStage } from './fixtures/stage.js'
 
-// The explorer is worth nothing if it does not see a store that breaks the contract.
+// Shows that the explorer detects stores that break the contract.
 
 interface Fault {
-  /** The requests that meet it. */
+  /** Names of the operations that expose the fault. */
   readonly names: readonly string[]
+  /** The violation that the explorer must report. */
   readonly breaks: RegExp
   readonly wrong: (store: SessionStore) => Partial<SessionStore>
 }
 
 const FAULTS: Readonly<Record<string, Fault>> = {
-  'an update that inserts': {
+  'an update that inserts a missing record': {
     names: ['set a', 'logout'],
     breaks: /^no resurrection: A lives/,
     wrong: (store) => ({
@@ -27,7 +28,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       }
     })
   },
-  'a rotation that inserts': {
+  'a rotation that inserts a missing record': {
     names: ['rotate', 'revoke'],
     breaks: /^no resurrection: B lives/,
     wrong: (store) => ({
@@ -39,7 +40,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       }
     })
   },
-  'a rotation that leaves the old record': {
+  'a rotation that keeps the old record': {
     names: ['rotate', 'read'],
     breaks: /^no fork: one session lives as A and B/,
     wrong: (store) => ({
@@ -51,7 +52,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       }
     })
   },
-  'an update that writes the whole record': {
+  'an update that overwrites the whole record': {
     names: ['set a', 'set b'],
     breaks: /^no lost change: A holds/,
     wrong: (store) => ({
@@ -66,16 +67,10 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     names: ['add', 'add'],
     breaks: /^no lost change: A holds/,
     wrong: (store) => ({
-      update: (id, patch) =>
-        store.update(
-          id,
-          Object.fromEntries(
-            Object.entries(patch).filter(([key]) => key !== 'ifVersion')
-          ) as unknown as SessionPatch
-        )
+      update: (id, patch) => store.update(id, withoutVersion(patch))
     })
   },
-  'an end that looks first, and comes too late': {
+  'a destroy that returns what an earlier read found': {
     names: ['logout', 'start afresh'],
     breaks: /^the last cookie is a live session's: B is live/,
     wrong: (store) => ({
@@ -86,7 +81,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       }
     })
   },
-  'an end of all that leaves one': {
+  'a destroyByUser that destroys nothing': {
     names: ['revoke all', 'set a'],
     breaks: /^no resurrection: A lives/,
     wrong: () => ({ destroyByUser: () => 1 })
@@ -94,10 +89,10 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 }
 
 for (const [name, { names, breaks, wrong }] of Object.entries(FAULTS)) {
-  void t.test(`${name} is found, and its schedule shown`, async (t) => {
+  void t.test(`the explorer finds ${name} and shows the schedule`, async (t) => {
     const fault = (store: SessionStore): SessionStore => ({ ...store, ...wrong(store) })
     const stage = await setStage(t, { store: new MemoryStore(), fault })
-    const broken = await exploreAll(() => stage.begin(names)).then(() => undefined, brokenOrThrow)
+    const broken = await exploreAll(() => stage.begin(names)).then(() => undefined, violationOrThrow)
     t.match(broken?.message, breaks)
     t.comment([broken?.message, ...(broken?.schedule ?? [])].join('\n'))
     for (const line of broken?.schedule ?? []) t.match(line, /^\d+\. request [12] \([a-z ]+\): /)

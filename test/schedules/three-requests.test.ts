@@ -6,15 +6,15 @@ import { exploreEach } from './fixtures/run.js'
 import type { Staging } from './fixtures/stage.js'
 import { STAGINGS } from './fixtures/stagings.js'
 
-/** So many combinations on each store; the long form takes them all. */
-const SOME = 5
-/** So many where a request is several steps of two stores, and a combination has hundreds of schedules. */
-const FEW = { short: 1, long: 150 }
+/** Number of sampled combinations on each store. The long form runs all. */
+const SAMPLE = 5
+/** Number of sampled combinations with two stores, where each combination has hundreds of schedules. */
+const MIGRATING_SAMPLE = { short: 1, long: 150 }
 
 function chosen({ migrateFrom }: Staging): string[][] {
   const all = choicesOf(3)
-  if (migrateFrom === undefined) return LONG ? all : someOf(all, SOME)
-  return someOf(all, LONG ? FEW.long : FEW.short)
+  if (migrateFrom === undefined) return LONG ? all : someOf(all, SAMPLE)
+  return someOf(all, LONG ? MIGRATING_SAMPLE.long : MIGRATING_SAMPLE.short)
 }
 
 function someOf(all: string[][], count: number): string[][] {
@@ -24,7 +24,7 @@ function someOf(all: string[][], count: number): string[][] {
 }
 
 for (const [name, staging] of Object.entries(STAGINGS)) {
-  void t.test(`every interleaving of three requests keeps what is promised, on ${name}`, async (t) => {
+  void t.test(`every interleaving of three requests keeps every guarantee, on ${name}`, async (t) => {
     const stage = staging()
     const choices = chosen(stage)
     t.comment(`FUZZ_SEED=${SEED} chose ${choices.length} combinations`)

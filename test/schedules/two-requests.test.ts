@@ -4,16 +4,16 @@ import { choicesOf } from './fixtures/operations.js'
 import { exploreEach } from './fixtures/run.js'
 import { STAGINGS } from './fixtures/stagings.js'
 
-/** Of the pairs on two stores, one in so many. */
-const EVERY = 5
+/** The short form runs one in five pairs on two stores. */
+const SAMPLING = 5
 
 for (const [name, staging] of Object.entries(STAGINGS)) {
-  void t.test(`every interleaving of two requests keeps what is promised, on ${name}`, async (t) => {
+  void t.test(`every interleaving of two requests keeps every guarantee, on ${name}`, async (t) => {
     const stage = staging()
     const all = choicesOf(2)
-    // Where a request is several steps of two stores, a pair has hundreds of schedules.
+    // With two stores a request takes more steps, and each pair has hundreds of schedules.
     const choices =
-      stage.migrateFrom === undefined || LONG ? all : all.filter((_, at) => at % EVERY === SEED % EVERY)
+      stage.migrateFrom === undefined || LONG ? all : all.filter((_, at) => at % SAMPLING === SEED % SAMPLING)
     await exploreEach(t, stage, choices, makeProgress(t, choices.length))
   })
 }

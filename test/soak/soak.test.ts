@@ -1,8 +1,8 @@
 import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
-import { MemoryStore, type SessionPatch, type SessionRecord, type SessionStore } from '../../plugin/index.js'
-import { wrap } from '../fixtures/stores.js'
+import { MemoryStore, type SessionRecord, type SessionStore } from '../../plugin/index.js'
+import { withoutVersion, wrap } from '../fixtures/stores.js'
 import { makeSoakApp } from './fixtures/app.js'
 import { faulty } from './fixtures/faults.js'
 import { growthOf, isClean, isFlat, makeJudge, type Crime, type Judge } from './fixtures/judge.js'
@@ -51,12 +51,12 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]>
         await nextTurn()
         const kept = Object.entries(before?.data ?? {}).filter(([key]) => !patch.remove.includes(key))
         const set = { ...Object.fromEntries(kept), ...patch.set }
-        return memory.update(id, { ...unconditional(patch), set, remove: [], clear: true })
+        return memory.update(id, { ...withoutVersion(patch), set, remove: [], clear: true })
       }),
     'lost updates'
   ],
   'does not mind the version': [
-    () => withUpdate((memory) => (id, patch) => memory.update(id, unconditional(patch))),
+    () => withUpdate((memory) => (id, patch) => memory.update(id, withoutVersion(patch))),
     'lost updates'
   ],
   'forgets a change': [
@@ -92,11 +92,6 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]>
     'lost or repeated flash'
   ],
   'forgets sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
-}
-
-function unconditional(patch: SessionPatch): SessionPatch {
-  const entries = Object.entries(patch).filter(([name]) => name !== 'ifVersion')
-  return Object.fromEntries(entries) as unknown as SessionPatch
 }
 
 function recordOf(

@@ -13,6 +13,7 @@ import {
 } from '../../plugin/testing/index.js'
 import { idOf } from '../../plugin/testing/records.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession } from '../../plugin/types.js'
+import { withoutVersion } from '../fixtures/stores.js'
 
 const LACKS = { 'two processes': 'one process', 'engine failure': 'no engine' }
 
@@ -102,9 +103,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
     /wrong ifVersion|\(E7\)$|on one version/,
     (store) => (method, args, next) => {
       if (method !== 'update') return next()
-      const patch = { ...(args[1] as SessionPatch) }
-      Reflect.deleteProperty(patch, 'ifVersion')
-      return store.update(args[0] as string, patch)
+      return store.update(args[0] as string, withoutVersion(args[1] as SessionPatch))
     }
   ],
   [
