@@ -5,23 +5,23 @@ import { MemoryStore, type SessionRecord, type SessionStore } from '../../plugin
 import { withoutVersion, wrap } from '../fixtures/stores.js'
 import { makeSoakApp } from './fixtures/app.js'
 import { faulty } from './fixtures/faults.js'
-import { growthOf, isClean, isFlat, makeJudge, type Crime, type Judge } from './fixtures/judge.js'
+import { growthOf, isClean, isFlat, makeJudge, type Violation, type Judge } from './fixtures/judge.js'
 import { runLoad } from './fixtures/load.js'
 import { makeRandom } from './fixtures/random.js'
 import { reportOf } from './fixtures/report.js'
 
 const SEED = 5
 
-/** In ms: far more than any of these needs. */
-const AT_MOST = 60_000
+/** Milliseconds after which a test gives up; far more than any test needs. */
+const TIMEOUT = 60_000
 
-/** The soak's load on an app in this process, until that is enough. */
+/** Runs the soak's load on an app in this process until `isEnough` returns true. */
 async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): Promise<Judge> {
   const judge = makeJudge()
   const app = await makeSoakApp(store)
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo
-  const end = performance.now() + AT_MOST
+  const end = performance.now() + TIMEOUT
   const isOver = () => isEnough(judge) || performance.now() > end
   await runLoad({ portOf: () => port, judge, users: 4, seed: SEED, isOver })
   await app.close()
@@ -30,7 +30,7 @@ async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): P
 
 type Update = SessionStore['update']
 
-/** A MemoryStore that answers later, and of which one method is wrong. */
+/** Makes a MemoryStore asynchronous and replaces the methods that `make` returns. */
 function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionStore {
   const memory = new MemoryStore()
   const wrong = make(memory) as Record<string, ((...args: unknown[]) => unknown) | undefined>
@@ -42,9 +42,9 @@ function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionSt
 
 const withUpdate = (make: (memory: MemoryStore) => Update) => broken((memory) => ({ update: make(memory) }))
 
-/** A store that does what it must not, and what the judge must say of it. */
-const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]> = {
-  'reads, and then writes all': [
+/** Stores that break the contract, and the violation that the judge must report for each. */
+const BROKEN: Record<string, readonly [store: () => SessionStore, violation: Violation]> = {
+  'reads first and then overwrites the whole record': [
     () =>
       withUpdate((memory) => async (id, patch) => {
         const before = memory.get(id)
@@ -55,18 +55,18 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]>
       }),
     'lost updates'
   ],
-  'does not mind the version': [
+  'ignores the version': [
     () => withUpdate((memory) => (id, patch) => memory.update(id, withoutVersion(patch))),
     'lost updates'
   ],
-  'forgets a change': [
+  'drops some changes': [
     () => {
       let updates = 0
       return withUpdate((memory) => (id, patch) => (++updates % 50 === 0 ? 'ok' : memory.update(id, patch)))
     },
     'lost updates'
   ],
-  'inserts what is gone': [
+  'inserts a missing record on update': [
     () =>
       withUpdate((memory) => (id, patch) => {
         const result = memory.update(id, patch)
@@ -75,9 +75,12 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]>
       }),
     'resurrected sessions'
   ],
-  'does not destroy': [() => broken(() => ({ destroy: () => true })), 'resurrected sessions'],
-  'does not revoke': [() => broken(() => ({ destroyByUser: () => 1 })), 'resurrected sessions'],
-  'keeps the old record at a rotation': [
+  'does not destroy sessions': [() => broken(() => ({ destroy: () => true })), 'resurrected sessions'],
+  'does not destroy the sessions of a user': [
+    () => broken(() => ({ destroyByUser: () => 1 })),
+    'resurrected sessions'
+  ],
+  'keeps the old record after a rotation': [
     () =>
       withUpdate((memory) => (id, patch) => {
         const before = memory.get(id)
@@ -87,11 +90,11 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, crime: Crime]>
       }),
     'forks'
   ],
-  'does not remove': [
+  'does not remove keys': [
     () => withUpdate((memory) => (id, patch) => memory.update(id, { ...patch, remove: [] })),
     'lost or repeated flash'
   ],
-  'forgets sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
+  'evicts live sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
 }
 
 function recordOf(
@@ -101,7 +104,7 @@ function recordOf(
   return { version: 1, data, createdAt: lastAccessed, lastAccessed, expiresAt, userId: null }
 }
 
-void t.test('a store that does what it must is clean, whatever faults it has', async (t) => {
+void t.test('a correct store passes the soak despite injected faults', async (t) => {
   const kinds = new Map<string, number>()
   const store = faulty(
     broken(() => ({})),
@@ -110,19 +113,19 @@ void t.test('a store that does what it must is clean, whatever faults it has', a
     (fault) => kinds.set(fault, 1)
   )
   const judge = await soak(store, ({ checks }) => kinds.size >= 4 && checks > 300)
-  t.ok(isClean(judge), reportOf('a good store', judge))
-  t.ok(kinds.size >= 4 && judge.checks > 300, `${kinds.size} kinds of faults, ${judge.checks} comparisons`)
+  t.ok(isClean(judge), reportOf('a correct store', judge))
+  t.ok(kinds.size >= 4 && judge.checks > 300, `${kinds.size} kinds of faults, ${judge.checks} checks`)
 })
 
-for (const [name, [make, crime]] of Object.entries(BROKEN)) {
-  void t.test(`a store that ${name} is convicted of ${crime}`, async (t) => {
-    const judge = await soak(make(), ({ crimes }) => crimes.has(crime))
+for (const [name, [make, violation]] of Object.entries(BROKEN)) {
+  void t.test(`the soak reports ${violation} for a store that ${name}`, async (t) => {
+    const judge = await soak(make(), ({ violations }) => violations.has(violation))
     t.notOk(isClean(judge))
-    t.ok((judge.crimes.get(crime) ?? 0) > 0, reportOf(name, judge))
+    t.ok((judge.violations.get(violation) ?? 0) > 0, reportOf(name, judge))
   })
 }
 
-void t.test('a heap that grows is seen, one that only goes up and down is not', async (t) => {
+void t.test('a growing heap is reported and a fluctuating heap is not', async (t) => {
   const megabytes = (...values: number[]) => values.map((value) => value * 2 ** 20)
   t.ok(isFlat(megabytes(30, 33, 31, 30, 34, 31, 30, 33, 31)))
   const growing = megabytes(30, 32, 34, 36, 38, 40, 42, 44, 46)
@@ -131,4 +134,4 @@ void t.test('a heap that grows is seen, one that only goes up and down is not', 
   t.notOk(isClean({ ...makeJudge(), checks: 1, heap: growing }))
 })
 
-void t.test('a soak that compared nothing is not clean', async (t) => t.notOk(isClean(makeJudge())))
+void t.test('a soak without any check is not clean', async (t) => t.notOk(isClean(makeJudge())))
