@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { SessionStore } from '../../plugin/index.js'
 import { SqliteStore } from '../../plugin/stores/sqlite.js'
+import { wrap } from '../fixtures/stores.js'
 import {
   BEFORE,
   makeGate,
@@ -48,20 +49,11 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
   )
 
-  void t.test(`app.close() waits for a commit that the store has not answered, on ${kind}`, async (t) => {
+  void t.test(`app.close() waits for a commit that the store is still processing, on ${kind}`, async (t) => {
     const gate = makeGate()
-    const served = await serve(t, (memory) => {
-      const store = wrapping(memory)
-      return {
-        get: (id) => store.get(id),
-        create: async (id, record) => {
-          await gate.wait()
-          return store.create(id, record)
-        },
-        update: (id, patch) => store.update(id, patch),
-        destroy: (id) => store.destroy(id)
-      }
-    })
+    const served = await serve(t, (memory) =>
+      wrap(wrapping(memory), (method, _args, next) => (method === 'create' ? gate.wait().then(next) : next()))
+    )
     const wire = await openWire(served.port)
     wire.write(requestText('/set?name=ada', { connection: 'close' }))
     await gate.reached
@@ -74,7 +66,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 
   void t.test(
-    `a request behind another, when the app closes meanwhile, touches no session, on ${kind}`,
+    `a pipelined request that arrives while the app closes gets a 503 and touches no session, on ${kind}`,
     async (t) => {
       const gate = makeGate()
       const served = await serve(t, wrapping, (app) =>
@@ -103,13 +95,13 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
 }
 
 const ENDED: Record<string, () => SessionStore | undefined> = {
-  'a store that works on': () => undefined,
-  'a store that is closed, and so fails': () => new SqliteStore(':memory:')
+  'a store that stays open': () => undefined,
+  'a store that fails because it is closed': () => new SqliteStore(':memory:')
 }
 
 for (const [kind, makeStore] of Object.entries(ENDED)) {
   void t.test(
-    `forceCloseConnections cuts a request off; what it still does harms nobody, on ${kind}`,
+    `a request cut off by forceCloseConnections causes no unhandled error, on ${kind}`,
     async (t) => {
       const gate = makeGate()
       let answered = false
@@ -138,7 +130,7 @@ for (const [kind, makeStore] of Object.entries(ENDED)) {
   )
 }
 
-void t.test('a store that does not close holds up the app for storeTimeout, and no longer', async (t) => {
+void t.test('a store whose close() hangs delays app.close() by storeTimeout and no longer', async (t) => {
   const served = await serve(
     t,
     (memory) => Object.assign(memory, { close: () => new Promise(() => undefined) }),
@@ -155,7 +147,7 @@ void t.test('a store that does not close holds up the app for storeTimeout, and 
 })
 
 void t.test(
-  'a process whose apps were used and closed ends by itself: no timer, no handle is left',
+  'a process exits by itself after its apps were used and closed, with no timer or handle left',
   async (t) => {
     const program = fileURLToPath(new URL(`./fixtures/closing${extname(import.meta.url)}`, import.meta.url))
     const child = spawn(process.execPath, [...process.execArgv, '--unhandled-rejections=strict', program])
@@ -182,4 +174,7 @@ interface Run {
   readonly after: string[]
 }
 
-void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
+void t.test(
+  'the tests of this file caused no unhandled error and no warning',
+  async (t) => void t.same(unhandled, [])
+)

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Session } from '../../plugin/index.js'
+import { wrap } from '../fixtures/stores.js'
 import { BEFORE, serve, settle, signIn, STORES, storedOf, until, watchProcess } from './fixtures/server.js'
 import { ask, cookieOf, openWire, requestText } from './fixtures/wire.js'
 
@@ -18,7 +19,7 @@ type Hook =
   | 'onResponse'
   | 'errorHandler'
 
-/** Those that run before the reply is committed: an error there decides what is. */
+/** The hooks that run before the commit, so that an error in one decides what is committed. */
 const BEFORE_COMMIT: readonly Hook[] = [
   'onRequest',
   'preParsing',
@@ -37,7 +38,7 @@ class Failure extends Error {
   }
 }
 
-/** A route at `/act` on which `hook` does `act` to the session, and then throws. */
+/** Adds a route at `/act` whose `hook` calls `act` with the session and then throws. */
 function addFailing(
   app: FastifyInstance,
   hook: Hook,
@@ -60,28 +61,28 @@ function addFailing(
 
 interface Outcome {
   readonly act: (session: Session) => void
-  /** What the store has of the old cookie's session, and how many sessions, after a 4xx and after a 5xx. */
+  /** After a 4xx and after a 5xx: the stored data of the old cookie's session, and the number of sessions. */
   readonly after: Readonly<
     Record<400 | 500, readonly [stored: Record<string, string> | undefined, size: number]>
   >
-  /** The cookie that goes out with each. */
+  /** The Set-Cookie header of the 4xx and of the 5xx. */
   readonly cookie: Readonly<Record<400 | 500, RegExp | undefined>>
 }
 
 const SET = /^session_id=[0-9a-f]{64}\./
 const CLEARED = /^session_id=; Max-Age=0/
 const OUTCOMES: Record<string, Outcome> = {
-  'a set': {
+  'set()': {
     act: (session) => session.set('late', 1),
     after: { 400: [{ ...BEFORE, late: '1' }, 1], 500: [BEFORE, 1] },
     cookie: { 400: undefined, 500: undefined }
   },
-  'a rotation': {
+  'regenerate()': {
     act: (session) => session.regenerate(),
     after: { 400: [undefined, 1], 500: [BEFORE, 1] },
     cookie: { 400: SET, 500: undefined }
   },
-  'an end, and a set behind it': {
+  'invalidate() and then set()': {
     act(session) {
       session.invalidate()
       session.set('late', 1)
@@ -93,25 +94,28 @@ const OUTCOMES: Record<string, Outcome> = {
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const hook of BEFORE_COMMIT) {
-    void t.test(`an error in ${hook} on ${kind}: a 4xx is committed, of a 5xx only an end`, async (t) => {
-      for (const statusCode of [400, 500] as const) {
-        for (const [name, { act, after, cookie: expected }] of Object.entries(OUTCOMES)) {
-          const served = await serve(t, wrapping, (app) => addFailing(app, hook, statusCode, act))
-          const cookie = await signIn(served.port)
-          const { status, cookies } = await ask(served.port, '/act', cookie)
-          const what = `${name}, ${statusCode}`
-          t.equal(status, statusCode, what)
-          t.same([storedOf(served, cookie), served.memory.size], after[statusCode], what)
-          t.match(cookies, expected[statusCode] === undefined ? [] : [expected[statusCode]], what)
-          t.equal(cookies.length, expected[statusCode] === undefined ? 0 : 1, what)
+    void t.test(
+      `after an error in ${hook} a 4xx commits all changes and a 5xx only an invalidate(), on ${kind}`,
+      async (t) => {
+        for (const statusCode of [400, 500] as const) {
+          for (const [name, { act, after, cookie: expected }] of Object.entries(OUTCOMES)) {
+            const served = await serve(t, wrapping, (app) => addFailing(app, hook, statusCode, act))
+            const cookie = await signIn(served.port)
+            const { status, cookies } = await ask(served.port, '/act', cookie)
+            const what = `${name}, ${statusCode}`
+            t.equal(status, statusCode, what)
+            t.same([storedOf(served, cookie), served.memory.size], after[statusCode], what)
+            t.match(cookies, expected[statusCode] === undefined ? [] : [expected[statusCode]], what)
+            t.equal(cookies.length, expected[statusCode] === undefined ? 0 : 1, what)
+          }
         }
       }
-    })
+    )
   }
 
-  // Ours ran before them: the cookie is on the reply, and the store has what it was told.
+  // The plugin's onSend hook runs before these hooks: the session is stored and its cookie is on the reply.
   for (const hook of ['onSend', 'onResponse'] as const) {
-    void t.test(`an error in ${hook} comes after the commit, on ${kind}`, async (t) => {
+    void t.test(`an error in ${hook} does not undo the commit, on ${kind}`, async (t) => {
       const served = await serve(t, wrapping, (app) => {
         const fail = async (): Promise<never> => {
           throw new Failure(500)
@@ -129,12 +133,12 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(
         storedOf(served, cookieOf(response)),
         { ...BEFORE, late: '1' },
-        'the browser has the session that lives'
+        'the browser received the cookie of the live session'
       )
     })
   }
 
-  void t.test(`what runs in onResponse cannot change the session, and says so, on ${kind}`, async (t) => {
+  void t.test(`changing the session in onResponse throws SESSION_COMMITTED, on ${kind}`, async (t) => {
     const codes: unknown[] = []
     const served = await serve(t, wrapping, (app) =>
       app.get(
@@ -146,12 +150,12 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     const cookie = await signIn(served.port)
     await ask(served.port, '/act', cookie)
     await ask(served.port, '/act')
-    await until('both', () => codes.length === 2)
+    await until('both onResponse hooks have run', () => codes.length === 2)
     t.same(codes, ['SESSION_COMMITTED', 'SESSION_COMMITTED'])
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`hooks that run before ours, on ${kind}`, async (t) => {
+  void t.test(`an error in a hook before the plugin's own hook commits nothing, on ${kind}`, async (t) => {
     const codes: unknown[] = []
     let moment: 'onRequest' | 'onSend' | undefined
     const served = await serve(
@@ -190,7 +194,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`an error handler that makes a good answer of it is committed, on ${kind}`, async (t) => {
+  void t.test(`an error handler that replies with a 200 commits the changes, on ${kind}`, async (t) => {
     const served = await serve(t, wrapping, (app) => {
       app.get(
         '/act',
@@ -206,44 +210,39 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`answers that Fastify cannot send, or is given twice, on ${kind}`, (t) =>
-    testAnswers(t, wrapping)
-  )
+  void t.test(`faulty replies, on ${kind}`, (t) => testAnswers(t, wrapping))
 }
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
 
-/** Mistakes of an application; the answer that a client may get for each. */
+/** Mistakes in a handler, and the statuses that the client may get. */
 const MISTAKES: Record<string, readonly [handler: Handler, status: readonly number[]]> = {
-  'a header that cannot be sent': [
-    async (_request, reply) => reply.header('x-name', 'a\nb').send('x'),
-    [500]
-  ],
-  'a redirect to where no header can': [async (_request, reply) => reply.redirect('/\u0416'), [500]],
-  'a body that is none': [async (_request, reply) => reply.type('text/html').send({}), [500]],
-  'a body that is none, returned': [
+  'an invalid header value': [async (_request, reply) => reply.header('x-name', 'a\nb').send('x'), [500]],
+  'a redirect to a non-ASCII address': [async (_request, reply) => reply.redirect('/\u0416'), [500]],
+  'a body of an unsupported type': [async (_request, reply) => reply.type('text/html').send({}), [500]],
+  'a returned body of an unsupported type': [
     (_request, reply) => {
       reply.type('text/html')
       return {}
     },
     [500]
   ],
-  'two answers': [
+  'a second reply': [
     (_request, reply) => {
       void reply.send('one')
       void reply.send('two')
     },
     [200]
   ],
-  'an answer that is not waited for': [async (_request, reply) => void reply.send('one'), [200]],
-  'an answer and an error': [
+  'a reply that the handler does not return': [async (_request, reply) => void reply.send('one'), [200]],
+  'an error after the reply': [
     async (_request, reply) => {
       void reply.send('one')
       throw new Error('after the answer')
     },
     [200, 500]
   ],
-  'a save that is not waited for': [
+  'a save() without await': [
     async ({ session }) => {
       void session.save()
       return 'one'
@@ -254,7 +253,7 @@ const MISTAKES: Record<string, readonly [handler: Handler, status: readonly numb
 
 async function testAnswers(t: Test, wrapping: (typeof STORES)[string]): Promise<void> {
   for (const [index, [name, [handler, statuses]]] of Object.entries(MISTAKES).entries()) {
-    void t.test(name, async (t) => {
+    void t.test(`${name} leads to one answer and no unhandled error`, async (t) => {
       const served = await serve(t, wrapping, (app) =>
         app.get(`/${index}`, (request, reply) => {
           request.session.set('late', index)
@@ -267,38 +266,38 @@ async function testAnswers(t: Test, wrapping: (typeof STORES)[string]): Promise<
       wire.socket.destroy()
       t.ok(statuses.includes(response.status), `${response.status}`)
       if (response.status === 200) {
-        t.equal(response.body, 'one', 'the first answer')
-        t.same(storedOf(served, cookieOf(response)), { late: String(index) }, 'with its cookie')
+        t.equal(response.body, 'one', 'the first reply is sent')
+        t.same(
+          storedOf(served, cookieOf(response)),
+          { late: String(index) },
+          'the cookie opens the stored session'
+        )
       }
       await settle()
       t.same(unhandled, [])
     })
   }
 
-  void t.test('a handler that is too slow for Fastify’s own time-out', async (t) => {
-    const served = await serve(
-      t,
-      (memory) => {
-        const store = wrapping(memory)
-        return {
-          get: (id) => store.get(id),
-          create: async (id, record) => {
-            await delay(60)
-            return store.create(id, record)
-          },
-          update: (id, patch) => store.update(id, patch),
-          destroy: (id) => store.destroy(id)
-        }
-      },
-      undefined,
-      { server: { handlerTimeout: 30 } }
-    )
-    t.equal((await ask(served.port, '/set?name=ada')).status, 503)
-    await delay(60)
-    t.same(unhandled, [])
-  })
+  void t.test(
+    'a request that exceeds Fastify’s handlerTimeout gets a 503 and causes no unhandled error',
+    async (t) => {
+      const served = await serve(
+        t,
+        (memory) =>
+          wrap(wrapping(memory), (method, _args, next) =>
+            method === 'create' ? delay(60).then(next) : next()
+          ),
+        undefined,
+        { server: { handlerTimeout: 30 } }
+      )
+      t.equal((await ask(served.port, '/set?name=ada')).status, 503)
+      await delay(60)
+      t.same(unhandled, [])
+    }
+  )
 }
 
+/** Runs `work` and records the code of its error, or `undefined` if it did not throw. */
 function attempt(codes: unknown[], work: () => void): void {
   try {
     work()
@@ -308,4 +307,7 @@ function attempt(codes: unknown[], work: () => void): void {
   }
 }
 
-void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
+void t.test(
+  'the tests of this file caused no unhandled error and no warning',
+  async (t) => void t.same(unhandled, [])
+)

@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream'
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Session } from '../../plugin/index.js'
+import { wrap } from '../fixtures/stores.js'
 import {
   BEFORE,
   makeGate,
@@ -19,11 +21,12 @@ import { ask, openWire, requestText } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** What a handler does to a session, and what the store has of it afterwards where that was committed. */
+/** A change that a handler makes, and the expected result if it is committed. */
 interface Act {
   readonly act: (session: Session) => void
+  /** The stored data of the original session. */
   readonly committed: Record<string, string> | undefined
-  /** How many sessions there are then. */
+  /** The number of stored sessions. */
   readonly size: number
 }
 
@@ -34,7 +37,7 @@ const ACTS: Record<string, Act> = {
   invalidates: { act: (session) => session.invalidate(), committed: undefined, size: 0 }
 }
 
-/** A route for each act, which waits at a gate before it answers with `answer`. */
+/** Adds a route for each act. The route waits at its gate and then returns `answer`. */
 function addActs(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
   for (const [name, { act }] of Object.entries(ACTS)) {
     app.all(pathOf(name), async ({ session }) => {
@@ -49,8 +52,8 @@ const pathOf = (name: string) => `/${name.replaceAll(' ', '-')}`
 const makeGates = () => new Map(Object.keys(ACTS).map((name) => [name, makeGate()]))
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
-  void t.test(`pipelined on one connection, on ${kind}`, async (t) => {
-    void t.test('changes of one session all live, each answered in its turn', async (t) => {
+  void t.test(`pipelined requests on one connection, on ${kind}`, async (t) => {
+    void t.test('pipelined changes of one session are all kept and answered in order', async (t) => {
       const served = await serve(t, wrapping)
       const cookie = await signIn(served.port)
       const wire = await openWire(served.port)
@@ -68,7 +71,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(Object.keys(stored ?? {}).length, 2 + 25)
     })
 
-    void t.test('requests of different sessions never see each other', async (t) => {
+    void t.test('pipelined requests of different sessions read only their own data', async (t) => {
       const { port } = await serve(t, wrapping)
       const names = ['ada', 'eve', 'bob', '']
       const cookies = await Promise.all(names.map(async (name) => (name === '' ? '' : signIn(port, name))))
@@ -81,7 +84,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       wire.socket.destroy()
     })
 
-    void t.test('a logout among them ends the session, whatever comes behind it', async (t) => {
+    void t.test('a pipelined logout ends the session, whatever requests follow', async (t) => {
       const served = await serve(t, wrapping)
       const cookie = await signIn(served.port)
       const wire = await openWire(served.port)
@@ -102,7 +105,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.match(logout.cookies, [/^session_id=; Max-Age=0/])
       t.equal(storedOf(served, cookie), undefined)
       for (const { status, cookies } of after) {
-        // One that began when the session was over is a visitor's, who gets a session of his own.
+        // A request that started after the logout counts as a visitor's and gets a new session.
         t.ok(status === 409 || status === 200, `${status}`)
         t.not(cookies[0]?.split(';', 1)[0], cookie)
         if (status === 409) t.same(cookies, [])
@@ -110,7 +113,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   })
 
-  void t.test(`a client that goes away, on ${kind}`, async (t) => {
+  void t.test(`a client that disconnects, on ${kind}`, async (t) => {
     const gone = async (
       t: Test,
       answer: string | undefined,
@@ -121,7 +124,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
 
     for (const [name, { committed, size }] of Object.entries(ACTS)) {
-      void t.test(`while a handler that ${name} is at work: its answer is committed`, (t) =>
+      void t.test(`a handler that ${name} still commits after its client disconnected`, (t) =>
         gone(t, 'answer', async (served, gates) => {
           const cookie = await signIn(served.port)
           const wire = await openWire(served.port)
@@ -132,7 +135,10 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
           await wire.ended()
           await settle()
           gate.open()
-          await until('the commit', () => committed === BEFORE || !isSame(storedOf(served, cookie), BEFORE))
+          await until(
+            'the commit',
+            () => committed === BEFORE || !isDeepStrictEqual(storedOf(served, cookie), BEFORE)
+          )
           await settle()
           t.same(storedOf(served, cookie), committed)
           t.equal(served.memory.size, size)
@@ -140,8 +146,8 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       )
     }
 
-    // Fastify sends nothing for it, so that no onSend hook runs: the handler must return something, or save().
-    void t.test('while a handler without an answer is at work: nothing is committed', (t) =>
+    // Fastify sends no reply here, so no onSend hook runs. Such a handler must call save() itself.
+    void t.test('a handler that returns nothing commits nothing after its client disconnected', (t) =>
       gone(t, undefined, async (served, gates) => {
         for (const [name, gate] of gates) {
           const cookie = await signIn(served.port)
@@ -158,7 +164,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       })
     )
 
-    void t.test('in the middle of a request body: the handler never runs, and nothing is written', (t) =>
+    void t.test('a disconnect during the request body prevents the handler and any write', (t) =>
       gone(t, 'answer', async (served) => {
         const cookie = await signIn(served.port)
         served.store.take()
@@ -172,31 +178,20 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
           await wire.ended()
         }
         await settle()
-        t.same(served.store.take(), [], 'nothing but the read')
+        t.same(served.store.take(), [], 'no store call follows the get')
         t.same(storedOf(served, cookie), BEFORE)
       })
     )
 
-    void t.test('while the store reads, or writes: as if it had stayed', async (t) => {
+    void t.test('a disconnect during a store call does not prevent the commit', async (t) => {
       const moments = ['get', 'update'] as const
       for (const moment of moments) {
         const gate = makeGate()
-        const served = await serve(t, (memory) => {
-          const store = wrapping(memory)
-          return {
-            get: async (id) => {
-              const record = await store.get(id)
-              if (moment === 'get') await gate.wait()
-              return record
-            },
-            update: async (id, patch) => {
-              if (moment === 'update') await gate.wait()
-              return store.update(id, patch)
-            },
-            create: (id, record) => store.create(id, record),
-            destroy: (id) => store.destroy(id)
-          }
-        })
+        const served = await serve(t, (memory) =>
+          wrap(wrapping(memory), (method, _args, next) =>
+            method === moment ? gate.wait().then(next) : next()
+          )
+        )
         const cookie = await signIn(served.port)
         const wire = await openWire(served.port)
         wire.write(requestText('/set?late=1', { cookie }))
@@ -209,29 +204,32 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     })
 
-    void t.test('in the middle of a response: it was committed before the first byte', async (t) => {
-      let destroyed = false
-      const served = await serve(t, wrapping, (app) =>
-        app.get('/endless', async ({ session }, reply) => {
-          session.set('late', 1)
-          const body = new Readable({ read: () => void setImmediate(() => body.push('x'.repeat(10_000))) })
-          body.on('close', () => (destroyed = true))
-          return reply.send(body)
-        })
-      )
-      const cookie = await signIn(served.port)
-      const wire = await openWire(served.port)
-      wire.write(requestText('/endless', { cookie }))
-      await wire.sees('xxx')
-      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
-      wire.vanish()
-      await until('the stream is closed', () => destroyed)
-      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
-    })
+    void t.test(
+      'a response is committed before its first byte, even if the client disconnects during it',
+      async (t) => {
+        let destroyed = false
+        const served = await serve(t, wrapping, (app) =>
+          app.get('/endless', async ({ session }, reply) => {
+            session.set('late', 1)
+            const body = new Readable({ read: () => void setImmediate(() => body.push('x'.repeat(10_000))) })
+            body.on('close', () => (destroyed = true))
+            return reply.send(body)
+          })
+        )
+        const cookie = await signIn(served.port)
+        const wire = await openWire(served.port)
+        wire.write(requestText('/endless', { cookie }))
+        await wire.sees('xxx')
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+        wire.vanish()
+        await until('the stream is closed', () => destroyed)
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+      }
+    )
   })
 
   void t.test(`slow clients, on ${kind}`, async (t) => {
-    void t.test('that send byte by byte: both changes of one session live', async (t) => {
+    void t.test('changes by two clients that send byte by byte are both kept', async (t) => {
       const served = await serve(t, wrapping)
       const cookie = await signIn(served.port)
       const texts = ['{"a":1}', '{"b":2}'].map((body) =>
@@ -249,23 +247,26 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(storedOf(served, cookie), { ...BEFORE, a: '1', b: '2' })
     })
 
-    void t.test('that do not read their answer: it is committed, and others see it', async (t) => {
-      const served = await serve(t, wrapping, (app) =>
-        app.get('/large', async ({ session }) => {
-          session.set('name', 'eve')
-          return 'x'.repeat(20_000_000)
-        })
-      )
-      const cookie = await signIn(served.port)
-      const wire = await openWire(served.port)
-      wire.socket.pause()
-      wire.write(requestText('/large', { cookie }))
-      await until('the commit', () => storedOf(served, cookie)?.['name'] === '"eve"')
-      t.same(JSON.parse((await ask(served.port, '/read', cookie)).body), { name: 'eve' })
-      wire.vanish()
-    })
+    void t.test(
+      'a change is committed and visible although its client does not read the answer',
+      async (t) => {
+        const served = await serve(t, wrapping, (app) =>
+          app.get('/large', async ({ session }) => {
+            session.set('name', 'eve')
+            return 'x'.repeat(20_000_000)
+          })
+        )
+        const cookie = await signIn(served.port)
+        const wire = await openWire(served.port)
+        wire.socket.pause()
+        wire.write(requestText('/large', { cookie }))
+        await until('the commit', () => storedOf(served, cookie)?.['name'] === '"eve"')
+        t.same(JSON.parse((await ask(served.port, '/read', cookie)).body), { name: 'eve' })
+        wire.vanish()
+      }
+    )
 
-    void t.test('that are cut off by the request time-out: nothing is written', async (t) => {
+    void t.test('a request cut off by requestTimeout writes nothing', async (t) => {
       const served = await serve(t, wrapping, undefined, {
         server: { requestTimeout: 100, http: { connectionsCheckingInterval: 20, headersTimeout: 50 } }
       })
@@ -281,8 +282,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 }
 
-function isSame(one: unknown, two: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(two)
-}
-
-void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
+void t.test(
+  'the tests of this file caused no unhandled error and no warning',
+  async (t) => void t.same(unhandled, [])
+)

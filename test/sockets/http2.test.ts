@@ -24,7 +24,7 @@ import { cookieOf } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** A connection in clear text (h2c); it ends with the test. */
+/** Opens an HTTP/2 connection without TLS (h2c). It is closed with the test. */
 function openSession(t: Test, { port }: Served): ClientHttp2Session {
   const session = connect(`http://127.0.0.1:${port}`)
   t.teardown(() => session.destroy())
@@ -63,7 +63,7 @@ const h2 = { server: { http2: true } }
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   void t.test(`HTTP/2, on ${kind}`, async (t) => {
-    void t.test('a session from its first cookie to its end', async (t) => {
+    void t.test('a session is created, read, rotated and ended over HTTP/2', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const first = await ask(client, '/set?name=ada')
@@ -80,7 +80,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     // RFC 9113 section 8.2.3: a client may send each cookie in a field of its own.
-    void t.test('a cookie in several fields', async (t) => {
+    void t.test('the session cookie is found if each cookie has its own header field', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -88,7 +88,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(JSON.parse((await ask(client, '/read', { cookie: crumbs })).body), { name: 'ada' })
     })
 
-    void t.test('100 streams of one connection that change one session: every change lives', async (t) => {
+    void t.test('100 concurrent streams that change one session lose no change', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -97,7 +97,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(storedOf(served, cookie), { ...BEFORE, count: '100' })
     })
 
-    void t.test('the own origin is :authority', async (t) => {
+    void t.test('the CSRF check compares Origin with :authority', async (t) => {
       const served = await serve(t, wrapping, undefined, { ...h2, csrf: { protect: 'all', token: false } })
       const client = openSession(t, served)
       const json = { 'content-type': 'application/json' }
@@ -107,7 +107,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(await post('http://evil.test'), 403)
     })
 
-    void t.test('a stream that is reset in the middle of its body: nothing is written', async (t) => {
+    void t.test('a stream reset during the request body writes nothing', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -119,7 +119,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
         cookie
       })
       stream.write('{"a":')
-      await until('the read', () => served.store.takeNames().includes('get'))
+      await until('the store read', () => served.store.takeNames().includes('get'))
       await settle()
       stream.close(constants.NGHTTP2_CANCEL)
       await once(stream, 'close')
@@ -128,11 +128,11 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(
         JSON.parse((await ask(client, '/read', { cookie })).body),
         { name: 'ada' },
-        'the connection goes on'
+        'the connection still works'
       )
     })
 
-    void t.test('a stream that is reset while the handler is at work: its answer is committed', async (t) => {
+    void t.test('a stream reset while the handler runs still commits', async (t) => {
       const gate = makeGate()
       const served = await serve(
         t,
@@ -158,7 +158,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'a connection that breaks in the middle of a response: committed before the first byte',
+      'a response is committed before its first byte, even if the connection breaks during it',
       async (t) => {
         let closed = false
         const served = await serve(
@@ -185,7 +185,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     )
 
-    void t.test('a hijacked reply that saved early', async (t) => {
+    void t.test('a hijacked reply can send the cookie of an earlier save()', async (t) => {
       const served = await serve(
         t,
         wrapping,
@@ -206,4 +206,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 }
 
-void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
+void t.test(
+  'the tests of this file caused no unhandled error and no warning',
+  async (t) => void t.same(unhandled, [])
+)

@@ -6,30 +6,21 @@ import websocket from '@fastify/websocket'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { requireAuth, type Session } from '../../plugin/index.js'
-import {
-  BEFORE,
-  idOf,
-  serve,
-  settle,
-  signIn,
-  STORES,
-  storedOf,
-  until,
-  watchProcess
-} from './fixtures/server.js'
+import { idOfCookie } from '../fixtures/cookies.js'
+import { BEFORE, serve, settle, signIn, STORES, storedOf, until, watchProcess } from './fixtures/server.js'
 import { ask, cookieOf, openWire, requestText, type Wire } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
 const codeOf = (error: unknown) => (error as { code?: unknown }).code
 
-/** `'saved'`, or the code of what `save()` threw. */
+/** Returns `'saved'`, or the error code of a failed `save()`. */
 async function outcomeOf(save: () => Promise<void>): Promise<unknown> {
   return save().then(() => 'saved', codeOf)
 }
 
 const STREAMS: Record<string, (chunks: () => Generator<string>) => unknown> = {
-  'a stream of Node': (chunks) => Readable.from(chunks()),
+  'a Node stream': (chunks) => Readable.from(chunks()),
   'a web stream': (chunks) => ReadableStream.from(bytes(chunks())),
   'a Response': (chunks) => new Response(ReadableStream.from(bytes(chunks())) as never)
 }
@@ -40,7 +31,7 @@ function* bytes(chunks: Generator<string>): Generator<Uint8Array> {
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const [name, make] of Object.entries(STREAMS)) {
-    void t.test(`${name} as a reply, on ${kind}`, async (t) => {
+    void t.test(`${name} as a reply is committed before its first byte, on ${kind}`, async (t) => {
       const served = await serve(t, wrapping, (app) => {
         app.get('/before', async ({ session }, reply) => {
           session.set('name', 'ada')
@@ -67,24 +58,24 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(
         response.body,
         '1 SESSION_COMMITTED',
-        'stored before the first byte; a change in the middle throws'
+        'the session is stored before the first byte; a later change throws'
       )
       t.same(storedOf(served, cookieOf(response)), BEFORE)
 
-      // It was committed as the 200 that it was when its headers were made.
+      // The commit ran while the status was still 200, before the stream broke.
       for (const after of ['none', 'first']) {
         const cookie = await signIn(served.port)
         const wire = await openWire(served.port)
         wire.write(requestText(`/breaks/${after}`, { cookie, connection: 'close' }))
         const got = await wire.ended()
         if (after === 'none') t.match(got, /^HTTP\/1.1 500 /)
-        else t.notMatch(got, /\r\n0\r\n\r\n$/, 'the client is not told that it was all')
+        else t.notMatch(got, /\r\n0\r\n\r\n$/, 'the response has no final chunk')
         t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
       }
     })
   }
 
-  void t.test(`server-sent events, on ${kind}`, async (t) => {
+  void t.test(`sessions in server-sent events, on ${kind}`, async (t) => {
     let send: (text: string) => void = () => undefined
     let request: FastifyRequest | undefined
     let left = false
@@ -100,7 +91,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
     const sessionNow = () => (request as FastifyRequest).session
 
-    /** A stream of events under way, and the server's session of it. */
+    /** Opens a stream of events. Returns it with the session of its request. */
     async function begin(cookie: string): Promise<{ wire: Wire; session: Session }> {
       const wire = await openWire(served.port)
       wire.write(requestText('/events', { cookie }))
@@ -108,7 +99,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       return { wire, session: sessionNow() }
     }
 
-    void t.test('a session that is there is changed later, and once', async (t) => {
+    void t.test('an existing session can be saved once after the headers are sent', async (t) => {
       const cookie = await signIn(served.port)
       const { wire, session } = await begin(cookie)
       await ask(served.port, '/set?other=1', cookie)
@@ -120,28 +111,31 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       await wire.sees('bye')
       left = false
       wire.vanish()
-      await until('the server knows', () => left)
+      await until('the server sees the disconnect', () => left)
     })
 
-    void t.test('what needs a cookie is refused, and writes nothing; an end is not', async (t) => {
-      const cookie = await signIn(served.port)
-      const renewed = await begin(cookie)
-      renewed.session.regenerate()
-      t.equal(await outcomeOf(() => renewed.session.save()), 'SESSION_HEADERS_SENT')
-      const fresh = await begin('')
-      fresh.session.set('late', 1)
-      const { size } = served.memory
-      t.equal(await outcomeOf(() => fresh.session.save()), 'SESSION_HEADERS_SENT')
-      t.equal(served.memory.size, size)
-      t.same(storedOf(served, cookie), BEFORE)
-      const ended = await begin(cookie)
-      ended.session.invalidate()
-      t.equal(await outcomeOf(() => ended.session.save()), 'saved')
-      t.equal(storedOf(served, cookie), undefined)
-      for (const { wire } of [renewed, fresh, ended]) wire.vanish()
-    })
+    void t.test(
+      'save() after the headers rejects a rotation or a new session and accepts an invalidate()',
+      async (t) => {
+        const cookie = await signIn(served.port)
+        const renewed = await begin(cookie)
+        renewed.session.regenerate()
+        t.equal(await outcomeOf(() => renewed.session.save()), 'SESSION_HEADERS_SENT')
+        const fresh = await begin('')
+        fresh.session.set('late', 1)
+        const { size } = served.memory
+        t.equal(await outcomeOf(() => fresh.session.save()), 'SESSION_HEADERS_SENT')
+        t.equal(served.memory.size, size)
+        t.same(storedOf(served, cookie), BEFORE)
+        const ended = await begin(cookie)
+        ended.session.invalidate()
+        t.equal(await outcomeOf(() => ended.session.save()), 'saved')
+        t.equal(storedOf(served, cookie), undefined)
+        for (const { wire } of [renewed, fresh, ended]) wire.vanish()
+      }
+    )
 
-    void t.test('a session that ended meanwhile stays ended', async (t) => {
+    void t.test('save() after the headers does not revive a session that ended meanwhile', async (t) => {
       const cookie = await signIn(served.port)
       const { wire, session } = await begin(cookie)
       await ask(served.port, '/logout', cookie)
@@ -152,7 +146,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   })
 
-  void t.test(`a late change that only moves the expiry needs no cookie, on ${kind}`, async (t) => {
+  void t.test(`save() after the headers needs no cookie if only the expiry moves, on ${kind}`, async (t) => {
     const outcomes: unknown[] = []
     const served = await serve(
       t,
@@ -176,7 +170,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`a hijacked reply that nobody saved writes nothing, on ${kind}`, async (t) => {
+  void t.test(`a hijacked reply without save() writes nothing, on ${kind}`, async (t) => {
     const served = await serve(t, wrapping, (app) =>
       app.get('/hijack', async ({ session }, reply) => {
         session.set('late', 1)
@@ -192,17 +186,17 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`a WebSocket, on ${kind}`, (t) => testWebSocket(t, wrapping))
+  void t.test(`sessions in a WebSocket, on ${kind}`, (t) => testWebSocket(t, wrapping))
 }
 
-/** What the tests need of the socket of @fastify/websocket. */
+/** The part of the @fastify/websocket socket that the tests use. */
 interface Socket {
   send(text: string): void
   on(event: 'message', listener: (data: Buffer) => void): void
 }
 
-/** Each message names what to do to the session; it answers with what `save()` said. */
-const DOES: Record<string, (session: Session) => void> = {
+/** The changes that a message can name. The server replies with the outcome of `save()`. */
+const CHANGES: Record<string, (session: Session) => void> = {
   read: () => undefined,
   set: (session) => session.set('late', 1),
   regenerate: (session) => session.regenerate(),
@@ -215,7 +209,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     const onSocket = (socket: Socket, { session }: FastifyRequest): void => {
       socket.send(`hello ${session.has('name') ? 'ada' : 'nobody'}`)
       socket.on('message', (data) => {
-        DOES[data.toString()]?.(session)
+        CHANGES[data.toString()]?.(session)
         void outcomeOf(() => session.save()).then((outcome) => socket.send(String(outcome)))
       })
     }
@@ -233,7 +227,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     app.get('/members', { websocket: true, preHandler: requireAuth() }, onSocket as never)
   })
 
-  void t.test('has the session of its handshake, which is changed later, and once', async (t) => {
+  void t.test('a WebSocket can change and save the session of its handshake', async (t) => {
     const cookie = await signIn(served.port)
     const wire = await handshake(served.port, '/chat', cookie)
     await wire.sees('hello ada')
@@ -245,21 +239,24 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
   })
 
   for (const path of ['/early', '/by-manager']) {
-    void t.test(`save() in the handshake, which must not need a cookie: ${path}`, async (t) => {
-      const cookie = await signIn(served.port)
-      const wire = await handshake(served.port, path, cookie)
-      await wire.sees('hello ada')
-      t.same(storedOf(served, cookie), { ...BEFORE, seen: '1' })
-      wire.vanish()
-      const { size } = served.memory
-      const nobody = await handshake(served.port, path, '', false)
-      t.match(await nobody.ended(), /^HTTP\/1.1 500 [^]*SESSION_HEADERS_SENT/)
-      t.equal(served.memory.size, size)
-    })
+    void t.test(
+      `save() in the handshake saves an existing session and rejects a new one: ${path}`,
+      async (t) => {
+        const cookie = await signIn(served.port)
+        const wire = await handshake(served.port, path, cookie)
+        await wire.sees('hello ada')
+        t.same(storedOf(served, cookie), { ...BEFORE, seen: '1' })
+        wire.vanish()
+        const { size } = served.memory
+        const nobody = await handshake(served.port, path, '', false)
+        t.match(await nobody.ended(), /^HTTP\/1.1 500 [^]*SESSION_HEADERS_SENT/)
+        t.equal(served.memory.size, size)
+      }
+    )
   }
 
-  // Its 101 carries no header of the reply: the browser would never get the cookie.
-  void t.test('what needs a cookie is refused, and writes nothing', async (t) => {
+  // The 101 response carries no headers of the reply, so the browser would never receive the cookie.
+  void t.test('a WebSocket cannot rotate or create a session, and the attempt writes nothing', async (t) => {
     for (const [does, signedIn] of [
       ['regenerate', true],
       ['set', false]
@@ -276,23 +273,26 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     }
   })
 
-  void t.test('ends the session, and changes none that ended', async (t) => {
-    const cookie = await signIn(served.port)
-    const [ending, setting] = [
-      await handshake(served.port, '/chat', cookie),
-      await handshake(served.port, '/chat', cookie)
-    ]
-    await setting.sees('hello ada')
-    ending.socket.write(frame('invalidate'))
-    await ending.sees('saved')
-    t.equal(served.memory.get(idOf(cookie)), undefined)
-    setting.socket.write(frame('set'))
-    await setting.sees('SESSION_GONE')
-    t.equal(served.memory.get(idOf(cookie)), undefined)
-    for (const wire of [ending, setting]) wire.vanish()
-  })
+  void t.test(
+    'a WebSocket can end its session, and another WebSocket cannot change it afterwards',
+    async (t) => {
+      const cookie = await signIn(served.port)
+      const [ending, setting] = [
+        await handshake(served.port, '/chat', cookie),
+        await handshake(served.port, '/chat', cookie)
+      ]
+      await setting.sees('hello ada')
+      ending.socket.write(frame('invalidate'))
+      await ending.sees('saved')
+      t.equal(served.memory.get(idOfCookie(cookie)), undefined)
+      setting.socket.write(frame('set'))
+      await setting.sees('SESSION_GONE')
+      t.equal(served.memory.get(idOfCookie(cookie)), undefined)
+      for (const wire of [ending, setting]) wire.vanish()
+    }
+  )
 
-  void t.test('is refused as a request is', async (t) => {
+  void t.test('requireAuth() rejects a WebSocket handshake with a 401', async (t) => {
     const wire = await handshake(served.port, '/members', await signIn(served.port), false)
     t.match(await wire.ended(), /^HTTP\/1.1 401 [^]*SESSION_UNAUTHENTICATED/)
   })
@@ -309,15 +309,18 @@ async function handshake(port: number, path: string, cookie: string, accepted = 
   }
   wire.write(requestText(path, { ...headers, ...(cookie !== '' && { cookie }) }))
   if (accepted) {
-    // RFC 6455 section 1.3: what a server makes of the key.
+    // RFC 6455 section 1.3: the Sec-WebSocket-Accept value for the key.
     await wire.sees(createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64'))
   }
   return wire
 }
 
-/** A short text frame as a client sends it: RFC 6455 section 5.2, under a mask of zeros. */
+/** Returns a short client text frame with a mask of zeros (RFC 6455 section 5.2). */
 function frame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
 }
 
-void t.test('nothing of it was left unhandled', async (t) => void t.same(unhandled, []))
+void t.test(
+  'the tests of this file caused no unhandled error and no warning',
+  async (t) => void t.same(unhandled, [])
+)
