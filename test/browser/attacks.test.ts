@@ -6,13 +6,13 @@ import type { SessionOptions } from '../../plugin/index.js'
 import { makeAttacker } from './fixtures/attacker.js'
 import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
-import { makeHouse } from './fixtures/house.js'
-import { nameOn, signIn } from './fixtures/person.js'
+import { makeBareApp } from './fixtures/bare-app.js'
+import { nameOn, signIn } from './fixtures/page-actions.js'
 import { serve, type Seen, type Server } from './fixtures/server.js'
 
-// What a page of somebody else's can make the browser of a signed-in user do.
+// What a foreign page can make the browser of a signed-in user do.
 
-// A busy machine may take seconds for one page.
+// On a busy machine one page can take seconds.
 t.setTimeout(280_000)
 let chromium: Chromium
 let makeExample: MakeExample
@@ -22,39 +22,40 @@ t.before(async () => {
   makeExample = await loadExample(t)
 })
 
-/** Where the attacker's page lies, as the application's own host sees it. */
+/** The hosts of the application and of the attacker's page. */
 interface Place {
   readonly name: string
   readonly host: string
   readonly evilHost: string
-  /** What Chromium says of it; absent where it says nothing. */
+  /** The Sec-Fetch-Site value that Chromium sends; absent if it sends none. */
   readonly site?: 'same-site' | 'cross-site'
 }
 
 const PLACES = {
   port: { name: 'another port', host: '127.0.0.1', evilHost: '127.0.0.1', site: 'same-site' },
   site: { name: 'another site', host: 'app.localhost', evilHost: 'evil.localhost', site: 'cross-site' },
-  // Chromium sends Fetch Metadata only to https and to loopback: here the Origin header is all there is.
+  // Chromium sends Fetch Metadata only to https and loopback. On this host there is only the Origin header.
   plain: { name: 'a sibling host on plain HTTP', host: 'app.test', evilHost: 'evil.app.test' }
 } as const satisfies Record<string, Place>
 
 interface Attack {
   readonly name: string
-  /** The attacker's script, against the application at `url`. */
+  /** Returns the attacker's script for the application at `url`. */
   script(url: string): string
-  /** The request that it makes the browser send. Default: a POST of the profile. */
+  /** The request that the script makes the browser send. Default: a POST to /profile. */
   readonly method?: 'GET'
   readonly path?: '/login'
-  /** It navigates the whole window. */
+  /** The attack navigates the whole window. */
   readonly leaves?: true
-  /** What it says of where it comes from, if not the attacker's origin. */
+  /** The Origin header, if it is not the attacker's origin. */
   readonly origin?: 'null'
-  /** Its page belongs to no site, not even to the attacker's. */
+  /** The page has an opaque origin, which is cross-site to every host. */
   readonly isOpaque?: true
+  /** The request carries no cookies. */
   readonly isAnonymous?: true
-  /** Its method or body needs the leave of CORS. */
-  readonly asksFirst?: true
-  /** No harm is to be expected, even of an application without protection. */
+  /** The request needs a CORS preflight. */
+  readonly needsPreflight?: true
+  /** The attack has no effect even on an application without protection. */
   readonly isHarmless?: true
 }
 
@@ -63,17 +64,17 @@ const FORM = "new URLSearchParams({ name: 'Eve' })"
 const ATTACKS: readonly Attack[] = [
   { name: 'a form in a hidden frame', script: (url) => `postHidden('${url}/profile', { name: 'Eve' })` },
   {
-    name: 'a form whose text is JSON',
+    name: 'a form with JSON as plain text',
     script: (url) => `postHidden('${url}/profile', { '{"name":"Eve","': '":""}' }, { enctype: 'text/plain' })`
   },
   {
-    name: 'a form by way of a redirect',
+    name: 'a form that is redirected',
     script: (url) => `postHidden('/redirect?to=${encodeURIComponent(`${url}/profile`)}', { name: 'Eve' })`,
     origin: 'null'
   },
   { name: 'fetch', script: (url) => `send('${url}/profile', { mode: 'no-cors', body: ${FORM} })` },
   {
-    name: 'fetch in a sandbox',
+    name: 'fetch in a sandboxed frame',
     script: (url) =>
       `load('iframe', { sandbox: 'allow-scripts', srcdoc: "<script>fetch('${url}/profile', { " +
         "method: 'POST', mode: 'no-cors', credentials: 'include', body: new URLSearchParams({ name: 'Eve' }) })</" + "script>" })`,
@@ -87,17 +88,17 @@ const ATTACKS: readonly Attack[] = [
     isHarmless: true
   },
   {
-    name: 'fetch of JSON as text',
+    name: 'fetch with JSON as plain text',
     script: (url) => `send('${url}/profile', { mode: 'no-cors', body: '{"name":"Eve"}' })`
   },
   {
-    name: 'fetch of JSON',
+    name: 'fetch with JSON',
     script: (url) =>
       `send('${url}/profile', { body: '{"name":"Eve"}', headers: { 'content-type': 'application/json' } })`,
-    asksFirst: true
+    needsPreflight: true
   },
   {
-    name: 'fetch with a token that was read from the page',
+    name: 'fetch with a CSRF token read from the page',
     script: (url) => `fetch('${url}/profile', { credentials: 'include' })
       .then((answer) => answer.text(), () => '')
       .then((text) => /name="_csrf" value="([^"]+)"/.exec(text)?.[1])
@@ -106,7 +107,7 @@ const ATTACKS: readonly Attack[] = [
   { name: 'an image', script: (url) => `load('img', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   { name: 'a frame', script: (url) => `load('iframe', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   {
-    // Where the cookie stays at home, the answer brings one of a new visitor. It must not take the place of the user's.
+    // If SameSite withholds the cookie, the answer may set a visitor's cookie. It must not replace the user's cookie.
     name: 'an image of the login page',
     script: (url) => `load('img', { src: '${url}/login' })`,
     method: 'GET',
@@ -114,7 +115,7 @@ const ATTACKS: readonly Attack[] = [
     isHarmless: true
   },
   {
-    name: 'a form that takes the window along',
+    name: 'a form that navigates the window',
     script: (url) => `post('${url}/profile', { name: 'Eve' })`,
     leaves: true
   },
@@ -126,9 +127,9 @@ const ATTACKS: readonly Attack[] = [
   }
 ]
 
-const enterHouse = (page: Page, url: string) => page.goto(`${url}/enter`)
+const enterBareApp = (page: Page, url: string) => page.goto(`${url}/enter`)
 
-/** What stands in an attack's way. */
+/** An application and its protection. */
 interface Defence {
   readonly name: string
   readonly places: readonly Place[]
@@ -136,13 +137,13 @@ interface Defence {
   readonly isOpenToCors: boolean
   readonly isSafe: boolean
   make(t: Test, options: Partial<SessionOptions>): Promise<FastifyInstance>
-  /** Signs the user in. */
+  /** Signs in the user. */
   enter(page: Page, url: string): Promise<unknown>
 }
 
 const DEFENCES: readonly Defence[] = [
   {
-    name: 'the example',
+    name: 'the example application',
     places: [PLACES.port, PLACES.site],
     sameSite: 'lax',
     isOpenToCors: false,
@@ -151,26 +152,26 @@ const DEFENCES: readonly Defence[] = [
     enter: signIn
   },
   {
-    name: 'CSRF protection by itself',
+    name: 'CSRF protection alone',
     places: Object.values(PLACES),
     sameSite: 'none',
     isOpenToCors: true,
     isSafe: true,
-    make: (t, options) => makeHouse(t, { ...options, csrf: { protect: 'all' } }),
-    enter: enterHouse
+    make: (t, options) => makeBareApp(t, { ...options, csrf: { protect: 'all' } }),
+    enter: enterBareApp
   },
   {
-    name: 'no protection',
+    name: 'an application without protection',
     places: Object.values(PLACES),
     sameSite: 'none',
     isOpenToCors: true,
     isSafe: false,
-    make: (t, options) => makeHouse(t, options, { isCareless: true }),
-    enter: enterHouse
+    make: (t, options) => makeBareApp(t, options, { isCareless: true }),
+    enter: enterBareApp
   }
 ]
 
-/** An attack under way: what it is made with, and what it meets. */
+/** The browser page, the application and the attacker's site of a running attack. */
 interface Scene {
   readonly page: Page
   readonly server: Server
@@ -178,14 +179,14 @@ interface Scene {
   readonly evil: string
 }
 
-/** Whether Chromium sends the session's cookie along. */
+/** Returns whether Chromium sends the session cookie with the attack. */
 function isCookieSent({ isAnonymous, isOpaque }: Attack, { site }: Place, sameSite: 'lax' | 'none'): boolean {
   if (isAnonymous === true) return false
   return sameSite === 'none' || (site !== 'cross-site' && isOpaque !== true)
 }
 
-/** Makes the browser do it; the request that comes of it. */
-async function carryOut(attack: Attack, method: string, { page, server, url, evil }: Scene): Promise<Seen> {
+/** Runs the attack in the browser and returns the request that the application received. */
+async function run(attack: Attack, method: string, { page, server, url, evil }: Scene): Promise<Seen> {
   if (page.url() !== `${evil}/`) await page.goto(evil)
   server.forget()
   const left = attack.leaves === true ? page.waitForEvent('load') : undefined
@@ -194,7 +195,7 @@ async function carryOut(attack: Attack, method: string, { page, server, url, evi
   return server.saw(method, attack.path ?? '/profile')
 }
 
-/** The part of a request that only the browser decides. */
+/** The headers that only the browser controls. */
 function sentBy({ headers }: Seen) {
   const { origin, cookie = '', 'sec-fetch-site': site } = headers
   return { origin, site, hasSession: /(^|; )(sid|session_id)=/.test(cookie) }
@@ -205,7 +206,7 @@ function expectedOf(attack: Attack, { site }: Place, evil: string) {
   return { origin, site: site !== undefined && attack.isOpaque === true ? 'cross-site' : site }
 }
 
-/** The name on the profile that the browser's cookies open now. */
+/** Opens the profile with the browser's cookies and returns the name on it; `nobody` without a session. */
 async function nameNow({ page, server: { app }, url }: Scene): Promise<string> {
   const { body } = await app.inject({ url: '/profile', headers: { cookie: await cookiesOf(page, url) } })
   return /name="name"\s+value="([^"]*)"/.exec(body)?.[1] ?? 'nobody'
@@ -216,17 +217,17 @@ async function cookiesOf(page: Page, url: string): Promise<string> {
   return cookies.map(({ name, value }) => `${name}=${value}`).join('; ')
 }
 
-/** The user mends what an attack did. */
-async function mend({ page, server: { app }, url }: Scene): Promise<void> {
+/** Restores the name on the profile after an attack. */
+async function restoreName({ page, server: { app }, url }: Scene): Promise<void> {
   const headers = { cookie: await cookiesOf(page, url) }
   await app.inject({ method: 'POST', url: '/profile', headers, payload: { name: 'Ada Lovelace' } })
 }
 
 for (const defence of DEFENCES) {
   for (const place of defence.places) {
-    const verb = defence.isSafe ? 'withstands' : 'falls to'
-    void t.test(`${defence.name} ${verb} a page of ${place.name}`, { skip }, async (t) => {
-      // Loopback is trusted with Secure cookies, which SameSite=None needs; other plain HTTP is not.
+    const verb = defence.isSafe ? 'withstands' : 'does not withstand'
+    void t.test(`${defence.name} ${verb} attacks from ${place.name}`, { skip }, async (t) => {
+      // Chromium accepts Secure cookies, which SameSite=None needs, on loopback but not on other plain HTTP hosts.
       const isPlain = place.site === undefined
       const sameSite = isPlain ? 'lax' : defence.sameSite
       const server = await serve(t, await defence.make(t, { cookie: { secure: !isPlain, sameSite } }))
@@ -235,19 +236,19 @@ for (const defence of DEFENCES) {
       await defence.enter(scene.page, url)
       for (const attack of ATTACKS) {
         const hasSession = isCookieSent(attack, place, sameSite)
-        const method = attack.asksFirst && !defence.isOpenToCors ? 'OPTIONS' : (attack.method ?? 'POST')
-        const request = await carryOut(attack, method, scene)
-        // A preflight never brings a cookie.
+        const method = attack.needsPreflight && !defence.isOpenToCors ? 'OPTIONS' : (attack.method ?? 'POST')
+        const request = await run(attack, method, scene)
+        // A preflight never carries cookies.
         const expected = {
           ...expectedOf(attack, place, evil),
           hasSession: hasSession && method !== 'OPTIONS'
         }
-        t.same(sentBy(request), expected, `what Chromium sends: ${attack.name}`)
+        t.same(sentBy(request), expected, `Chromium sends the expected headers: ${attack.name}`)
         const succeeds = !defence.isSafe && !attack.isHarmless && (hasSession || attack.path === '/login')
         const name = !succeeds ? 'Ada Lovelace' : attack.path === '/login' ? 'Grace Hopper' : 'Eve'
         t.equal(await nameNow(scene), name, attack.name)
         if (defence.isSafe && method === 'POST') t.equal(request.statusCode, 403, attack.name)
-        if (name === 'Eve') await mend(scene)
+        if (name === 'Eve') await restoreName(scene)
       }
       await scene.page.goto(`${url}/profile`)
       t.equal(await nameOn(scene.page), defence.isSafe ? 'Ada Lovelace' : 'Grace Hopper')
@@ -258,40 +259,46 @@ for (const defence of DEFENCES) {
 interface Framed {
   readonly name: string
   readonly place: Place
-  /** What the attacker's page shows of the application in its frame. */
+  /** What the frame in the attacker's page shows. */
   readonly shown: 'nothing' | 'the login page' | 'the profile'
   make(t: Test): Promise<FastifyInstance>
   enter(page: Page, url: string): Promise<unknown>
 }
 
-// A click in a frame is the application's own click, to its server: Sec-Fetch-Site says same-origin, and the token is
-// right. The library keeps the cookie out of other sites' frames; where it goes in, only frame-ancestors helps.
+// To the server a click in a frame looks like a click in the application: Sec-Fetch-Site is same-origin and the CSRF
+// token is valid. SameSite=Lax keeps the cookie out of cross-site frames. In other frames only frame-ancestors helps.
 const FRAMED: readonly Framed[] = [
-  { name: 'the example', place: PLACES.port, shown: 'nothing', make: (t) => makeExample(t), enter: signIn },
   {
-    name: 'SameSite=Lax by itself',
+    name: 'the example application',
+    place: PLACES.port,
+    shown: 'nothing',
+    make: (t) => makeExample(t),
+    enter: signIn
+  },
+  {
+    name: 'SameSite=Lax alone',
     place: PLACES.site,
     shown: 'the login page',
-    make: (t) => makeHouse(t, { csrf: { protect: 'all' } }),
-    enter: enterHouse
+    make: (t) => makeBareApp(t, { csrf: { protect: 'all' } }),
+    enter: enterBareApp
   },
   {
-    name: 'SameSite=Lax by itself, in a frame of the same site',
+    name: 'SameSite=Lax alone, in a same-site frame,',
     place: PLACES.port,
     shown: 'the profile',
-    make: (t) => makeHouse(t, { csrf: { protect: 'all' } }),
-    enter: enterHouse
+    make: (t) => makeBareApp(t, { csrf: { protect: 'all' } }),
+    enter: enterBareApp
   },
   {
-    name: 'CSRF protection by itself',
+    name: 'CSRF protection alone',
     place: PLACES.site,
     shown: 'the profile',
-    make: (t) => makeHouse(t, { cookie: { sameSite: 'none' }, csrf: { protect: 'all' } }),
-    enter: enterHouse
+    make: (t) => makeBareApp(t, { cookie: { sameSite: 'none' }, csrf: { protect: 'all' } }),
+    enter: enterBareApp
   }
 ]
 
-/** Chromium drops clicks on a frame that it has not drawn yet, or that has just moved: a person would click again. */
+/** Repeats a click until it has an effect: Chromium ignores clicks on a frame that is not drawn yet or has just moved. */
 async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Promise<T> {
   for (;;) {
     const first = await Promise.race([outcome, setTimeout(500)])
@@ -301,8 +308,8 @@ async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Prom
 }
 
 for (const { name, place, shown, make, enter } of FRAMED) {
-  const verb = shown === 'the profile' ? 'falls to' : 'withstands'
-  void t.test(`${name} ${verb} a click on an unseen frame`, { skip }, async (t) => {
+  const verb = shown === 'the profile' ? 'does not withstand' : 'withstands'
+  void t.test(`${name} ${verb} clickjacking in an invisible frame`, { skip }, async (t) => {
     const server = await serve(t, await make(t))
     const [url, evil] = [server.at(place.host), (await makeAttacker(t)).at(place.evilHost)]
     const page = await chromium.window()

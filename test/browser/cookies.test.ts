@@ -2,12 +2,12 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { makeAttacker } from './fixtures/attacker.js'
 import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
-import { makeHouse } from './fixtures/house.js'
-import { naiveDoorman } from './fixtures/naive.js'
-import { nameOn } from './fixtures/person.js'
+import { makeBareApp } from './fixtures/bare-app.js'
+import { naiveSessions } from './fixtures/naive.js'
+import { nameOn } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
 
-// Which cookies Chromium keeps and sends, and what a sibling host can toss among them.
+// Which cookies Chromium keeps and sends, and which cookies a sibling host can add (cookie tossing).
 
 t.setTimeout(280_000)
 let chromium: Chromium
@@ -15,7 +15,7 @@ t.before(async () => {
   if (skip === false) chromium = await startChromium(t)
 })
 
-// RFC 6265bis section 5.7 leaves it to the browser which plain HTTP it trusts with a Secure cookie: Chromium trusts
+// RFC 6265bis section 5.7 lets the browser decide which plain HTTP hosts may set a Secure cookie. Chromium allows
 // loopback, by address and by name.
 const KEPT: readonly [host: string, secure: true | 'auto', cookieName: string, isKept: boolean][] = [
   ['127.0.0.1', true, 'session_id', true],
@@ -26,12 +26,12 @@ const KEPT: readonly [host: string, secure: true | 'auto', cookieName: string, i
 ]
 
 void t.test(
-  'a Secure cookie is kept on loopback, and on other plain HTTP only with auto',
+  'Chromium keeps a Secure cookie on loopback; other plain HTTP hosts need secure: auto',
   { skip },
   async (t) => {
     const page = await chromium.window()
     for (const [host, secure, cookieName, isKept] of KEPT) {
-      const server = await serve(t, await makeHouse(t, { cookie: { secure }, cookieName }))
+      const server = await serve(t, await makeBareApp(t, { cookie: { secure }, cookieName }))
       await page.goto(`${server.at(host)}/login`)
       server.forget()
       await page.reload()
@@ -43,11 +43,11 @@ void t.test(
 )
 
 type MakeApp = (t: Test) => Promise<FastifyInstance>
-const plain: MakeApp = (t) => makeHouse(t, {})
-const hostOnly: MakeApp = (t) => makeHouse(t, { cookieName: '__Host-session' })
-const naive: MakeApp = (t) => makeHouse(t, {}, { doorman: naiveDoorman() })
+const plain: MakeApp = (t) => makeBareApp(t, {})
+const hostOnly: MakeApp = (t) => makeBareApp(t, { cookieName: '__Host-session' })
+const naive: MakeApp = (t) => makeBareApp(t, {}, { sessions: naiveSessions() })
 
-/** A cookie that the application gives to whoever asks, with or without a login; its value. */
+/** Requests /login, with `payload` as a POST, and returns the value of the cookie that the application sets. */
 async function cookieOf(app: FastifyInstance, payload?: object): Promise<string> {
   const method = payload === undefined ? 'GET' : 'POST'
   const { cookies } = await app.inject({ method, url: '/login', ...(payload !== undefined && { payload }) })
@@ -57,16 +57,17 @@ async function cookieOf(app: FastifyInstance, payload?: object): Promise<string>
 interface Toss {
   readonly name: string
   readonly make: MakeApp
-  /** What the attacker tosses, on a path that puts it in front of the user's own cookie, or before there is one. */
+  /** Returns the value of the tossed cookie. */
   value(app: FastifyInstance): Promise<string>
+  /** The path of the tossed cookie. A longer path puts it in front of the user's own cookie. */
   readonly path: '/profile' | '/'
-  /** Whose profile the user sees then, after a login. */
+  /** The name on the profile that the user sees after a login. */
   readonly user: string
-  /** Whose profile the attacker sees then, with the cookie that it tossed. */
+  /** The name on the profile that the attacker sees with the tossed cookie. */
   readonly attacker: string
 }
 
-const rubbish = { value: async () => 'rubbish', path: '/profile' } as const
+const invalid = { value: async () => 'invalid', path: '/profile' } as const
 const known = { value: (app: FastifyInstance) => cookieOf(app), path: '/' } as const
 const own = {
   value: (app: FastifyInstance) => cookieOf(app, { username: 'grace', password: 'hopper' }),
@@ -74,32 +75,38 @@ const own = {
 } as const
 
 const TOSSES: readonly Toss[] = [
-  { name: 'rubbish is passed over', make: plain, ...rubbish, user: 'Ada Lovelace', attacker: 'nobody' },
-  { name: 'rubbish hides a naive cookie', make: naive, ...rubbish, user: 'nobody', attacker: 'nobody' },
+  { name: 'an invalid cookie is skipped', make: plain, ...invalid, user: 'Ada Lovelace', attacker: 'nobody' },
   {
-    name: 'a known session is left at the login',
+    name: 'an invalid cookie hides the session of a naive server',
+    make: naive,
+    ...invalid,
+    user: 'nobody',
+    attacker: 'nobody'
+  },
+  {
+    name: 'a login leaves the session that the attacker knows',
     make: plain,
     ...known,
     user: 'Ada Lovelace',
     attacker: 'nobody'
   },
   {
-    name: 'a known id becomes a naive session',
+    name: 'a naive server adopts the id that the attacker chose',
     make: naive,
     ...known,
     user: 'Ada Lovelace',
     attacker: 'Ada Lovelace'
   },
   {
-    name: 'the name __Host- keeps the session of the attacker out',
+    name: 'a __Host- cookie name keeps out the session of the attacker',
     make: hostOnly,
     ...own,
     user: 'Ada Lovelace',
     attacker: 'Grace Hopper'
   },
   {
-    // The server cannot tell which of two good sessions is the user's.
-    name: 'another name lets the session of the attacker in',
+    // The server cannot tell which of two valid sessions belongs to the user.
+    name: 'any other cookie name lets in the session of the attacker',
     make: plain,
     ...own,
     user: 'Grace Hopper',
@@ -108,7 +115,7 @@ const TOSSES: readonly Toss[] = [
 ]
 
 for (const toss of TOSSES) {
-  void t.test(`tossed by a sibling host: ${toss.name}`, { skip }, async (t) => {
+  void t.test(`cookie tossing by a sibling host: ${toss.name}`, { skip }, async (t) => {
     const { app, at, forget, saw } = await serve(t, await toss.make(t))
     const [url, evil] = [at('app.localhost'), (await makeAttacker(t)).at('evil.app.localhost')]
     const name = toss.make === hostOnly ? '__Host-session' : 'session_id'
@@ -121,7 +128,11 @@ for (const toss of TOSSES) {
     await page.goto(`${url}/profile`)
     t.equal(await nameOn(page), toss.user)
     const { headers } = await saw('GET', '/profile')
-    t.equal(headers.cookie?.startsWith(`${tossed}; `) ?? false, toss.make !== hostOnly, 'it comes first')
+    t.equal(
+      headers.cookie?.startsWith(`${tossed}; `) ?? false,
+      toss.make !== hostOnly,
+      'the tossed cookie comes first'
+    )
     const { body } = await app.inject({ url: '/profile', headers: { cookie: tossed } })
     t.equal(/name="name" value="([^"]*)"/.exec(body)?.[1] ?? 'nobody', toss.attacker)
   })

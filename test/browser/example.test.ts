@@ -3,14 +3,14 @@ import t, { type Test } from 'tap'
 import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { makeAttacker } from './fixtures/attacker.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
-import { makeHouse } from './fixtures/house.js'
-import { naiveDoorman } from './fixtures/naive.js'
-import { nameOn, press, signIn } from './fixtures/person.js'
+import { makeBareApp } from './fixtures/bare-app.js'
+import { naiveSessions } from './fixtures/naive.js'
+import { nameOn, press, signIn } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
 
-// The example application, as a person with a browser meets it.
+// The example application in a real browser.
 
-// A busy machine may take seconds for one page.
+// On a busy machine one page can take seconds.
 t.setTimeout(280_000)
 let chromium: Chromium
 let makeExample: MakeExample
@@ -20,7 +20,7 @@ t.before(async () => {
   makeExample = await loadExample(t)
 })
 
-/** A window, and the address of an example that it alone visits. */
+/** Starts an example application and returns a window and its address. */
 async function visit(t: Test): Promise<{ page: Page; origin: string }> {
   const { at } = await serve(t, await makeExample(t))
   return { page: await chromium.window(), origin: at('127.0.0.1') }
@@ -34,7 +34,7 @@ function messages(page: Page): Promise<string[]> {
 const pathOf = (page: Page): string => new URL(page.url()).pathname
 
 void t.test(
-  'a person signs in, changes the profile and signs out, and is told each thing once',
+  'a user signs in, changes the profile, signs out and sees each message once',
   { skip },
   async (t) => {
     const { page, origin } = await visit(t)
@@ -50,8 +50,8 @@ void t.test(
     t.same([pathOf(page), await messages(page)], ['/dashboard', ['Welcome back!']])
     const [after, ...others] = await page.context().cookies()
     t.match(after, { name: 'sid', domain: '127.0.0.1', path: '/', httpOnly: true, sameSite: 'Lax' })
-    t.same([others, await page.evaluate('document.cookie')], [[], ''], 'no script sees it')
-    t.not(after?.value, before?.value, 'the login gave a new one')
+    t.same([others, await page.evaluate('document.cookie')], [[], ''], 'scripts cannot read the cookie')
+    t.not(after?.value, before?.value, 'the login changes the cookie')
     t.equal(await page.locator('main > p:not(.flash)').textContent(), 'Hello, Ada Lovelace.')
     await page.reload()
     t.same(await messages(page), [])
@@ -61,7 +61,7 @@ void t.test(
     await press(page, 'Save')
     t.same([pathOf(page), await messages(page)], ['/profile', ['Your profile is saved.']])
     await page.reload()
-    t.same(await messages(page), [], 'and a reload sends the form no second time')
+    t.same(await messages(page), [], 'a reload does not send the form again')
     await press(page, 'Dashboard', 'link')
     t.equal(await page.locator('main > p').textContent(), 'Hello, Countess <b>Ada</b>.')
 
@@ -72,50 +72,54 @@ void t.test(
   }
 )
 
-void t.test('a second device is listed, ended, and sent to the login page', { skip }, async (t) => {
-  const { page, origin } = await visit(t)
-  const phone = await chromium.newProfile(t, {
-    userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0'
-  })
-  await signIn(page, origin)
-  await signIn(phone, origin)
-  await page.goto(`${origin}/sessions`)
-  t.same((await page.locator('.sessions strong').allTextContents()).sort(), [
-    'Chrome on Linux',
-    'Firefox on Android'
-  ])
-  t.match(await page.locator('.sessions li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
+void t.test(
+  'a second device is listed, can be ended and is then sent to the login page',
+  { skip },
+  async (t) => {
+    const { page, origin } = await visit(t)
+    const phone = await chromium.newProfile(t, {
+      userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0'
+    })
+    await signIn(page, origin)
+    await signIn(phone, origin)
+    await page.goto(`${origin}/sessions`)
+    t.same((await page.locator('.sessions strong').allTextContents()).sort(), [
+      'Chrome on Linux',
+      'Firefox on Android'
+    ])
+    t.match(await page.locator('.sessions li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
 
-  await press(page, 'End session: Firefox on Android')
-  t.same(await messages(page), ['The session is ended.'])
-  t.same(await page.locator('.sessions strong').allTextContents(), ['Chrome on Linux'])
-  await press(phone, 'Profile', 'link')
-  t.same([pathOf(phone), await messages(phone)], ['/login', ['Session expired']])
-  await page.reload()
-  t.same([pathOf(page), await messages(page)], ['/sessions', []])
-})
+    await press(page, 'End session: Firefox on Android')
+    t.same(await messages(page), ['The session is ended.'])
+    t.same(await page.locator('.sessions strong').allTextContents(), ['Chrome on Linux'])
+    await press(phone, 'Profile', 'link')
+    t.same([pathOf(phone), await messages(phone)], ['/login', ['Session expired']])
+    await page.reload()
+    t.same([pathOf(page), await messages(page)], ['/sessions', []])
+  }
+)
 
 const APPS: readonly { name: string; isKept: boolean; make: MakeExample }[] = [
-  { name: 'the example', isKept: false, make: (t) => makeExample(t) },
-  { name: 'a page behind requireAuth()', isKept: false, make: (t) => makeHouse(t, {}) },
+  { name: 'pages of the example', isKept: false, make: (t) => makeExample(t) },
+  { name: 'pages behind requireAuth()', isKept: false, make: (t) => makeBareApp(t, {}) },
   {
-    // Without the library: its Vary: Cookie alone makes Chromium ask again for an address after the logout.
-    name: 'a page that may be cached',
+    // Without the library, because its `Vary: Cookie` alone makes Chromium request the page again after the logout.
+    name: 'cacheable pages without the library',
     isKept: true,
-    make: (t) => makeHouse(t, {}, { isCached: true, doorman: naiveDoorman() })
+    make: (t) => makeBareApp(t, {}, { isCached: true, sessions: naiveSessions() })
   }
 ]
 
-/** A page that comes back as it was left has no load event of its own. */
-async function isLoaded(page: Page): Promise<void> {
+/** Waits until the page is loaded. A page restored from the back-forward cache fires no load event. */
+async function waitForLoad(page: Page): Promise<void> {
   await page.evaluate(
     "new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))"
   )
 }
 
 for (const { name, isKept, make } of APPS) {
-  const verb = isKept ? 'shows' : 'does not show'
-  void t.test(`after a logout the browser ${verb} again ${name}`, { skip }, async (t) => {
+  const verb = isKept ? 'still shows' : 'no longer shows'
+  void t.test(`after a logout the browser ${verb} ${name}`, { skip }, async (t) => {
     const url = (await serve(t, await make(t))).at('127.0.0.1')
     const shown = isKept ? 'Ada Lovelace' : 'nobody'
     const elsewhere = (await makeAttacker(t)).at('localhost')
@@ -124,10 +128,10 @@ for (const { name, isKept, make } of APPS) {
     await page.goto(`${url}/profile`)
     await press(page, 'Log out')
     await page.goBack({ waitUntil: 'commit' })
-    await isLoaded(page)
-    t.equal(await nameOn(page), shown, 'by the back button')
+    await waitForLoad(page)
+    t.equal(await nameOn(page), shown, 'after the back button')
     await page.goto(`${url}/profile`)
-    t.equal(await nameOn(page), shown, 'by its address')
+    t.equal(await nameOn(page), shown, 'after opening its address')
 
     await signIn(page, url)
     await page.goto(`${url}/profile`)
@@ -137,10 +141,10 @@ for (const { name, isKept, make } of APPS) {
     await press(tab, 'Log out')
     await tab.close()
     const gone = page.waitForEvent('framenavigated')
-    // Later, because nothing that runs in a page outlives it.
+    // In a timer, because a script that navigates away never returns to evaluate().
     await page.evaluate('void setTimeout(() => history.back())')
     await gone
-    await isLoaded(page)
-    t.equal(await nameOn(page), shown, 'by the history of another site')
+    await waitForLoad(page)
+    t.equal(await nameOn(page), shown, 'after going back from another site')
   })
 }

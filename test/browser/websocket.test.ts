@@ -4,10 +4,10 @@ import type { Page } from 'playwright-core'
 import t from 'tap'
 import { makeAttacker } from './fixtures/attacker.js'
 import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
-import { makeHouse } from './fixtures/house.js'
+import { makeBareApp } from './fixtures/bare-app.js'
 import { serve } from './fixtures/server.js'
 
-// A WebSocket is opened by a GET, brings the cookies of its host, and no CORS keeps its answers from the page.
+// A WebSocket is opened by a GET with the cookies of its host, and CORS does not keep its messages from the page.
 
 t.setTimeout(280_000)
 let chromium: Chromium
@@ -15,8 +15,8 @@ t.before(async () => {
   if (skip === false) chromium = await startChromium(t)
 })
 
-/** What the page at hand hears of a WebSocket that it opens. */
-function hears(page: Page, url: string): Promise<string> {
+/** Opens a WebSocket from the page and returns its first message; `nothing` if it is refused. */
+function firstMessage(page: Page, url: string): Promise<string> {
   return page.evaluate(
     `new Promise((done) => {
       const socket = new WebSocket('${url.replace('http', 'ws')}/chat')
@@ -27,17 +27,17 @@ function hears(page: Page, url: string): Promise<string> {
 }
 
 for (const [name, csrf, heard] of [
-  ['CSRF protection withstands', { protect: 'all' }, 'nothing'],
-  ['no protection falls to', {}, 'ada']
+  ['CSRF protection blocks', { protect: 'all' }, 'nothing'],
+  ['an application without protection accepts', {}, 'ada']
 ] as const) {
-  void t.test(`${name} a WebSocket of a page on another port`, { skip }, async (t) => {
-    const app = await makeHouse(t, { csrf })
+  void t.test(`${name} a WebSocket from a page on another port`, { skip }, async (t) => {
+    const app = await makeBareApp(t, { csrf })
     await app.register(websocket)
     const seen: object[] = []
     app.server.prependListener('upgrade', ({ headers }, socket) => {
       const { origin, cookie, 'sec-fetch-site': site } = headers
       seen.push({ origin, site, hasSession: cookie?.startsWith('session_id=') })
-      // The browser keeps a refused one open, and a close of the app would wait for it.
+      // The browser keeps a refused connection open, and app.close() would wait for it.
       t.teardown(() => socket.destroy())
     })
     const answer = (socket: { send(text: string): void }, { session }: FastifyRequest) =>
@@ -47,10 +47,10 @@ for (const [name, csrf, heard] of [
     const [url, evil] = [server.at('127.0.0.1'), (await makeAttacker(t)).at('127.0.0.1')]
     const page = await chromium.window()
     await page.goto(`${url}/enter`)
-    t.equal(await hears(page, url), 'ada', 'its own page')
+    t.equal(await firstMessage(page, url), 'ada', 'the page of the application itself')
     await page.goto(evil)
-    t.equal(await hears(page, url), heard)
-    // Chromium says where a WebSocket comes from in Origin alone.
+    t.equal(await firstMessage(page, url), heard)
+    // For a WebSocket Chromium sends Origin but no Sec-Fetch-Site.
     t.same(seen, [
       { origin: url, site: undefined, hasSession: true },
       { origin: evil, site: undefined, hasSession: true }
