@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
 import { channels, MemoryStore, type SessionOptions } from '../plugin/index.js'
-import { addRoutes, Browser, makeApp } from './fixtures/app.js'
+import { contextOf, addRoutes, Browser, makeApp } from './fixtures/app.js'
 import { stopClock, type Clock } from './fixtures/clock.js'
 import { listen } from './fixtures/diagnostics.js'
 import { wrap } from './fixtures/stores.js'
@@ -234,7 +234,7 @@ async function makeStage(t: Test, { options = {} }: Scenario): Promise<Stage> {
   const app = addRoutes(await makeApp(t, { store: memory, cleanupInterval: 0, ...options }))
   app.post('/change', { preHandler: app.csrfProtection }, async () => 'changed')
   app.get('/end-under/:what', async ({ session, params }) => {
-    await app.sessionManager.options.store.destroy(session.id)
+    await contextOf(app).options.store.destroy(session.id)
     if ((params as { what: string }).what === 'set') session.set('name', 'late')
     else session.invalidate()
     return 'late'

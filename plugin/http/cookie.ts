@@ -1,23 +1,23 @@
-import type {} from '@fastify/cookie'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { SerializeOptions } from '@fastify/cookie'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
 
-/** What writes the text of a Set-Cookie header. */
-export type CookieWriter = FastifyInstance['serializeCookie']
+/** Returns the text of a Set-Cookie header. */
+export type CookieWriter = (name: string, value: string, attributes?: SerializeOptions) => string
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
-  /** The values of the first cookies of our name, in the order sent: a sibling host may have tossed one in front. */
+  /** Returns the values of the first cookies with our name, in the order sent. A sibling host may have set one of them. */
   read(header: string): string[]
-  /** `expiresAt`: when the session ends, in ms since the epoch. Max-Age is never longer than what remains. */
+  /** `expiresAt`: when the session ends, in ms since the epoch. Max-Age is never longer than the remaining time. */
   write(reply: FastifyReply, value: string, expiresAt: number): void
-  /** An empty cookie with Max-Age=0 and every other attribute repeated, without which a browser keeps the old one. */
+  /** Sends an empty cookie with Max-Age=0. Repeats every attribute, or the browser would keep the old cookie. */
   clear(reply: FastifyReply): void
-  /** `Cache-Control: no-store` again, where our cookie is on the reply and the handler said something else since. */
+  /** Sets `Cache-Control: no-store` again if our cookie is on the reply and the handler has changed the header since. */
   keepPrivate(reply: FastifyReply): void
 }
 
-/** Verifying a cookie costs an HMAC for each secret, and a sibling host can send many. */
+/** How many cookies with our name are read: a sibling host can send many, and each costs an HMAC for every secret. */
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
@@ -30,9 +30,9 @@ export function createCookie(options: ResolvedOptions, serialize: CookieWriter):
 
   function send(reply: FastifyReply, value: string, maxAge: number | undefined): void {
     warn?.(reply.request)
-    const own = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
-    // Straight into the headers, so that a hijacked reply finds it in reply.getHeaders().
-    reply.header('set-cookie', serialize(cookieName, value, own))
+    const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
+    // Set as a header of the reply, so that a hijacked reply finds it in reply.getHeaders().
+    reply.header('set-cookie', serialize(cookieName, value, all))
     reply.header(...NO_STORE)
   }
 
@@ -47,7 +47,7 @@ export function createCookie(options: ResolvedOptions, serialize: CookieWriter):
   }
 }
 
-/** Says that the reply depends on the cookie, beside what the handler said it depends on. */
+/** Adds `Cookie` to the reply's Vary header. */
 export function varyByCookie(reply: FastifyReply): void {
   const vary = reply.getHeader('vary')
   if (vary === undefined) {
@@ -66,7 +66,7 @@ function secondsUntil(time: number): number {
   return Math.max(0, Math.floor((time - Date.now()) / 1000))
 }
 
-/** Only pairs that begin at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
+/** Reads only pairs at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
 function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {
@@ -82,19 +82,19 @@ function cookieValues(header: string, start: string): string[] {
   return values
 }
 
-/** Where the spaces and tabs that end at `end` begin. What trim() takes for space beside them is no HTTP's. */
+/** Skips the spaces and tabs before `end`. Not `trim()`, which also strips characters that HTTP counts as content. */
 function skipSpaceBack(header: string, end: number): number {
   let at = end
   while (at > 0 && (header[at - 1] === ' ' || header[at - 1] === '\t')) at--
   return at
 }
 
-/** Says once that a browser will drop a Secure cookie that came over plain HTTP. Loopback is exempt in browsers. */
+/** Returns a function that warns once if a browser will drop a Secure cookie because it was sent over plain HTTP. */
 function createPlainHttpWarning(): (request: FastifyRequest) => void {
-  let said = false
+  let warned = false
   return function warn(request) {
-    if (said || request.protocol === 'https' || isLoopback(request.hostname)) return
-    said = true
+    if (warned || request.protocol === 'https' || isLoopback(request.hostname)) return
+    warned = true
     request.log.warn(
       'fastify-sesame: a Secure session cookie was sent over plain HTTP, and browsers drop it. ' +
         "Behind a TLS proxy set Fastify's trustProxy; without TLS set cookie.secure to 'auto'"
@@ -102,6 +102,7 @@ function createPlainHttpWarning(): (request: FastifyRequest) => void {
   }
 }
 
+/** Browsers accept a Secure cookie from a loopback address over plain HTTP. */
 function isLoopback(hostname: string): boolean {
   return /^(?:.+\.)?localhost$|^127(?:\.\d+){3}$|^\[?::1\]?$/i.test(hostname)
 }

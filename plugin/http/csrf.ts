@@ -2,34 +2,34 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
 import { CsrfError, type CsrfCode } from '../errors.js'
-import type { ResolvedOptions } from '../options/resolve.js'
-import { stateOf } from './session-manager.js'
-import { internals, type Session } from '../session/session.js'
+import { Session } from '../session/session.js'
+import type { RequestSessions } from './request-sessions.js'
 
-/** Whether a request was made by a page of this site: where it comes from, then a token that only the site's pages know. */
+/** Checks that a request was made by a page of this site: by its origin, then by a token that only such a page knows. */
 export interface CsrfProtection {
-  /** A fresh mask of the session's secret: 86 characters, base64url. Makes the secret, and so the session, on first use. */
+  /** Returns a new mask of the session's secret: 86 characters, base64url. Creates the secret on the first use. */
   generate(session: Session): string
-  /** The first door. @throws {CsrfError} `SESSION_CSRF_ORIGIN`. */
+  /** Checks the origin. @throws {CsrfError} `SESSION_CSRF_ORIGIN`. */
   checkOrigin(request: FastifyRequest): void
-  /** The second door, once the body is read. @throws {CsrfError} `SESSION_CSRF_TOKEN`. */
+  /** Checks the token, after the body was parsed. @throws {CsrfError} `SESSION_CSRF_TOKEN`. */
   checkToken(request: FastifyRequest): void
 }
 
 const SECRET_BYTES = 32
-/** Base64url of the pad and the masked secret. */
+/** The pad and the masked secret, 64 bytes, as base64url. */
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** Methods that change nothing: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
-/** A scheme that pages have, and a host and port with nothing around them. */
+/** An HTTP URL of a host and port alone. */
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
-export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
+export function createCsrf(sessions: RequestSessions): CsrfProtection {
+  const { csrf } = sessions.options
   const isGuarded = ({ routeOptions }: FastifyRequest): boolean => routeOptions.config.csrf !== false
   const isChecked = (request: FastifyRequest): boolean =>
     !SAFE_METHODS.has(request.method) && isGuarded(request)
 
-  /** A page of any site may open a WebSocket and read its answers: its handshake is a GET that CORS does not rule. */
+  /** Any site can open a WebSocket to us and read from it: CORS does not apply to the handshake, which is a GET. */
   const isHandshake = (request: FastifyRequest): boolean =>
     request.raw.headers.upgrade !== undefined && isGuarded(request)
 
@@ -39,15 +39,16 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
       if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // Not loaded yet under global protection: an error handler gets an empty session that is never kept.
-      stateOf(request).session ??= 'failed'
+      // If the session is not loaded yet (`protect: 'all'`), the error handler gets an empty one that is never saved.
+      const state = sessions.stateOf(request)
+      if (state.phase === 'unloaded') state.phase = 'failed'
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
     },
     checkToken(request) {
       if (!csrf.token || !isChecked(request)) return
       const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
       if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
-      // A route without a session has nothing that a token could be of, and reading it there throws.
+      // A `session: false` route has no session to hold a secret, and accessing it would throw.
       const secret = request.routeOptions.config.session === false ? undefined : secretOf(request.session)
       if (secret === undefined || !isMaskOf(secret, token))
         refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
@@ -55,7 +56,7 @@ export function createCsrf({ csrf }: ResolvedOptions): CsrfProtection {
   }
 }
 
-/** Why the request's place of origin forbids it; `undefined` when it passes, or when only the token can tell. */
+/** Returns why the request's origin is refused, or `undefined` if it passes or only the token can tell. */
 function foreignOrigin(
   { raw, protocol, host }: FastifyRequest,
   trusted: readonly string[]
@@ -68,19 +69,19 @@ function foreignOrigin(
   return origin === undefined || origin === ownOrigin(protocol, host) ? undefined : 'origin'
 }
 
-/** A header as it was sent: a route's schema may have taken it out of `request.headers`, and so opened the door. */
+/** Returns a header as it was sent: a route's schema may have removed it from `request.headers`. */
 function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string | undefined {
   const values = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name)
   return values.length === 0 ? undefined : values.join(', ')
 }
 
-/** As a browser writes it, without the scheme's own port. Never `null`, the origin of another scheme and of a sandbox. */
+/** Returns our origin as a browser writes it, without the default port. Never `null`, which sandboxed pages send. */
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
 }
 
-/** A form field of the parsed body. @fastify/multipart's `attachFieldsToBody: true` makes each field an object. */
+/** Returns a field of the parsed body. @fastify/multipart with `attachFieldsToBody: true` wraps each field in an object. */
 function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   if (typeof body !== 'object' || body === null || !Object.hasOwn(body, field)) return undefined
   const value = (body as Record<string, unknown>)[field]
@@ -91,7 +92,7 @@ function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
 }
 
 function secretOf(session: Session): Buffer | undefined {
-  const text = internals.csrfSecret(session)
+  const text = Session.stateOf(session).csrfSecret
   if (typeof text !== 'string') return undefined
   const secret = Buffer.from(text, 'base64url')
   return secret.length === SECRET_BYTES ? secret : undefined
@@ -99,11 +100,11 @@ function secretOf(session: Session): Buffer | undefined {
 
 function newSecret(session: Session): Buffer {
   const secret = randomBytes(SECRET_BYTES)
-  internals.setCsrfSecret(session, secret.toString('base64url'))
+  Session.stateOf(session).setCsrfSecret(secret.toString('base64url'))
   return secret
 }
 
-/** A pad and the secret XOR the pad, so that compression of a page beside chosen text cannot guess it (BREACH). */
+/** Returns a random pad and the secret XOR the pad, so that a BREACH attack on compressed pages cannot guess the secret. */
 function mask(secret: Buffer): string {
   const pad = randomBytes(SECRET_BYTES)
   return Buffer.concat([pad, xor(pad, secret)]).toString('base64url')

@@ -1,30 +1,37 @@
 import fastifyCookie from '@fastify/cookie'
-import type { FastifyInstance, FastifyReply, FastifyRequest, preHandlerHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from '../awaitable.js'
-import type { CookieWriter } from './cookie.js'
-import { createCsrf, type CsrfProtection } from './csrf.js'
 import { SessionOptionError } from '../errors.js'
-import { kState, SessionManager, stateOf } from './session-manager.js'
 import { resolveOptions, withSchema, type ResolvedOptions } from '../options/resolve.js'
 import type { SessionOptions } from '../options/session-options.js'
 import type { Session } from '../session/session.js'
+import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable } from '../types.js'
+import type { AnyReply, AnyRequest } from './any-server.js'
+import type { CookieWriter } from './cookie.js'
+import { createCsrf, type CsrfProtection } from './csrf.js'
+import { kSessions, RequestSessions } from './request-sessions.js'
+import { kState } from './request-state.js'
+import { createSessionManager, type SessionManager } from './session-manager.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
-    /** A preHandler for requests of this site's own pages. GET, HEAD and OPTIONS pass, but for WebSockets' handshakes. */
-    csrfProtection: preHandlerHookHandler
+    /**
+     * A preHandler that refuses requests which were not made by a page of this site. GET, HEAD and OPTIONS pass, except
+     * for the handshake of a WebSocket.
+     */
+    csrfProtection: (request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction) => void
   }
   interface FastifyRequest {
-    /** The visitor's session; a new, empty one, which is kept only when something is set, where there is none. */
+    /** The request's session. If there is none, a new, empty one, which is stored only if something is set. */
     readonly session: Session
   }
   interface FastifyReply {
-    /** A token for a form's hidden field or a script's header: 86 characters, another one each time. */
-    generateCsrf(this: FastifyReply): string
+    /** Returns a token for a form's hidden field or a script's header: 86 characters, different each time. */
+    generateCsrf(): string
   }
 }
 
@@ -32,23 +39,29 @@ type Done = (error?: Error) => void
 
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
   const options = await withSchema(resolveOptions(given, () => new MemoryStore()))
-  await readyOf(app, options)
-  const manager = new SessionManager(options, await cookieWriterOf(app))
-  const csrf = createCsrf(options)
-  app.decorate('sessionManager', manager)
-  decorate(app, manager, csrf)
-  // Before the session is loaded: a request from elsewhere costs no call of the store.
+  await checkReady(app, options)
+  const store = guardStore(options.store, options.storeTimeout)
+  const sessions = new RequestSessions(options, store, await cookieWriterOf(app))
+  const manager = createSessionManager(sessions, store)
+  const csrf = createCsrf(sessions)
+  decorate(app, sessions, manager, csrf)
+  // Added before the hook that loads the session, so that a request from another site costs no store call.
   protect(app, csrf, options.csrf.protect === 'all')
-  addHooks(app, manager)
+  addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
-    await manager
-      .close()
-      .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the store did not close'))
+    try {
+      await store.close()
+    } catch (error) {
+      app.log.error(error, 'fastify-sesame: the store did not close')
+    }
   })
 }
 
-/** In a context of its own, which has no routes: what @fastify/cookie hangs on a request would cost every one. */
+/**
+ * Returns the serializer of @fastify/cookie. If the application has not registered it, it is registered in a context
+ * without routes, so that its decorators do not slow down every request.
+ */
 async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
   let host = app
   if (!app.hasPlugin('@fastify/cookie')) {
@@ -60,8 +73,11 @@ async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
   return (name, value, attributes) => host.serializeCookie(name, value, attributes)
 }
 
-/** A store that can never work fails the registration; an engine that is away now may be back for the first request. */
-async function readyOf(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
+/**
+ * Fails the registration if the store can never work. A backend that is unavailable now only logs a warning, because it
+ * may be back for the first request.
+ */
+async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
   try {
     await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
   } catch (error) {
@@ -70,11 +86,18 @@ async function readyOf(app: FastifyInstance, { store, storeTimeout }: ResolvedOp
   }
 }
 
-function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProtection): void {
+function decorate(
+  app: FastifyInstance,
+  sessions: RequestSessions,
+  manager: SessionManager,
+  csrf: CsrfProtection
+): void {
+  app.decorate(kSessions, sessions)
+  app.decorate('sessionManager', manager)
   app.decorateRequest(kState, null)
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
-      return manager.open(this)
+      return sessions.open(this)
     }
   })
   app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
@@ -82,40 +105,41 @@ function decorate(app: FastifyInstance, manager: SessionManager, csrf: CsrfProte
   })
 }
 
-function addHooks(app: FastifyInstance, manager: SessionManager): void {
+function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
   app.addHook('onRequest', function loadSession(request, reply, done) {
-    stateOf(request).reply = reply
-    settle(manager.load(request), done)
+    sessions.stateOf(request).reply = reply
+    settle(sessions.load(request), done)
   })
   app.addHook('onSend', function saveSession(request, reply, _payload, done) {
-    settle(manager.finish(request, reply), done)
+    settle(sessions.finish(request, reply), done)
   })
   const failed = new WeakSet<FastifyRequest>()
   app.addHook('onError', function endSession(request, reply, _error, done) {
-    // Fastify calls it for the first error, and for one that an onSend hook throws for the error's own reply. After that
-    // it calls ours no more.
+    // Called for the first error, and again if an onSend hook throws while the error reply is sent. There is no third
+    // call.
     const isLast = failed.has(request)
     failed.add(request)
-    settle(isLast ? manager.abandon(request, reply) : undefined, done)
+    settle(isLast ? sessions.abandon(request, reply) : undefined, done)
   })
 }
 
 /**
- * Callbacks where the store answers at once: a promise for each hook would cost more than the session does.
- * What Fastify throws in `done()`, such as for a header that cannot be sent, goes to `done` too, or nobody would handle it.
+ * Calls `done` at once if nothing is pending: a promise for each hook would cost more than the session does. An error
+ * that Fastify throws in `done()`, for example for an invalid header, goes to `done` too, or nothing would handle it.
  */
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
   else done()
 }
 
-/** Everywhere, the first door opens before the body is read; on single routes both are one preHandler. */
+/** On every route, the origin is checked before the body is read. On single routes one preHandler checks both. */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
-  app.decorate('csrfProtection', function csrfProtection(request, _reply, done) {
+  function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {
     csrf.checkOrigin(request)
     csrf.checkToken(request)
     done()
-  })
+  }
+  app.decorate('csrfProtection', csrfProtection as FastifyInstance['csrfProtection'])
   if (!everywhere) return
   app.addHook('onRequest', function checkOrigin(request, _reply, done) {
     csrf.checkOrigin(request)
@@ -129,8 +153,8 @@ function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean
 
 function sweep(app: FastifyInstance, manager: SessionManager, interval: number): void {
   const timer = setInterval(() => {
-    Promise.resolve()
-      .then(() => manager.cleanup())
+    manager
+      .cleanup()
       .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the sweep of expired sessions failed'))
   }, interval)
   timer.unref()

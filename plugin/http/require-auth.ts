@@ -1,76 +1,86 @@
-import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
-import { SessionAuthError, SessionOptionError, SessionUsageError } from '../errors.js'
-import { stateOf } from './session-manager.js'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { SessionAuthError, SessionUsageError } from '../errors.js'
+import { checkOptions, number, text, type Rule } from '../options/rules.js'
 import type { Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
+import type { AnyReply, AnyRequest } from './any-server.js'
+import { kSessions } from './request-sessions.js'
+import { sessionConfigOf } from './request-state.js'
 
 export interface RequireAuthOptions {
-  /** The data key that a signed-in session holds; `null`, `false` and `''` there are nobody. Default: the plugin's `userKey`. */
+  /** The data key of the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
   readonly userKey?: string
-  /** Where a page request is sent. Default `'/login'`. */
+  /** Where a page request is redirected. Default `'/login'`. */
   readonly loginPath?: string
-  /** The flash message `error` of a page, the message of a JSON answer. Default `'Please login to continue'`. */
+  /** The flash message `error` for a page, and the message of a JSON error. Default `'Please login to continue'`. */
   readonly message?: string
-  /** Seconds since login, or since the last `regenerate()`, after which a new login is asked for. Default: none. */
+  /** A new login is needed this many seconds after the login or the last `regenerate()`. Default: never. */
   readonly freshWithin?: number
-  /** May refuse a signed-in session by returning `false`: 403. An error that it throws refuses it too, as that error. */
+  /** Refuses a signed-in session with 403 by returning `false`. An error that it throws becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
 
+const MESSAGE = 'Please login to continue'
 const EXPIRED = 'Session expired'
 
-/**
- * A preHandler that lets signed-in requests pass. A page request (it accepts HTML) is redirected to `loginPath` with a
- * flash message, any other gets 401; what `check` refuses gets 403.
- * @throws {SessionOptionError} at once, for a wrong or unknown option.
- * @throws {SessionUsageError} at the first request, `SESSION_PLUGIN_MISSING`, where the session plugin is not registered.
- */
-export function requireAuth(options: RequireAuthOptions = {}): preHandlerAsyncHookHandler {
-  const { loginPath = '/login', message = 'Please login to continue', freshWithin, check } = options
-  checkOptions(options)
+/** A preHandler for every Fastify server. */
+export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<unknown>
 
-  return async function requireAuth(request, reply) {
-    const manager = request.server.sessionManager as FastifyRequest['server']['sessionManager'] | undefined
-    if (manager === undefined) {
+/**
+ * Returns a preHandler that lets signed-in requests pass. A page request (it accepts HTML) is redirected to `loginPath`
+ * with a flash message, any other request gets 401. A session that `check` refuses gets 403.
+ * @throws {SessionOptionError} at once, for a wrong or unknown option.
+ * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
+ */
+export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
+  const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
+  checkOptions(options, RULES, 'requireAuth.')
+
+  /** Returns why the session is not signed in, or not any more. */
+  function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
+    if (!isSignedIn(session.get(userKey)))
+      return ended
+        ? new SessionAuthError('SESSION_EXPIRED', EXPIRED)
+        : new SessionAuthError('SESSION_UNAUTHENTICATED', message)
+    const isStale = freshWithin !== undefined && Date.now() >= session.createdAt + freshWithin * 1000
+    return isStale ? new SessionAuthError('SESSION_NOT_FRESH', message) : undefined
+  }
+
+  async function requireAuth(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    const sessions = request.server[kSessions]
+    if (sessions === undefined)
       throw new SessionUsageError(
         'SESSION_PLUGIN_MISSING',
         'requireAuth needs fastify-sesame: register it before the route'
       )
-    }
-    // A page that only this user may see must not be kept by a cache, or shown again after the logout.
+    // A cache must not keep a page that only this user may see, or show it again after the logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
-    const key = options.userKey ?? manager.options.userKey
-    if (!isSomebody(session.get(key))) {
-      return stateOf(request).ended
-        ? turnAway(request, reply, loginPath, new SessionAuthError('SESSION_EXPIRED', EXPIRED))
-        : turnAway(request, reply, loginPath, new SessionAuthError('SESSION_UNAUTHENTICATED', message))
-    }
-    if (freshWithin !== undefined && Date.now() >= session.createdAt + freshWithin * 1000) {
-      return turnAway(request, reply, loginPath, new SessionAuthError('SESSION_NOT_FRESH', message))
-    }
-    if (check !== undefined && !(await check(session, request))) {
+    const userKey = options.userKey ?? sessions.options.userKey
+    const refusal = refusalOf(session, userKey, sessions.stateOf(request).ended)
+    if (refusal !== undefined) return askForLogin(request, reply, loginPath, refusal)
+    if (check !== undefined && !(await check(session, request)))
       throw new SessionAuthError('SESSION_FORBIDDEN', 'Forbidden')
-    }
   }
+  return requireAuth as AuthPreHandler
 }
 
-function turnAway(
+function askForLogin(
   request: FastifyRequest,
   reply: FastifyReply,
   loginPath: string,
   error: SessionAuthError
 ): FastifyReply {
   if (!wantsPage(request)) throw error
-  if (request.routeOptions.config.session !== 'readonly') request.session.setFlash('error', error.message)
-  // After a POST the login page is to be fetched with GET: RFC 9110 section 15.4.4.
+  if (sessionConfigOf(request) !== 'readonly') request.session.setFlash('error', error.message)
+  // After a POST the browser has to fetch the login page with GET: RFC 9110 section 15.4.4.
   const isRead = request.method === 'GET' || request.method === 'HEAD'
   return reply.redirect(loginPath, isRead ? 302 : 303)
 }
 
 /**
- * A browser names text/html where it wants a page; its scripts, which also accept anything, say that they are none.
- * A route's schema may have made a list of the header.
+ * Browsers send `Accept: text/html` for navigation. `fetch` accepts everything, with a Sec-Fetch-Mode other than `navigate`. A
+ * route's schema may have turned the header into an array.
  */
 function wantsPage({ headers }: FastifyRequest): boolean {
   const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers as Record<string, string | string[]>
@@ -78,38 +88,15 @@ function wantsPage({ headers }: FastifyRequest): boolean {
   return wanted.includes('text/html') || (wanted.trim() === '*/*' && mode === 'navigate')
 }
 
-/** 0 may be somebody's id; what an application keeps for nobody is `null`, `false` or an empty text. */
-function isSomebody(value: unknown): boolean {
+/** 0 may be a user's id. */
+function isSignedIn(value: unknown): boolean {
   return value === 0 || Boolean(value)
 }
 
-const isText = (value: unknown): value is string => typeof value === 'string'
-
-/** What each option wants, and whether a value is that. */
-const RULES: Record<keyof RequireAuthOptions, readonly [string, (value: unknown) => boolean]> = {
-  userKey: ['a key that does not begin with "$"', (value) => isText(value) && !value.startsWith('$')],
-  loginPath: [
-    'a path or URL, percent-encoded where needed',
-    (value) => isText(value) && /^[\x21-\x7e]+$/.test(value)
-  ],
-  message: ['a string', isText],
-  freshWithin: [
-    'a finite number of seconds above 0',
-    (value) => Number.isFinite(value) && (value as number) > 0
-  ],
-  check: ['a function', (value) => typeof value === 'function']
-}
-
-function checkOptions(options: RequireAuthOptions): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(RULES, name)) throw unknown(name)
-    const [want, isRight] = RULES[name as keyof RequireAuthOptions]
-    if (value !== undefined && !isRight(value))
-      throw SessionOptionError.wrong(`requireAuth.${name}`, value, want)
-  }
-}
-
-function unknown(name: string): SessionOptionError {
-  const known = Object.keys(RULES).join(', ')
-  return new SessionOptionError(`requireAuth.${name}`, `is unknown; the options here are ${known}`)
+const RULES: Record<keyof RequireAuthOptions, Rule> = {
+  userKey: text(/^(?!\$)/, 'a key that does not begin with "$"'),
+  loginPath: text(/^[\x21-\x7e]+$/, 'a path or URL, percent-encoded where needed'),
+  message: text(/^/, 'a string'),
+  freshWithin: number('a finite number of seconds above 0', (value) => value > 0),
+  check: { want: 'a function', accepts: (value) => typeof value === 'function' }
 }

@@ -1,7 +1,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { SessionOptionError } from '../errors.js'
 import { cookieValueLength } from '../cookies/tokens.js'
-import { migrating } from '../stores/migrating.js'
+import { migratingStore } from '../stores/migrating.js'
 import type { SessionStore } from '../types.js'
 import { checkOptions } from './rules.js'
 import { compileSchema, type ProblemOf } from './schema.js'
@@ -184,7 +184,7 @@ function resolveStore(
   checkStore('store', store, methods)
   if (migrateFrom === undefined) return store
   checkStore('migrateFrom', migrateFrom, methods)
-  return migrating(store, migrateFrom, storeTimeout)
+  return migratingStore(store, migrateFrom, storeTimeout)
 }
 
 function checkStore(option: string, store: SessionStore, methods: readonly string[]): void {

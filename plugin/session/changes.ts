@@ -1,28 +1,29 @@
 import { SessionValueError } from '../errors.js'
 import type { ProblemOf } from '../options/schema.js'
-import { parseText, reportInvalid, textNow, toText } from './serialize.js'
+import { deserialize, reportInvalidValue, reserialize, serialize } from './serialize.js'
 
 export type Updater = (current: unknown) => unknown
 
-/** What a request wants a key to be: `undefined` is absent. */
+/** The change of one key. */
 interface Change {
+  /** `undefined`: removed. */
   readonly text: string | undefined
-  /** The functions to run again on a newer value; absent when the outcome does not depend on the stored one. */
-  readonly again?: readonly Updater[]
+  /** The updaters to run again on a newer record. Absent if the result does not depend on the stored value. */
+  readonly updaters?: readonly Updater[]
 }
 
-/** The difference between a draft and what the store has. */
+/** The difference between the loaded data and the data that the request leaves. */
 export interface Difference {
-  readonly set: Record<string, string>
-  readonly remove: string[]
+  readonly set: Readonly<Record<string, string>>
+  readonly remove: readonly string[]
   readonly clear: boolean
-  /** True when an `update` function read the stored value, so that the write depends on its version. */
+  /** True if an updater read the stored value, so that the write depends on the record's version. */
   readonly versioned: boolean
 }
 
 type Texts = Readonly<Record<string, string>>
 
-/** An object without a prototype, in which `__proto__` is a key like any other. */
+/** Returns an object without a prototype, in which `__proto__` is a key like any other. */
 export function emptyTexts(): Record<string, string> {
   return Object.create(null) as Record<string, string>
 }
@@ -30,27 +31,28 @@ export function emptyTexts(): Record<string, string> {
 const NOTHING: Texts = Object.freeze(emptyTexts())
 
 /**
- * The data of one request: what the store had, and what the request changed.
- * Values are parsed when they are read. An object that was handed out is kept, to notice a change in place.
+ * The data of one request: the loaded JSON texts and the changes to them. A value is parsed when it is read. An object
+ * that was returned is kept, to detect changes in place.
  */
-export class Draft {
+export class Changes {
   #base: Texts
   #cleared = false
   #changes: Map<string, Change> | undefined
-  #live: Map<string, object> | undefined
-  readonly #owner: { readonly id: string }
+  /** Objects that `value` returned or that were set. */
+  #objects: Map<string, object> | undefined
+  readonly #session: { readonly id: string }
   readonly #problemOf: ProblemOf
 
-  /** `problemOf` says what is wrong with a stored value; one that is wrong reads as absent. */
-  constructor(owner: { readonly id: string }, problemOf: ProblemOf, base: Texts = NOTHING) {
-    this.#owner = owner
+  /** `session`: names the session in reports. A stored value that `problemOf` refuses reads as absent. */
+  constructor(session: { readonly id: string }, problemOf: ProblemOf, base: Texts = NOTHING) {
+    this.#session = session
     this.#problemOf = problemOf
     this.#base = base
   }
 
   value(key: string): unknown {
-    const live = this.#live?.get(key)
-    if (live !== undefined) return live
+    const object = this.#objects?.get(key)
+    if (object !== undefined) return object
     const value = this.#parse(key, this.#text(key))
     if (typeof value === 'object' && value !== null) this.#keep(key, value)
     return value
@@ -69,67 +71,48 @@ export class Draft {
   }
 
   set(key: string, value: unknown): void {
-    this.#put(key, value, toText(key, value))
+    this.#put(key, value, { text: serialize(key, value) })
   }
 
-  /** Reads, calls `updater`, writes; a later `rebase` calls it again. */
+  /** Reads, calls `updater` and writes. `rebase` calls it again on a newer value. */
   update(key: string, updater: Updater): void {
-    this.#noticeInPlace(key)
-    const { value, text } = this.#updated(key, updater)
+    this.#recordMutation(key)
+    const { value, text } = this.#run(key, updater)
     const change = this.#changes?.get(key)
-    const isOfStored = !this.#cleared && (change === undefined || change.again !== undefined)
-    this.#put(key, value, text, isOfStored ? [...(change?.again ?? []), updater] : undefined)
-  }
-
-  /** What a function that throws did to the object in place is no change: nobody would run it again on a newer one. */
-  #updated(key: string, updater: Updater): { value: unknown; text: string } {
-    try {
-      const value = updater(this.value(key))
-      return { value, text: toText(key, value) }
-    } catch (error) {
-      if (this.#isSpoilt(key)) this.#live?.delete(key)
-      throw error
-    }
-  }
-
-  #isSpoilt(key: string): boolean {
-    const live = this.#live?.get(key)
-    try {
-      return live !== undefined && isChanged(key, live, this.#text(key))
-    } catch {
-      return true
-    }
+    const dependsOnStored = !this.#cleared && (change === undefined || change.updaters !== undefined)
+    const updaters = [...(change?.updaters ?? []), updater]
+    this.#put(key, value, dependsOnStored ? { text, updaters } : { text })
   }
 
   remove(key: string): void {
-    this.#live?.delete(key)
+    this.#objects?.delete(key)
     if (this.#text(key) !== undefined) this.#mark(key, { text: undefined })
   }
 
-  /** Of what holds nothing it is no change. */
+  /** Removes everything. Clearing an empty session is not a change. */
   clear(): void {
-    this.#live = undefined
+    this.#objects = undefined
     this.#changes = undefined
     this.#cleared ||= !isEmpty(this.#base)
   }
 
   /**
-   * What to write, or `undefined` when that is nothing. `all`: what was set counts where it equals what the store had, too,
-   * because another request may have changed that since.
+   * Returns what to write, or `undefined` if nothing changed. With `all`, values equal to the loaded ones are written
+   * as well, because another request may have changed them.
    */
   difference(all = false): Difference | undefined {
-    this.#noticeAllInPlace()
+    this.#recordMutations()
     if (this.#changes === undefined && !this.#cleared) return undefined
     const set = emptyTexts()
     const remove: string[] = []
     let versioned = false
-    for (const [key, { text, again }] of this.#changed(all)) {
+    for (const [key, { text, updaters }] of this.#changed(all)) {
       if (text === undefined) remove.push(key)
       else set[key] = text
-      versioned ||= again !== undefined
+      versioned ||= updaters !== undefined
     }
-    const difference = { set, remove, clear: this.#cleared, versioned }
-    return isNothing(difference) ? undefined : difference
+    const isNothing = !this.#cleared && remove.length === 0 && isEmpty(set)
+    return isNothing ? undefined : { set, remove, clear: this.#cleared, versioned }
   }
 
   #changed(all: boolean): [string, Change][] {
@@ -137,33 +120,56 @@ export class Draft {
     return all ? changes : changes.filter(([key, { text }]) => text !== this.#baseText(key))
   }
 
-  /** Puts the same changes on newer data: what was set stays set, what was updated is updated again. `all`: as above. */
+  /**
+   * Applies the changes to newer data: a value that was set stays set, an updater runs again. `all` as in
+   * `difference`.
+   */
   rebase(base: Texts, all = false): void {
     const before = [...(this.#changes ?? [])].map(([key, change]) => ({
       key,
       change,
-      was: this.#baseText(key)
+      unchanged: change.text === this.#baseText(key)
     }))
     this.#base = base
-    this.#live = undefined
-    for (const { key, change, was } of before) {
-      if (change.again || (change.text === was && !all)) this.#changes?.delete(key)
-      for (const updater of change.again ?? []) this.update(key, updater)
+    this.#objects = undefined
+    for (const { key, change, unchanged } of before) {
+      if (change.updaters || (unchanged && !all)) this.#changes?.delete(key)
+      for (const updater of change.updaters ?? []) this.update(key, updater)
     }
   }
 
-  /** Whether an object was changed in place since `difference()` looked; says so once. */
-  strayed(): boolean {
-    const live = [...(this.#live ?? [])]
-    this.#live = undefined
-    return live.some(([key, value]) => isChanged(key, value, this.#text(key)))
+  /** Returns true, once, if an object was changed in place after `difference()` ran. */
+  mutatedAfterCommit(): boolean {
+    const objects = [...(this.#objects ?? [])]
+    this.#objects = undefined
+    return objects.some(([key, value]) => isMutated(key, value, this.#text(key)))
   }
 
-  #put(key: string, value: unknown, text: string, again?: readonly Updater[]): void {
-    this.#live?.delete(key)
-    // What turns itself into something else, such as a Date, reads as that from now on.
+  #run(key: string, updater: Updater): { value: unknown; text: string } {
+    try {
+      const value = updater(this.value(key))
+      return { value, text: serialize(key, value) }
+    } catch (error) {
+      // Discard changes in place that the updater made: they could not be repeated on a newer record.
+      if (this.#isSpoilt(key)) this.#objects?.delete(key)
+      throw error
+    }
+  }
+
+  #isSpoilt(key: string): boolean {
+    const object = this.#objects?.get(key)
+    try {
+      return object !== undefined && isMutated(key, object, this.#text(key))
+    } catch {
+      return true
+    }
+  }
+
+  #put(key: string, value: unknown, change: Change): void {
+    this.#objects?.delete(key)
+    // A value with a `toJSON`, such as a Date, reads as its JSON form from here on.
     if (typeof value === 'object' && value !== null && !('toJSON' in value)) this.#keep(key, value)
-    this.#mark(key, again ? { text, again } : { text })
+    this.#mark(key, change)
   }
 
   #mark(key: string, change: Change): void {
@@ -172,20 +178,21 @@ export class Draft {
   }
 
   #keep(key: string, value: object): void {
-    this.#live ??= new Map()
-    this.#live.set(key, value)
+    this.#objects ??= new Map()
+    this.#objects.set(key, value)
   }
 
-  #noticeAllInPlace(): void {
-    if (this.#live !== undefined) for (const key of this.#live.keys()) this.#noticeInPlace(key)
+  #recordMutations(): void {
+    if (this.#objects !== undefined) for (const key of this.#objects.keys()) this.#recordMutation(key)
   }
 
-  #noticeInPlace(key: string): void {
-    const live = this.#live?.get(key)
-    if (live === undefined || !isChanged(key, live, this.#text(key))) return
-    const problem = this.#problemOf(key, live)
+  /** Turns a change in place into a change of its key. */
+  #recordMutation(key: string): void {
+    const object = this.#objects?.get(key)
+    if (object === undefined || !isMutated(key, object, this.#text(key))) return
+    const problem = this.#problemOf(key, object)
     if (problem !== undefined) throw new SessionValueError(key, problem)
-    this.#mark(key, { text: toText(key, live) })
+    this.#mark(key, { text: serialize(key, object) })
   }
 
   #text(key: string): string | undefined {
@@ -194,30 +201,22 @@ export class Draft {
   }
 
   #baseText(key: string): string | undefined {
-    return this.#cleared ? undefined : textOf(this.#base, key)
+    return !this.#cleared && Object.hasOwn(this.#base, key) ? this.#base[key] : undefined
   }
 
   #parse(key: string, text: string | undefined): unknown {
     if (text === undefined) return undefined
-    const value = parseText(this.#owner.id, key, text)
+    const value = deserialize(this.#session.id, key, text)
     if (value === undefined || this.#problemOf(key, value) === undefined) return value
-    reportInvalid(this.#owner.id, key, 'schema')
+    reportInvalidValue(this.#session.id, key, 'schema')
     return undefined
   }
 }
 
-/** A text that somebody else wrote may say the same in other words, such as `1e999` for a number that JSON has no word for. */
-function isChanged(key: string, live: object, text: string | undefined): boolean {
-  const now = textNow(key, live)
-  return now !== text && (text === undefined || now !== JSON.stringify(JSON.parse(text)))
-}
-
-function textOf(texts: Texts, key: string): string | undefined {
-  return Object.hasOwn(texts, key) ? texts[key] : undefined
-}
-
-function isNothing({ set, remove, clear }: Difference): boolean {
-  return !clear && remove.length === 0 && isEmpty(set)
+/** The stored JSON may be spelled differently from ours, so the parsed value is compared before it counts as changed. */
+function isMutated(key: string, object: object, text: string | undefined): boolean {
+  const current = reserialize(key, object)
+  return current !== text && (text === undefined || current !== JSON.stringify(JSON.parse(text)))
 }
 
 export function isEmpty(texts: Texts): boolean {

@@ -1,194 +1,163 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { FastifyReply } from 'fastify'
-import { isPromise, recover, then } from '../awaitable.js'
-import type { SessionCookie } from '../http/cookie.js'
 import { channels } from '../diagnostics.js'
 import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsageError } from '../errors.js'
-import { isOwn, isRecord } from './record.js'
-import { createLimit, type SessionLimit } from './session-limit.js'
-import type { ResolvedOptions } from '../options/resolve.js'
-import { end, type ReportedStore } from '../stores/guarded.js'
-import type { CookieOrder, CreatePlan, DestroyPlan, Plan, UpdatePlan } from './plan.js'
-import { internals, type Session } from './session.js'
-import type { Tokens } from '../cookies/tokens.js'
+import { endSession, type GuardedStore } from '../stores/guarded.js'
+import { isRecord } from '../stores/record.js'
 import type { Awaitable, UpdateResult } from '../types.js'
+import type { CreatePlan, DestroyPlan, Plan, PlannedCookie, UpdatePlan } from './plan.js'
+import { isOwnKey } from './record.js'
+import { RetryQueue } from './retry-queue.js'
+import { createSessionLimit, type SessionLimit } from './session-limit.js'
+import type { SessionContext, SessionState } from './state.js'
 
-/** How often an `update` function may run again because another process wrote in between. */
+/** How often an `update` function may run again because another process wrote first. */
 const ATTEMPTS = 32
 /** Milliseconds. */
 const LONGEST_PAUSE = 250
 
-/**
- * When a session is committed: by `save()`, or as its reply goes out. `failed`: that is a 5xx, so that nothing but an
- * `invalidate()` holds.
- */
-export type Moment = 'early' | 'reply' | 'failed'
+/** What the reply must do with the session cookie. `expiresAt`: when the session ends, in ms since the epoch. */
+export type CookieOrder =
+  { readonly kind: 'set'; readonly value: string; readonly expiresAt: number } | { readonly kind: 'clear' }
 
-/** Carries out what a session asks of the store, then sets the cookie: the end of a request. */
+/** The reply that a session is committed for. */
+export interface CommitReply {
+  /** True if the reply is a 5xx, so that only an `invalidate()` is applied. */
+  readonly failed: boolean
+  /** Returns false once the headers are sent. */
+  canSetCookie(): boolean
+}
+
+const NO_COOKIES: readonly CookieOrder[] = []
+
+/** Writes what a session asks of the store, and answers with cookie orders. */
 export class Committer {
-  readonly #options: ResolvedOptions
-  readonly #tokens: Tokens
-  readonly #store: ReportedStore
-  readonly #cookie: SessionCookie
-  readonly #limit: SessionLimit
-  /** The last retry of each session in this process: those that follow wait for it, instead of beating each other. */
-  readonly #turns = new Map<string, Promise<unknown>>()
-  /** Commits under way: a reply that is sent meanwhile, by a handler that answers twice, waits for its cookie. */
-  readonly #pending = new WeakMap<Session, Awaitable<void>>()
+  readonly #context: SessionContext
+  readonly #store: GuardedStore
+  readonly #limit: SessionLimit | undefined
+  /** The retries of this process, one after the other for each session. */
+  readonly #retries = new RetryQueue()
 
-  constructor(options: ResolvedOptions, tokens: Tokens, store: ReportedStore, cookie: SessionCookie) {
-    this.#options = options
-    this.#tokens = tokens
+  constructor(context: SessionContext, store: GuardedStore) {
+    this.#context = context
     this.#store = store
-    this.#cookie = cookie
-    this.#limit = createLimit(options, store)
+    this.#limit = createSessionLimit(context.options, store)
   }
 
-  commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {
-    if (internals.isCommitted(session)) return this.#pending.get(session)
-    const plan = internals.planOf(session, moment === 'failed')
-    if (plan !== undefined) requireHeaders(plan, reply, moment)
-    internals.markCommitted(session)
-    const work = this.#carryOut(session, plan, reply, moment)
-    if (!isPromise(work)) return
-    const forget = (): void => void this.#pending.delete(session)
-    this.#pending.set(session, work)
-    work.then(forget, forget)
-    return work
+  /** Answers at once if nothing is to be written. Must run once per session. */
+  commit(state: SessionState, reply: CommitReply): Awaitable<readonly CookieOrder[]> {
+    const plan = state.plan(Date.now(), reply.failed)
+    if (plan !== undefined) requireHeaders(plan, reply)
+    state.committed = true
+    return plan === undefined ? NO_COOKIES : this.#carryOut(state, plan, reply)
   }
 
-  #carryOut(session: Session, plan: Plan, reply: FastifyReply, moment: Moment): Awaitable<void> {
-    switch (plan?.kind) {
-      case undefined:
-        return
+  async #carryOut(state: SessionState, plan: Plan, reply: CommitReply): Promise<readonly CookieOrder[]> {
+    switch (plan.kind) {
       case 'create':
-        return this.#create(plan, reply)
+        return this.#create(plan)
       case 'update':
-        return this.#update(session, plan, reply)
+        return this.#update(state, plan)
       case 'destroy':
-        return this.#destroy(plan, reply, moment)
+        return this.#destroy(plan, reply)
     }
   }
 
-  #create(plan: CreatePlan, reply: FastifyReply): Awaitable<void> {
-    return recover(
-      () => this.#createOrThrow(plan, reply),
-      (error) => {
-        if (!(error instanceof SessionStoreError && this.#options.onStoreError === 'anonymous')) throw error
-      }
-    )
-  }
-
-  #createOrThrow({ id, record, cookie }: CreatePlan, reply: FastifyReply): Awaitable<void> {
-    const created = then(this.#limit.before(record.userId, id), () => this.#store.create(id, record))
-    return then(created, (isNew) => {
-      if (!isNew) throw new SessionConflictError()
+  async #create(plan: CreatePlan): Promise<readonly CookieOrder[]> {
+    const { id, record, cookie } = plan
+    try {
+      if (this.#limit !== undefined) await this.#limit.before(record.userId, id)
+      if (!(await this.#store.create(id, record))) throw new SessionConflictError()
       if (channels.created.hasSubscribers) channels.created.publish({ id, userId: record.userId })
-      return then(this.#limit.after(record.userId, id), () => this.#sendCookie(reply, id, cookie))
-    })
-  }
-
-  #update(session: Session, plan: UpdatePlan, reply: FastifyReply): Awaitable<void> {
-    // A write that depends on the version would only beat, or be beaten by, those that are waiting.
-    if (plan.patch.ifVersion !== undefined && this.#turns.has(plan.id))
-      return this.#retry(session, plan.id, reply)
-    const written = then(this.#limit.before(plan.patch.userId, plan.id), () =>
-      this.#store.update(plan.id, plan.patch)
-    )
-    return then(written, (result) =>
-      result === 'conflict' ? this.#retry(session, plan.id, reply) : this.#settle(result, plan, reply)
-    )
-  }
-
-  #settle(
-    result: UpdateResult,
-    { id, patch, cookie, lossy }: UpdatePlan,
-    reply: FastifyReply
-  ): Awaitable<void> {
-    if (result === 'gone') return reportGone(id, lossy)
-    const { renameTo: newId = id, userId } = patch
-    if (channels.saved.hasSubscribers) channels.saved.publish({ id: newId })
-    if (newId !== id && channels.rotated.hasSubscribers)
-      channels.rotated.publish({ id: newId, previousId: id })
-    return then(this.#limit.after(userId, newId), () => {
-      if (cookie !== undefined) this.#sendCookie(reply, newId, cookie)
-    })
-  }
-
-  #destroy({ id, next }: DestroyPlan, reply: FastifyReply, moment: Moment): Awaitable<void> {
-    return then(end(this.#store, id), (was) => {
-      // Somebody else ended it, and may have given the browser a newer cookie since.
-      if (!was) return reportGone(id, next !== undefined && holdsData(next))
-      if (next !== undefined) {
-        requireHeaders(next, reply, moment)
-        return this.#create(next, reply)
-      }
-      if (!reply.raw.headersSent) this.#cookie.clear(reply)
-    })
-  }
-
-  #retry(session: Session, id: string, reply: FastifyReply): Promise<void> {
-    const before = this.#turns.get(id)
-    const work = () => this.#writeUntilUnchanged(session, id, reply)
-    // A store that did not answer the one before would let each of those who wait run out of time after the other.
-    const unlessDown = (error: unknown) => {
-      if (error instanceof SessionStoreError) throw error
-      return work()
+      await this.#limit?.after(record.userId, id)
+      return [this.#issue(id, cookie)]
+    } catch (error) {
+      if (error instanceof SessionStoreError && this.#context.options.onStoreError === 'anonymous')
+        return NO_COOKIES
+      throw error
     }
-    const turn = before === undefined ? work() : before.then(work, unlessDown)
-    this.#turns.set(id, turn)
-    return turn.finally(() => {
-      if (this.#turns.get(id) === turn) this.#turns.delete(id)
-    })
   }
 
-  /** Reads again, puts the changes on what is there now, and writes if nobody wrote since. */
-  async #writeUntilUnchanged(session: Session, id: string, reply: FastifyReply): Promise<void> {
+  async #update(state: SessionState, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
+    const { id, patch } = plan
+    // A versioned write would only conflict with the retries already queued for this session, so it joins the queue.
+    if (patch.ifVersion === undefined || !this.#retries.has(id)) {
+      const result = await this.#write(plan)
+      if (result !== 'conflict') return this.#settle(result, plan)
+    }
+    return this.#retries.run(id, () => this.#retry(state, id))
+  }
+
+  /** Without a limit the write begins at once, so that pipelined requests reach the store in their order. */
+  async #write({ id, patch }: UpdatePlan): Promise<UpdateResult> {
+    if (this.#limit !== undefined) await this.#limit.before(patch.userId, id)
+    return this.#store.update(id, patch)
+  }
+
+  /** Reads the record again, applies the changes to it, and writes if nobody wrote in between. */
+  async #retry(state: SessionState, id: string): Promise<readonly CookieOrder[]> {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
       const began = performance.now()
       const record = await this.#store.get(id)
-      if (record === undefined || !isRecord(id, record)) return reportGone(id, true)
-      internals.rebase(session, record)
-      const plan = internals.planOf(session, false)
-      if (plan?.kind !== 'update') return
-      await this.#limit.before(plan.patch.userId, id)
-      const result = await this.#store.update(id, plan.patch)
-      if (result !== 'conflict') return this.#settle(result, plan, reply)
-      // Only another process can be in the way here. A random pause, in measure with the store's speed, breaks the step.
+      if (record === undefined || !isRecord(id, record)) return gone(id, true)
+      state.rebase(record)
+      const plan = state.plan(Date.now(), false)
+      if (plan?.kind !== 'update') return NO_COOKIES
+      const result = await this.#write(plan)
+      if (result !== 'conflict') return this.#settle(result, plan)
+      // Only another process can conflict here. Back off for a random time, scaled to how slow the store is.
       const tried = performance.now() - began
       await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 * tried * 2 ** attempt))
     }
     throw new SessionConflictError()
   }
 
-  #sendCookie(reply: FastifyReply, id: string, { token, expiresAt }: CookieOrder): void {
-    this.#cookie.write(reply, this.#tokens.issue(token, id), expiresAt)
+  async #settle(result: UpdateResult, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
+    const { id, patch, cookie, lossy } = plan
+    if (result === 'gone') return gone(id, lossy)
+    const { renameTo: newId = id, userId } = patch
+    if (channels.saved.hasSubscribers) channels.saved.publish({ id: newId })
+    if (newId !== id && channels.rotated.hasSubscribers)
+      channels.rotated.publish({ id: newId, previousId: id })
+    await this.#limit?.after(userId, newId)
+    return cookie === undefined ? NO_COOKIES : [this.#issue(newId, cookie)]
+  }
+
+  async #destroy({ id, next }: DestroyPlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
+    // If another request ended the session, the browser may have a newer cookie by now.
+    if (!(await endSession(this.#store, id))) return gone(id, next !== undefined && holdsData(next))
+    if (next === undefined) return [{ kind: 'clear' }]
+    requireHeaders(next, reply)
+    return this.#create(next)
+  }
+
+  #issue(id: string, { token, expiresAt }: PlannedCookie): CookieOrder {
+    return { kind: 'set', value: this.#context.tokens.issue(token, id), expiresAt }
   }
 }
 
-/** A flash message alone is none: a logout that is clicked twice must not end in an error. */
+/** Flash messages do not count as data, so that a double-clicked logout is not an error. */
 function holdsData({ record }: CreatePlan): boolean {
-  return Object.keys(record.data).some((key) => !isOwn(key))
+  return Object.keys(record.data).some((key) => !isOwnKey(key))
 }
 
-function reportGone(id: string, lossy: boolean): void {
+/** @throws {SessionGoneError} if the client has to be told that its change is lost. */
+function gone(id: string, lossy: boolean): readonly CookieOrder[] {
   if (channels.gone.hasSubscribers) channels.gone.publish({ id })
   if (lossy) throw new SessionGoneError()
+  return NO_COOKIES
 }
 
 /**
- * Asked before anything is written. An end of a session holds all the same, only its cookie cannot be cleared; so does
- * a change whose cookie would only live longer.
+ * Runs before any write. After the headers are sent, ending a session or extending its expiry still works (only the
+ * cookie update is lost). A new token cannot be delivered, so that throws.
  */
-function requireHeaders(plan: NonNullable<Plan>, reply: FastifyReply, moment: Moment): void {
+function requireHeaders(plan: Plan, reply: CommitReply): void {
   const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)
-  // The answer to an upgrade that is accepted, 101, is not Fastify's, and carries none of the reply's headers.
-  const { upgrade } = reply.request.raw as { upgrade?: boolean }
-  if (hasNewToken && (reply.raw.headersSent || (upgrade === true && moment === 'early'))) {
-    throw new SessionUsageError(
-      'SESSION_HEADERS_SENT',
-      'The session needs a cookie, but its headers are sent, or are an upgrade’s: save() before, in a hook or a handler'
-    )
-  }
+  if (!hasNewToken || reply.canSetCookie()) return
+  throw new SessionUsageError(
+    'SESSION_HEADERS_SENT',
+    'Cannot set the session cookie: the response headers were already sent (or belong to a WebSocket upgrade). ' +
+      'Call save() earlier, in a hook or before the upgrade.'
+  )
 }

@@ -1,22 +1,22 @@
 import { channels } from '../diagnostics.js'
 import { SessionValueError } from '../errors.js'
 
-/** Objects that JSON turns into `{}` without a word. */
+/** Objects that JSON.stringify silently turns into `{}`. */
 const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer, URLSearchParams]
 
 /**
- * The JSON text of a value.
- * @throws {SessionValueError} when JSON cannot hold all of it: a function, a symbol, a BigInt, a cycle, `undefined`,
- * a number or a Date that is not finite, and what it would turn into `{}`: a Map, Set, WeakMap, WeakSet, Promise, RegExp,
- * Error, ArrayBuffer or URLSearchParams. An absent property may be `undefined`; an array element may not.
+ * Returns the JSON text of a value.
+ * @throws {SessionValueError} if JSON would lose part of it: a function, a symbol, a BigInt, a cycle, `undefined`, a
+ * number or Date that is not finite, or an object that becomes `{}` (a Map, Set, WeakMap, WeakSet, Promise, RegExp,
+ * Error, ArrayBuffer or URLSearchParams). A property may be `undefined`; an array element may not.
  */
-export function toText(key: string, value: unknown): string {
-  function refuseLoss(this: Record<string, unknown>, property: string, held: unknown): unknown {
-    const loss = lossOf(this, property, held)
-    if (loss === undefined) return held
+export function serialize(key: string, value: unknown): string {
+  function refuseLoss(this: Record<string, unknown>, property: string, item: unknown): unknown {
+    const loss = lossOf(this, property, item)
+    if (loss === undefined) return item
     throw notJson(key, property === '' ? `it is ${loss}` : `${loss} at ${JSON.stringify(property)}`)
   }
-  // TypeScript says `string`, but of undefined it is undefined.
+  // The TypeScript signature says `string`, but JSON.stringify(undefined) returns undefined.
   let text: string | undefined
   try {
     text = (JSON.stringify as (value: unknown, replacer: unknown) => string | undefined)(value, refuseLoss)
@@ -27,27 +27,30 @@ export function toText(key: string, value: unknown): string {
   return text
 }
 
-/** The JSON text of an object that was handed out, where a loss is not looked for: it is compared far more often. */
-export function textNow(key: string, value: object): string {
+/**
+ * Serializes a value that `get` returned, to detect changes in place. Skips the check for loss, because this runs on
+ * every request.
+ */
+export function reserialize(key: string, value: object): string {
   try {
     return JSON.stringify(value)
   } catch {
-    return toText(key, value)
+    return serialize(key, value)
   }
 }
 
-/** The value of a JSON text; `undefined`, reported, when it is none. */
-export function parseText(id: string, key: string, text: unknown): unknown {
+/** Returns the value of a JSON text. Reports text that is not JSON and returns `undefined`. */
+export function deserialize(id: string, key: string, text: unknown): unknown {
   try {
     if (typeof text === 'string') return JSON.parse(text)
   } catch {
-    // Reported below, as what is no text at all.
+    // Reported below, like a value that is not a string.
   }
-  reportInvalid(id, key, 'json')
+  reportInvalidValue(id, key, 'json')
   return undefined
 }
 
-export function reportInvalid(id: string, key: string, reason: string): void {
+export function reportInvalidValue(id: string, key: string, reason: string): void {
   const channel = channels.invalidRecord
   if (channel.hasSubscribers) channel.publish({ id, key, reason })
 }
@@ -56,13 +59,13 @@ function notJson(key: string, reason: string): SessionValueError {
   return new SessionValueError(key, `cannot be kept as JSON: ${reason}`)
 }
 
-/** In own words: what a `toJSON` throws may tell the value. */
+/** Never quotes the original error: one thrown by `toJSON` may contain the value. */
 function reasonOf(error: unknown): string {
   const isCycle = error instanceof TypeError && error.message.startsWith('Converting circular structure')
-  return isCycle ? 'it holds a cycle' : 'turning it into text threw an error'
+  return isCycle ? 'it contains a cycle' : 'turning it into text threw an error'
 }
 
-/** What JSON would drop, or turn into `null` or `{}`, without a word. */
+/** Names what JSON would silently drop, or turn into `null` or `{}`. Returns `undefined` if nothing is lost. */
 function lossOf(holder: Record<string, unknown>, property: string, value: unknown): string | undefined {
   switch (typeof value) {
     case 'function':
@@ -80,7 +83,7 @@ function lossOf(holder: Record<string, unknown>, property: string, value: unknow
   }
 }
 
-/** A Date that is none says `null` of itself. */
+/** `given` is the value before `toJSON`: an invalid Date serializes to `null`. */
 function lossOfObject(value: unknown, given: unknown): string | undefined {
   if (value === null) return given instanceof Date ? 'an invalid Date' : undefined
   const emptied = EMPTIED.find((type) => value instanceof type)

@@ -1,74 +1,81 @@
-import { recover, then } from '../awaitable.js'
 import { SessionGoneError, SessionLimitError, SessionStoreError } from '../errors.js'
 import type { ResolvedOptions } from '../options/resolve.js'
-import { isLive } from './plan.js'
-import { end, type ReportedStore } from '../stores/guarded.js'
-import type { Awaitable, StoredSession } from '../types.js'
+import { endSession, type GuardedStore } from '../stores/guarded.js'
+import { isRecord } from '../stores/record.js'
+import type { StoredSession } from '../types.js'
+import { isLive } from './lifetime.js'
 
 /** Keeps the number of a user's sessions within `maxSessionsPerUser`. Asks the store only when somebody signs in. */
 export interface SessionLimit {
-  /** Before a session of the user is written. @throws {SessionLimitError} with `onLimit: 'reject'`, when there is no room. */
-  before(userId: string | null | undefined, id: string): Awaitable<void>
-  /** After it was written: sign-ins that came at the same moment all count the same sessions, and end the same ones. */
-  after(userId: string | null | undefined, id: string): Awaitable<void>
+  /**
+   * Runs before a session of the user is written.
+   * @throws {SessionLimitError} with `onLimit: 'reject'`, if there is no room.
+   */
+  before(userId: string | null | undefined, id: string): Promise<void>
+  /** Runs after it was written. Concurrent sign-ins all count the same sessions, and end the same ones. */
+  after(userId: string | null | undefined, id: string): Promise<void>
 }
 
-const NO_LIMIT: SessionLimit = { before: () => undefined, after: () => undefined }
+/** Returns the user's sessions that have not expired. */
+export async function liveSessionsOf(
+  options: ResolvedOptions,
+  store: GuardedStore,
+  userId: string
+): Promise<StoredSession[]> {
+  const sessions = await store.listByUser(userId)
+  const now = Date.now()
+  return sessions.filter(({ id, record }) => isRecord(id, record) && isLive(options, record, now))
+}
 
-export function createLimit(options: ResolvedOptions, store: ReportedStore): SessionLimit {
+/** Returns `undefined` if there is no limit. */
+export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
   const { maxSessionsPerUser: most, onLimit } = options
-  if (most === undefined) return NO_LIMIT
+  if (most === undefined) return undefined
   const rejects = onLimit === 'reject'
 
-  const liveOf = (userId: string): Awaitable<StoredSession[]> =>
-    then(store.listByUser(userId), (sessions) =>
-      sessions.filter(({ id, record }) => isLive(options, id, record))
-    )
-
-  function endSurplus(sessions: StoredSession[], own: string): Awaitable<void> {
+  async function endSurplus(userId: string, own: string): Promise<void> {
+    const sessions = await liveSessionsOf(options, store, userId)
     const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(most)
-    const ended = surplus.reduce<Awaitable<unknown>>(
-      (before, { id }) => then(before, () => end(store, id)),
-      undefined
-    )
-    return then(ended, () => {
-      if (surplus.some(({ id }) => id === own))
-        throw rejects ? new SessionLimitError() : new SessionGoneError()
-    })
+    for (const { id } of surplus) await endSession(store, id)
+    if (surplus.some(({ id }) => id === own)) throw rejects ? new SessionLimitError() : new SessionGoneError()
   }
 
   return {
-    before(userId, own) {
-      if (userId == null || !rejects) return undefined
-      return then(liveOf(userId), (sessions) => {
-        if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
-      })
+    async before(userId, own) {
+      if (userId == null || !rejects) return
+      const sessions = await liveSessionsOf(options, store, userId)
+      if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
     },
-    after(userId, own) {
-      if (userId == null) return undefined
-      return recover(
-        () => then(liveOf(userId), (sessions) => endSurplus(sessions, own)),
-        (error) => giveUp(store, own, error)
-      )
+    async after(userId, own) {
+      if (userId == null) return
+      try {
+        await endSurplus(userId, own)
+      } catch (error) {
+        if (error instanceof SessionStoreError) await endQuietly(store, own)
+        throw error
+      }
     }
   }
 }
 
-/** The answer will be an error, without a cookie: the session would take the place of the next sign-in's. */
-function giveUp(store: ReportedStore, own: string, error: unknown): Awaitable<void> {
-  const rethrow = (): never => {
-    throw error
+/**
+ * Removes the session that was just written: its request fails without a cookie, and the session would still count
+ * towards the limit. Best effort, because the store has just failed.
+ */
+async function endQuietly(store: GuardedStore, id: string): Promise<void> {
+  try {
+    await endSession(store, id)
+  } catch {
+    // The first failure is reported.
   }
-  if (!(error instanceof SessionStoreError)) return rethrow()
-  return recover(() => then(end(store, own), rethrow), rethrow)
 }
 
-/** By the last write, which of a session that has just signed in is now; among equals by id, the same for everybody. */
+/** Most recently written first. Ties are broken by id, so that concurrent sign-ins agree on the order. */
 function newestFirst(a: StoredSession, b: StoredSession): number {
   return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
 }
 
-/** By creation or rotation, which a sign-in is: whoever is signed in already and writes meanwhile stays. */
+/** By creation or rotation, so that a session which is signed in already and writes meanwhile stays. */
 function oldestFirst(a: StoredSession, b: StoredSession): number {
   return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
 }

@@ -1,17 +1,18 @@
-import { isPromise, recover, then, withTimeout } from '../awaitable.js'
+import { isPromise, then, withTimeout } from '../awaitable.js'
 import { channels } from '../diagnostics.js'
 import { SessionStoreError, SessionUsageError } from '../errors.js'
 import type { Awaitable, SessionStore } from '../types.js'
 
-/** A store whose every method is there, and whose every failure is one `SessionStoreError`. */
-export type ReportedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
+/** A store with every optional method filled in, whose failures are always a `SessionStoreError`. */
+export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
 
 /**
- * The same store, made dependable for its caller: a throw, a rejection or an answer later than `timeout` (ms) becomes
- * a `SessionStoreError` and is published; a method that the store lacks throws `SESSION_STORE_UNSUPPORTED`.
+ * Wraps a store, so that its caller can depend on it: a throw, a rejection or an answer later than `timeout` (ms)
+ * becomes a `SessionStoreError` and is published. A method that the store does not have throws
+ * `SESSION_STORE_UNSUPPORTED`. A store that answers at once still does.
  */
-export function reportFailures(store: SessionStore, timeout: number): ReportedStore {
-  /** One function for each method, made once: a request makes none. */
+export function guardStore(store: SessionStore, timeout: number): GuardedStore {
+  /** Wraps one method. The wrappers are created once, not per request. */
   function guard<A extends unknown[], T>(
     operation: string,
     method: (...args: A) => Awaitable<T>
@@ -32,25 +33,29 @@ export function reportFailures(store: SessionStore, timeout: number): ReportedSt
     create: guard('create', (id, record) => store.create(id, record)),
     update: guard('update', (id, patch) => store.update(id, patch)),
     destroy: guard('destroy', (id) => store.destroy(id)),
-    listByUser: store.listByUser ? guard('listByUser', store.listByUser.bind(store)) : lacks('listByUser'),
+    listByUser: store.listByUser
+      ? guard('listByUser', store.listByUser.bind(store))
+      : unsupported('listByUser'),
     destroyByUser: store.destroyByUser
       ? guard('destroyByUser', store.destroyByUser.bind(store))
-      : lacks('destroyByUser'),
-    // A sweep may take longer than a request may wait.
-    cleanup: () =>
-      recover(
-        () => store.cleanup?.() ?? 0,
-        (error) => fail('cleanup', error)
-      ),
+      : unsupported('destroyByUser'),
+    // Without the timeout: a sweep may take longer than a request may wait.
+    async cleanup() {
+      try {
+        return (await store.cleanup?.()) ?? 0
+      } catch (error) {
+        return fail('cleanup', error)
+      }
+    },
     close: guard('close', () => store.close?.())
   }
 }
 
-/** Ends one session by its id, and says so; `false` when there was none. */
-export function end(store: ReportedStore, id: string): Awaitable<boolean> {
-  return then(store.destroy(id), (was) => {
-    if (was && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
-    return was
+/** Ends one session by its id and publishes that. Returns `false` if there was none. */
+export function endSession(store: GuardedStore, id: string): Awaitable<boolean> {
+  return then(store.destroy(id), (existed) => {
+    if (existed && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
+    return existed
   })
 }
 
@@ -60,7 +65,7 @@ function fail(operation: string, error: unknown): never {
   throw new SessionStoreError(error)
 }
 
-function lacks(method: string): () => never {
+function unsupported(method: string): () => never {
   return () => {
     throw new SessionUsageError(
       'SESSION_STORE_UNSUPPORTED',

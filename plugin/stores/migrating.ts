@@ -1,75 +1,87 @@
-import { isPromise, recover, then, withTimeout } from '../awaitable.js'
+import { isPromise, withTimeout } from '../awaitable.js'
 import type { Awaitable, SessionRecord, SessionStore } from '../types.js'
 
-/**
- * `store`, which takes each session over from `old` when its owner comes back: changing engines logs nobody out.
- * By user it can do what both can, because a `revokeAll` that left the old store alone would end too little.
- * `timeout` (ms): so long others wait for a move; what comes of it later takes its copy back where the session has ended.
- */
-export function migrating(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
-  /** Looks again where the old store has nothing: a move may have ended between the two looks. */
-  const moves = onePerId(timeout, (id) =>
-    then(old.get(id), (found) => (found === undefined ? store.get(id) : takeOver(store, old, id, found)))
-  )
+type Found = SessionRecord | undefined
 
+/**
+ * Returns `store`, which moves each session over from `old` when its owner comes back, so that changing the store logs
+ * nobody out. `listByUser` and `destroyByUser` exist only if both stores have them: revoking in one store only would
+ * miss sessions. `timeout`: how long concurrent requests wait for a move, in milliseconds.
+ */
+export function migratingStore(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
+  const moves = createMoves(store, old, timeout)
   return {
     ...(store.rotationPrefix !== undefined && { rotationPrefix: store.rotationPrefix }),
-    get: (id) =>
-      moves.underWay(id) ?? then(store.get(id), (record) => record ?? moves.underWay(id) ?? moves.start(id)),
+    get(id) {
+      const move = moves.running(id)
+      if (move !== undefined) return move
+      const answer = store.get(id)
+      const isFound = answer !== undefined && !isPromise(answer)
+      return isFound ? answer : moves.orStart(id, answer)
+    },
     create: (id, record) => store.create(id, record),
-    // What a move that failed half-way left in the old store must not outlive the id.
-    update: (id, patch) =>
-      then(patch.renameTo === undefined ? undefined : old.destroy(id), () => store.update(id, patch)),
-    destroy: (id) =>
-      then(
-        moves.underWay(id)?.then(undefined, () => undefined),
-        () => then(old.destroy(id), (was) => then(store.destroy(id), (is) => was || is))
-      ),
+    async update(id, patch) {
+      // A move that failed half-way may have left the old record, which must not survive the rotation.
+      if (patch.renameTo !== undefined) await old.destroy(id)
+      return store.update(id, patch)
+    },
+    async destroy(id) {
+      await moves.running(id)?.catch(() => undefined)
+      const wasOld = await old.destroy(id)
+      return (await store.destroy(id)) || wasOld
+    },
     ...byUser(store, old),
-    cleanup: () => then(old.cleanup?.() ?? 0, (a) => then(store.cleanup?.() ?? 0, (b) => a + b)),
-    ready: () => then(store.ready?.(), () => old.ready?.()),
-    close: () => then(old.close?.(), () => store.close?.())
+    cleanup: async () => ((await old.cleanup?.()) ?? 0) + ((await store.cleanup?.()) ?? 0),
+    async ready() {
+      await store.ready?.()
+      await old.ready?.()
+    },
+    async close() {
+      await old.close?.()
+      await store.close?.()
+    }
+  }
+}
+
+/** Moves sessions. Concurrent callers share the move of a session, so that nobody uses a copy before it is finished. */
+function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
+  const moves = new Map<string, Promise<Found>>()
+
+  function start(id: string): Promise<Found> {
+    const move = withTimeout(takeOver(store, old, id), timeout).finally(() => moves.delete(id))
+    moves.set(id, move)
+    return move
+  }
+
+  return {
+    running: (id: string): Promise<Found> | undefined => moves.get(id),
+    /** Returns the record in `answer`, or moves the session if the new store does not have it. */
+    orStart: async (id: string, answer: Awaitable<Found>): Promise<Found> =>
+      (await answer) ?? moves.get(id) ?? start(id)
   }
 }
 
 /**
- * Copies, then destroys. Whoever ends the session destroys in the same order, the old record first: so either the destroy
- * here finds it gone and takes the copy back, or the other one's second destroy meets the copy. Where the destroy here
- * fails, nobody knows which, so the copy goes.
+ * Copies a session, then deletes the old record. A logout deletes in the same order, the old record first. So either
+ * the delete here finds nothing and removes the copy again, or the second delete of the logout finds the copy. If the
+ * delete here fails, either may be true, so the copy is removed.
  */
-function takeOver(
-  store: SessionStore,
-  old: SessionStore,
-  id: string,
-  record: SessionRecord
-): Awaitable<SessionRecord | undefined> {
-  return then(store.create(id, record), (created) => {
-    if (!created) return then(old.destroy(id), () => store.get(id))
-    return recover(
-      () => then(old.destroy(id), (was) => (was ? store.get(id) : then(store.destroy(id), () => undefined))),
-      (error) =>
-        then(store.destroy(id), () => {
-          throw error
-        })
-    )
-  })
-}
-
-/** Whoever asks for an id while work on it is under way waits for that, so that nobody uses a copy before the move is over. */
-function onePerId<T>(timeout: number, work: (id: string) => Awaitable<T>) {
-  const underWay = new Map<string, PromiseLike<T>>()
-  return {
-    underWay: (id: string): PromiseLike<T> | undefined => underWay.get(id),
-    start(id: string): Awaitable<T> {
-      const answer = work(id)
-      if (!isPromise(answer)) return answer
-      const result = withTimeout(answer, timeout)
-      const forget = (): void => void underWay.delete(id)
-      underWay.set(id, result)
-      result.then(forget, forget)
-      return result
-    }
+async function takeOver(store: SessionStore, old: SessionStore, id: string): Promise<Found> {
+  const record = await old.get(id)
+  // Another process may have moved the session since the new store was asked.
+  if (record === undefined) return store.get(id)
+  if (!(await store.create(id, record))) {
+    await old.destroy(id)
+    return store.get(id)
   }
+  try {
+    if (await old.destroy(id)) return await store.get(id)
+  } catch (error) {
+    await store.destroy(id)
+    throw error
+  }
+  await store.destroy(id)
+  return undefined
 }
 
 function byUser(store: SessionStore, old: SessionStore): Pick<SessionStore, 'listByUser' | 'destroyByUser'> {
@@ -78,18 +90,17 @@ function byUser(store: SessionStore, old: SessionStore): Pick<SessionStore, 'lis
   return {
     ...(list &&
       listOld && {
-        listByUser: (userId: string) =>
-          then(listOld(userId), (before) =>
-            then(list(userId), (now) => {
-              const moved = new Set(now.map(({ id }) => id))
-              return [...before.filter(({ id }) => !moved.has(id)), ...now]
-            })
-          )
+        async listByUser(userId: string) {
+          const before = await listOld(userId)
+          const now = await list(userId)
+          const moved = new Set(now.map(({ id }) => id))
+          return [...before.filter(({ id }) => !moved.has(id)), ...now]
+        }
       }),
     ...(end &&
       endOld && {
-        destroyByUser: (userId: string, except?: string) =>
-          then(endOld(userId, except), (a) => then(end(userId, except), (b) => a + b))
+        destroyByUser: async (userId: string, except?: string) =>
+          (await endOld(userId, except)) + (await end(userId, except))
       })
   }
 }

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import { SessionConflictError, SessionValueError } from '../errors.js'
-import { toText } from '../session/serialize.js'
-import { expiryOf, userIdOf } from '../session/plan.js'
-import type {} from '../http/plugin.js'
+import { kSessions, type RequestSessions } from '../http/request-sessions.js'
 import { idOfToken } from '../cookies/tokens.js'
+import { expiryOf } from '../session/lifetime.js'
+import { userIdOf } from '../session/record.js'
+import { serialize } from '../session/serialize.js'
 import type { SessionData } from '../types.js'
 
 /**
@@ -15,14 +16,14 @@ import type { SessionData } from '../types.js'
  */
 export async function signIn(app: FastifyInstance, data: Partial<SessionData> & object): Promise<string> {
   await app.ready()
-  const { options, tokens } = app.sessionManager
+  const { options, tokens } = (app[kSessions] as RequestSessions).context
   const token = tokens.mint()
   const now = Date.now()
   const texts = Object.create(null) as Record<string, string>
   for (const [key, value] of Object.entries(data)) {
     const problem = options.problemOf(key, value)
     if (problem !== undefined) throw new SessionValueError(key, problem)
-    texts[key] = toText(key, value)
+    texts[key] = serialize(key, value)
   }
   const created = await options.store.create(idOfToken(token), {
     version: 1,

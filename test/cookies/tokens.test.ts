@@ -77,7 +77,7 @@ void t.test('verify() returns the token and id of a signed value, for every idLe
     const token = mint()
     const value = sign(token)
     t.equal(value.length, cookieValueLength(idLength))
-    for (let visit = 0; visit < 3; visit++)
+    for (let visit = 0; visit < 2; visit++)
       t.same(verify(value), { value, token, id: idOfToken(token), stale: false })
   }
 })
@@ -103,16 +103,14 @@ void t.test(
 )
 
 void t.test(
-  'caches a cookie from its third verification on, even if many wrong cookies come between',
+  'caches a cookie from its first verification on, even if many wrong cookies come between',
   async (t) => {
     const { mint, sign, verify } = createTokens([KEY], 32)
     const value = sign(mint())
-    const [first, second, third] = [verify(value), verify(value), verify(value)]
-    t.not(second, first)
-    t.not(third, second)
-    t.equal(verify(value), third, 'the same object')
+    const first = verify(value)
+    t.equal(verify(value), first, 'the same object')
     for (let n = 0; n < 20_001; n++) verify(`${String(n).padStart(64, '0')}${value.slice(64)}`)
-    t.equal(verify(value), third)
+    t.equal(verify(value), first)
   }
 )
 
@@ -126,7 +124,7 @@ void t.test('a cached cookie does not keep its header in memory', async (t) => {
   /** Cuts the value out of a header of 16 KB. */
   const cut = (value: string): string => `${'x'.repeat(16_000)}${value}`.slice(-value.length)
   const before = used()
-  for (let visit = 0; visit < 3; visit++) for (const value of values) verify(cut(value))
+  for (let visit = 0; visit < 2; visit++) for (const value of values) verify(cut(value))
   t.ok(used() - before < 4_000_000, `${used() - before} bytes for 2,000 cookies`)
   t.equal(verify(values[0] as string), verify(values[0] as string), 'the value is cached')
 })
@@ -179,7 +177,7 @@ void t.test('no secret, key or cookie is left in the memory pool that Node’s B
   const { mint, issue, verify } = createTokens(secrets, 32)
   const token = mint()
   const value = issue(token, idOfToken(token))
-  for (let visit = 0; visit < 3; visit++) verify(`${token}.${'a'.repeat(43)}`)
+  for (let visit = 0; visit < 2; visit++) verify(`${token}.${'a'.repeat(43)}`)
   t.ok(verify(value))
   note()
   const shared = Buffer.concat([...pools].map((pool) => Buffer.from(pool)))

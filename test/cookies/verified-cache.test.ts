@@ -1,71 +1,61 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { createRecent } from '../../plugin/cookies/verified-cache.js'
+import { createVerifiedCache } from '../../plugin/cookies/verified-cache.js'
 
-interface Item {
+interface Entry {
   readonly value: string
 }
 
-/** Creates an item with a random value, like the signature of a cookie. */
-const makeItem = (): Item => ({ value: randomBytes(32).toString('base64url') })
-const makeItems = (length: number): Item[] => Array.from({ length }, makeItem)
+const makeEntry = (): Entry => ({ value: randomBytes(32).toString('base64url') })
+const makeEntries = (length: number): Entry[] => Array.from({ length }, makeEntry)
 
-void t.test('finds a kept item by its value, and by no other value', async (t) => {
-  const recent = createRecent<Item>()
-  const items = makeItems(100)
-  for (const item of items) {
-    t.equal(recent.get(item.value), undefined)
-    recent.keep(item)
-    t.equal(recent.get(Buffer.from(item.value).toString()), item)
+void t.test('finds an entry by its value, and by no other value', async (t) => {
+  const cache = createVerifiedCache<Entry>()
+  const entries = makeEntries(100)
+  for (const entry of entries) {
+    t.equal(cache.get(entry.value), undefined)
+    cache.keep(entry)
+    t.equal(cache.get(Buffer.from(entry.value).toString()), entry)
   }
-  for (const { value } of items) {
-    t.equal(recent.get(`${value.slice(0, -1)}.`), undefined, 'a value with another last character')
-    t.equal(
-      recent.get(`.${value.slice(1)}`),
-      undefined,
-      'a value with another first character and the same hash'
-    )
+  for (const { value } of entries) {
+    t.equal(cache.get(`${value.slice(0, -1)}.`), undefined, 'a value with another last character')
+    t.equal(cache.get(`.${value.slice(1)}`), undefined, 'a value with another first character')
   }
-  const again = { value: (items[0] as Item).value }
-  recent.keep(again)
-  t.equal(recent.get(again.value), again, 'the later of two items with the same value')
+  const again = { value: (entries[0] as Entry).value }
+  cache.keep(again)
+  t.equal(cache.get(again.value), again, 'the later of two entries with the same value')
 })
 
-void t.test('keepIfSeen() keeps a value only when it comes again', async (t) => {
-  const recent = createRecent<Item>()
-  const item = makeItem()
-  let made = 0
-  const make = () => {
-    made++
-    return item
+void t.test('keeps the entries of the last two generations', async (t) => {
+  const cache = createVerifiedCache<Entry>(10)
+  const entries = makeEntries(25)
+  for (const entry of entries) cache.keep(entry)
+  const kept = (from: number, to: number): number =>
+    entries.slice(from, to).filter(({ value }) => cache.get(value) !== undefined).length
+  t.equal(kept(0, 10), 0, 'the generation before the last two is evicted')
+  t.equal(kept(20, 25), 5, 'the young generation is kept')
+  t.equal(kept(10, 14), 4, 'the old generation is kept')
+})
+
+void t.test('keeps an entry that is read once per generation', async (t) => {
+  const cache = createVerifiedCache<Entry>(10)
+  const [used, unused] = [makeEntry(), makeEntry()]
+  cache.keep(used)
+  cache.keep(unused)
+  for (let generation = 0; generation < 5; generation++) {
+    for (const entry of makeEntries(8)) cache.keep(entry)
+    t.equal(cache.get(used.value), used)
   }
-  recent.keepIfSeen(item.value, make)
-  t.same([made, recent.get(item.value)], [0, undefined])
-  recent.keepIfSeen(item.value, make)
-  t.same([made, recent.get(item.value)], [1, item])
+  t.equal(cache.get(unused.value), undefined)
 })
 
-void t.test('keeps nearly all of 10,000 items', async (t) => {
-  const recent = createRecent<Item>()
-  const items = makeItems(10_000)
-  for (const item of items) recent.keep(item)
-  const countKept = (): number => items.filter(({ value }) => recent.get(value) !== undefined).length
-  const kept = countKept()
-  t.ok(kept > 9900, `${kept} kept`)
-  for (const item of items.slice(0, 100)) for (let visit = 0; visit < 8; visit++) recent.keep(item)
-  t.equal(countKept(), kept, 'keeping an item again evicts nothing')
-})
-
-void t.test('keeps no more items than it has slots, and evicts the oldest first', async (t) => {
-  const recent = createRecent<Item>()
-  const items = makeItems(200_000)
-  for (const item of items) recent.keep(item)
-  const kept = items.filter((item) => recent.get(item.value) === item)
-  t.ok(kept.length <= 32_768 && kept.length > 30_000, `${kept.length} kept`)
-  t.same(
-    items.slice(-1000).filter(({ value }) => recent.get(value) === undefined),
-    [],
-    'the last 1,000 items are kept'
-  )
-  t.ok(kept.indexOf(items.at(-1) as Item) === kept.length - 1)
+void t.test('keeps 10,000 entries by default, and never more than 32,768', async (t) => {
+  const cache = createVerifiedCache<Entry>()
+  const entries = makeEntries(100_000)
+  for (const entry of entries.slice(0, 10_000)) cache.keep(entry)
+  t.equal(entries.slice(0, 10_000).filter(({ value }) => cache.get(value) === undefined).length, 0)
+  for (const entry of entries) cache.keep(entry)
+  const kept = entries.filter(({ value }) => cache.get(value) !== undefined)
+  t.ok(kept.length <= 32_768 && kept.length >= 16_384, `${kept.length} kept`)
+  t.equal(kept.at(-1), entries.at(-1))
 })

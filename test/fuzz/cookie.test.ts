@@ -5,7 +5,7 @@ import { createCookie } from '../../plugin/http/cookie.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { signIn } from '../../plugin/testing/index.js'
 import { idOfToken } from '../../plugin/cookies/tokens.js'
-import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'
+import { contextOf, addRoutes, makeApp, SECRET } from '../fixtures/app.js'
 import { spyStore } from '../fixtures/stores.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
@@ -59,7 +59,7 @@ void t.test(
     const older = await makeApp(t, { secret: `older: ${SECRET}`, store, cleanupInterval: 0 })
     const valueOf = (cookie: string): string => cookie.slice('session_id='.length)
     const live = [await signIn(app, { name: 'ada' }), await signIn(older, { name: 'bob' })].map(valueOf)
-    const { tokens } = app.sessionManager
+    const { tokens } = contextOf(app)
     const unknown = Array.from({ length: 2 }, () => tokens.sign(tokens.mint()))
     const names = new Map([...live.map((value, at) => [value, ['ada', 'bob'][at]] as const)])
     const right = [...live, ...unknown]

@@ -1,7 +1,13 @@
 import fc, { type Arbitrary } from 'fast-check'
 import type { Response } from 'light-my-request'
 import t, { type Test } from 'tap'
-import { MemoryStore, SessionError, type Session, type SessionStore } from '../../plugin/index.js'
+import {
+  MemoryStore,
+  SessionError,
+  type JsonValue,
+  type Session,
+  type SessionStore
+} from '../../plugin/index.js'
 import { SqliteStore } from '../../plugin/stores/sqlite.js'
 import { Browser, makeApp } from '../fixtures/app.js'
 import { stopClock, type Clock } from '../fixtures/clock.js'
@@ -166,7 +172,7 @@ function perform(session: Session, model: ModelRequest, op: Op): void {
     case 'mutate':
       return mutate(session, model, op[1])
     case 'setFlash':
-      session.setFlash(op[1], copy(op[2]))
+      session.setFlash(op[1], copy(op[2]) as JsonValue)
       return model.setFlash(op[1], copy(op[2]))
     case 'getFlash':
       return equal(session.getFlash(op[1]), model.getFlash(op[1]), 'getFlash')

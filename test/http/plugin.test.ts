@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t from 'tap'
 import sessions, { MemoryStore } from '../../plugin/index.js'
-import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { contextOf, addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, makeRecord, spyStore } from '../fixtures/stores.js'
 
@@ -318,7 +318,7 @@ void t.test('an app without a store option gets a MemoryStore', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(sessions, { secret: SECRET })
-  const { store } = app.sessionManager.options
+  const { store } = contextOf(app).options
   t.type(store, MemoryStore)
   t.equal(store.create('a', makeRecord()), true)
 })

@@ -9,7 +9,7 @@ import sessions, { MemoryStore, SessionOptionError, type SessionOptions } from '
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { OPTIONS } from '../../plugin/options/table.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
-import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { contextOf, addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
 import { ENTRIES, PATHS, withDocComments } from './fixtures/docs.js'
@@ -162,7 +162,7 @@ void t.test('refuses options that contradict each other', async (t) => {
 void t.test('ignores the options that Fastify itself adds', async (t) => {
   const own = { prefix: '/app', logLevel: 'warn', logSerializers: {} }
   const app = await makeApp(t, own as Partial<SessionOptions>)
-  t.notMatch(app.sessionManager.options, own)
+  t.notMatch(contextOf(app).options, own)
 })
 
 void t.test('treats an option that is undefined as not given', async (t) => {
@@ -195,11 +195,11 @@ void t.test('neither changes nor keeps the objects of the caller', async (t) => 
   t.match(setCookieOf(response), 'SameSite=Strict')
   const value = response.cookies[0]?.value as string
   t.ok(createTokens([Buffer.from(SECRET)], 32).verify(value))
-  t.equal(app.sessionManager.options.csrf.trustedOrigins.includes('https://evil.test'), false)
+  t.equal(contextOf(app).options.csrf.trustedOrigins.includes('https://evil.test'), false)
 })
 
 void t.test('freezes the resolved options, which print no secret', async (t) => {
-  const { options } = (await makeApp(t)).sessionManager
+  const { options } = contextOf(await makeApp(t))
   for (const part of [options, options.cookie, options.csrf, options.secrets]) t.ok(Object.isFrozen(part))
   t.throws(() => ((options as { maxAge: number }).maxAge = 1), TypeError)
   const printed = inspect(options, { depth: Infinity, showHidden: true }) + JSON.stringify(options)

@@ -3,7 +3,7 @@ import t from 'tap'
 import ts from 'typescript'
 import type { SessionOptions } from '../../plugin/index.js'
 import { caseNames } from '../../plugin/testing/index.js'
-import { makeApp } from '../fixtures/app.js'
+import { contextOf, makeApp } from '../fixtures/app.js'
 
 // Looks up every test that docs/security.md names, and checks that the page is complete.
 
@@ -212,7 +212,7 @@ void t.test('the NIST presets are valid options within NIST’s limits', async (
   }
   t.same(Object.keys(presets).sort(), Object.keys(limits))
   for (const [name, [maxAge, idleTimeout]] of Object.entries(limits)) {
-    const { options } = (await makeApp(t, presets[name])).sessionManager
+    const { options } = contextOf(await makeApp(t, presets[name]))
     t.same([options.maxAge, options.idleTimeout], [maxAge * 1000, idleTimeout * 1000], name)
     t.match(options, {
       cookieName: /^__Host-/,

@@ -5,9 +5,11 @@ import t, { type Test } from 'tap'
 import { MemoryStore } from '../../plugin/index.js'
 import { createCsrf } from '../../plugin/http/csrf.js'
 import { CsrfError } from '../../plugin/errors.js'
-import { SessionManager } from '../../plugin/http/session-manager.js'
+import { RequestSessions } from '../../plugin/http/request-sessions.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { Session } from '../../plugin/session/session.js'
+import { SessionState } from '../../plugin/session/state.js'
+import { guardStore } from '../../plugin/stores/guarded.js'
 import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { SECRET } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
@@ -188,7 +190,8 @@ void t.test('a signature is refused in the same time, however much of it is righ
 void t.test('a CSRF token is refused in the same time, however much of it is right', async (t) => {
   makeLeaky(t)
   const options = resolveOptions({ secret: SECRET }, () => new MemoryStore())
-  const csrf = createCsrf(options)
+  const sessions = new RequestSessions(options, guardStore(options.store, options.storeTimeout), String)
+  const csrf = createCsrf(sessions)
   const headers: Record<string, string> = {}
   const request = {
     method: 'POST',
@@ -196,7 +199,7 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
     headers,
     routeOptions: { config: {} }
   } as unknown as FastifyRequest
-  const session = new Session(new SessionManager(options, String), request, 'open')
+  const session = new Session(new SessionState(sessions.context, 'open'), { save: async () => undefined })
   Object.assign(request, { session })
   // The first half of a token is the pad, and the second half is the secret masked with it.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Draft } from '../../plugin/session/changes.js'
+import { Changes } from '../../plugin/session/changes.js'
 import type { Session } from '../../plugin/index.js'
 import { Browser } from '../fixtures/app.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
@@ -270,40 +270,40 @@ void t.test('an update() is refused with 409 if the newer record is malformed', 
 })
 
 void t.test('rebase() keeps the changes and takes all other keys from the newer data', async (t) => {
-  const draft = new Draft({ id: 'id' }, () => undefined, { a: '1', b: '1', c: '1', d: '1' })
-  draft.set('a', 2)
-  draft.set('b', 1)
-  draft.remove('c')
-  draft.update('d', (n) => Number(n) + 1)
-  draft.rebase({ a: '5', b: '5', c: '5', d: '5', e: '5' })
-  t.same(draft.keys(), ['a', 'b', 'd', 'e'])
-  const difference = draft.difference()
+  const changes = new Changes({ id: 'id' }, () => undefined, { a: '1', b: '1', c: '1', d: '1' })
+  changes.set('a', 2)
+  changes.set('b', 1)
+  changes.remove('c')
+  changes.update('d', (n) => Number(n) + 1)
+  changes.rebase({ a: '5', b: '5', c: '5', d: '5', e: '5' })
+  t.same(changes.keys(), ['a', 'b', 'd', 'e'])
+  const difference = changes.difference()
   t.same({ ...difference?.set }, { a: '2', d: '6' })
   t.match(difference, { remove: ['c'], clear: false, versioned: true })
-  draft.rebase({ a: '2', d: '7' })
-  t.same({ ...draft.difference()?.set }, { d: '8' })
+  changes.rebase({ a: '2', d: '7' })
+  t.same({ ...changes.difference()?.set }, { d: '8' })
 })
 
 void t.test(
   'rebase() after clear() clears the newer data too, and keeps values set after the clear()',
   async (t) => {
-    const draft = new Draft({ id: 'id' }, () => undefined, { a: '1', b: '1' })
-    draft.clear()
-    draft.set('a', 1)
-    draft.rebase({ a: '1', b: '2', c: '3' })
-    t.same(draft.keys(), ['a'])
-    t.same({ ...draft.difference()?.set }, { a: '1' })
-    t.match(draft.difference(), { remove: [], clear: true, versioned: false })
+    const changes = new Changes({ id: 'id' }, () => undefined, { a: '1', b: '1' })
+    changes.clear()
+    changes.set('a', 1)
+    changes.rebase({ a: '1', b: '2', c: '3' })
+    t.same(changes.keys(), ['a'])
+    t.same({ ...changes.difference()?.set }, { a: '1' })
+    t.match(changes.difference(), { remove: [], clear: true, versioned: false })
   }
 )
 
 void t.test('rebase() without changes reads the newer data', async (t) => {
-  const draft = new Draft({ id: 'id' }, () => undefined, { a: '{"n":1}' })
-  t.same(draft.value('a'), { n: 1 })
-  draft.rebase({ a: '{"n":2}' })
-  t.same(draft.value('a'), { n: 2 })
-  t.equal(draft.difference(), undefined)
-  t.equal(draft.strayed(), false)
+  const changes = new Changes({ id: 'id' }, () => undefined, { a: '{"n":1}' })
+  t.same(changes.value('a'), { n: 1 })
+  changes.rebase({ a: '{"n":2}' })
+  t.same(changes.value('a'), { n: 2 })
+  t.equal(changes.difference(), undefined)
+  t.equal(changes.mutatedAfterCommit(), false)
 })
 
 /** The reference model that the real session is compared with. */
@@ -359,7 +359,7 @@ const OPERATIONS: Record<string, Operation> = {
   },
   getFlash(session, model) {
     const message = session.getFlash('k')
-    if (message !== model.flash) throw new Error(`the message was ${String(message)}`)
+    if (message !== model.flash) throw new Error(`the message was ${JSON.stringify(message)}`)
     model.flash = undefined
   },
   inPlace(session, model, mark) {

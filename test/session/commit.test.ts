@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
 import type { SessionOptions, SessionPatch } from '../../plugin/index.js'
-import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { contextOf, addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { spyStore, type SpyStore } from '../fixtures/stores.js'
 import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
@@ -321,7 +321,7 @@ void t.test(
       t.equal(setCookieOf(response), undefined, url)
       const names = store.takeNames()
       t.same(names, ['get', 'destroy', url === '/logout' ? 'destroy' : 'update'], url)
-      t.equal(await app.sessionManager.options.store.get(id), undefined)
+      t.equal(await contextOf(app).options.store.get(id), undefined)
       store.take()
     }
   }

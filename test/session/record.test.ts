@@ -1,6 +1,7 @@
 import t from 'tap'
 import { MemoryStore, type SessionRecord } from '../../plugin/index.js'
-import { infoOf, isRecord } from '../../plugin/session/record.js'
+import { infoOf } from '../../plugin/session/record.js'
+import { isRecord } from '../../plugin/stores/record.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { makeRecord, wrap } from '../fixtures/stores.js'

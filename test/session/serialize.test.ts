@@ -1,6 +1,6 @@
 import t from 'tap'
 import { SessionValueError } from '../../plugin/index.js'
-import { parseText, textNow, toText } from '../../plugin/session/serialize.js'
+import { deserialize, reserialize, serialize } from '../../plugin/session/serialize.js'
 import { listen } from '../fixtures/diagnostics.js'
 
 const cycle: Record<string, unknown> = { hidden: 'hunter2' }
@@ -19,7 +19,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   'a BigInt': [10n, /it is a bigint/],
   NaN: [NaN, /it is NaN/],
   Infinity: [-Infinity, /it is -Infinity/],
-  'a cycle': [cycle, /it holds a cycle/],
+  'a cycle': [cycle, /it contains a cycle/],
   'a Map': [new Map([['a', 'hunter2']]), /it is an instance of Map/],
   'a Set': [new Set(['hunter2']), /it is an instance of Set/],
   'a Promise': [Promise.resolve('hunter2'), /it is an instance of Promise/],
@@ -56,7 +56,7 @@ for (const [name, [value, reason]] of Object.entries(REFUSED)) {
   void t.test(`refuses ${name}, and names the key but never the value`, async (t) => {
     t.plan(6)
     try {
-      toText('profile', value)
+      serialize('profile', value)
     } catch (error) {
       if (!(error instanceof SessionValueError)) throw error
       t.equal(error.code, 'SESSION_VALUE_INVALID')
@@ -71,43 +71,49 @@ for (const [name, [value, reason]] of Object.entries(REFUSED)) {
 
 void t.test('keeps every JSON value unchanged', async (t) => {
   const values = [null, true, 0, -1.5, '', 'ß\u0000\ud800', [], {}, [null], { a: [{ b: null }] }, [[[]]]]
-  for (const value of values) t.same(JSON.parse(toText('a', value)), value)
+  for (const value of values) t.same(JSON.parse(serialize('a', value)), value)
 })
 
 void t.test('allows undefined properties', async (t) => {
-  t.equal(toText('a', { b: undefined, c: 1 }), '{"c":1}')
+  t.equal(serialize('a', { b: undefined, c: 1 }), '{"c":1}')
 })
 
 void t.test('serializes via toJSON', async (t) => {
-  t.equal(toText('a', new Date(0)), '"1970-01-01T00:00:00.000Z"')
-  t.equal(toText('a', { toJSON: () => null }), 'null')
-  t.equal(toText('a', Object.assign(new Map(), { toJSON: () => [] })), '[]')
+  t.equal(serialize('a', new Date(0)), '"1970-01-01T00:00:00.000Z"')
+  t.equal(serialize('a', { toJSON: () => null }), 'null')
+  t.equal(serialize('a', Object.assign(new Map(), { toJSON: () => [] })), '[]')
 })
 
 void t.test(
-  'textNow() drops values that JSON cannot represent, but refuses cycles and BigInts',
+  'reserialize() drops values that JSON cannot represent, but refuses cycles and BigInts',
   async (t) => {
-    t.equal(textNow('a', { b: 1, run: () => 1 }), '{"b":1}')
-    t.throws(() => textNow('a', cycle), { code: 'SESSION_VALUE_INVALID', message: /"a" .*it holds a cycle/ })
-    t.throws(() => textNow('a', { b: 1n }), { code: 'SESSION_VALUE_INVALID', message: /a bigint at "b"/ })
+    t.equal(reserialize('a', { b: 1, run: () => 1 }), '{"b":1}')
+    t.throws(() => reserialize('a', cycle), {
+      code: 'SESSION_VALUE_INVALID',
+      message: /"a" .*it contains a cycle/
+    })
+    t.throws(() => reserialize('a', { b: 1n }), { code: 'SESSION_VALUE_INVALID', message: /a bigint at "b"/ })
   }
 )
 
-void t.test('parseText() returns undefined for a value that is not JSON text, and reports it', async (t) => {
-  const reports = listen(t, 'invalid-record')
-  const broken = ['', '{', 'undefined', "'a'", '1 2', 'NaN', null, 7, true, {}, ['1']]
-  for (const text of broken) t.equal(parseText('id', 'name', text), undefined)
-  t.same(
-    reports,
-    broken.map(() => ({ id: 'id', key: 'name', reason: 'json' }))
-  )
-  t.same(parseText('id', 'name', '{"a":null}'), { a: null })
-  t.equal(parseText('id', 'name', 'null'), null)
-  t.equal(reports.length, broken.length)
-})
+void t.test(
+  'deserialize() returns undefined for a value that is not JSON text, and reports it',
+  async (t) => {
+    const reports = listen(t, 'invalid-record')
+    const broken = ['', '{', 'undefined', "'a'", '1 2', 'NaN', null, 7, true, {}, ['1']]
+    for (const text of broken) t.equal(deserialize('id', 'name', text), undefined)
+    t.same(
+      reports,
+      broken.map(() => ({ id: 'id', key: 'name', reason: 'json' }))
+    )
+    t.same(deserialize('id', 'name', '{"a":null}'), { a: null })
+    t.equal(deserialize('id', 'name', 'null'), null)
+    t.equal(reports.length, broken.length)
+  }
+)
 
 void t.test('parsing a text with __proto__ pollutes nothing', async (t) => {
-  const value = parseText('id', 'name', '{"__proto__":{"admin":true}}') as object
+  const value = deserialize('id', 'name', '{"__proto__":{"admin":true}}') as object
   t.same(Object.keys(value), ['__proto__'])
   t.equal((value as { admin?: boolean }).admin, undefined)
   t.equal(({} as { admin?: boolean }).admin, undefined)

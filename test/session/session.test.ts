@@ -144,7 +144,16 @@ void t.test('__proto__, constructor, toString and "" are ordinary flash keys, to
 void t.test('every method refuses a value that JSON cannot represent, and nothing is written', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => session.set('name', 'ada'))
-  const values = [undefined, () => 1, Symbol('s'), 1n, NaN, new Map(), [undefined], { a: { b: 1n } }]
+  const values = [
+    undefined,
+    () => 1,
+    Symbol('s'),
+    1n,
+    NaN,
+    new Map(),
+    [undefined],
+    { a: { b: 1n } }
+  ] as never[]
   const { calls } = await visit((session) => {
     for (const value of values) {
       const error = { code: 'SESSION_VALUE_INVALID', key: 'name', message: /^Session key "name" cannot/ }

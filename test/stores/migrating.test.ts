@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MemoryStore, type SessionOptions, type SessionStore } from '../../plugin/index.js'
-import { migrating as migratingWithin } from '../../plugin/stores/migrating.js'
+import { migratingStore } from '../../plugin/stores/migrating.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
 import { makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingWithin(store, old, 2000)
+const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingStore(store, old, 2000)
 
-/** Two apps of one secret: the old one has `before`, the new one moves to `after`. */
+/** Creates two apps with the same secret: the old app uses `before`, the new one moves sessions to `after`. */
 async function setUp(
   t: Test,
   options: Partial<SessionOptions> = {},
@@ -28,7 +28,7 @@ async function setUp(
   return { before, after, app, browser, signIn }
 }
 
-void t.test('a session of the old store is taken over whole when its owner comes back', async (t) => {
+void t.test('moves a whole session from the old store when its owner comes back', async (t) => {
   const { before, after, app, browser, signIn } = await setUp(t)
   await signIn()
   app.get('/id', async ({ session }) => session.id)
@@ -41,7 +41,7 @@ void t.test('a session of the old store is taken over whole when its owner comes
   t.same((await browser.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test('what the new store knows costs the old one nothing', async (t) => {
+void t.test('does not ask the old store for a session that the new store has', async (t) => {
   const old = spyStore()
   const app = addRoutes(await makeApp(t, { store: new MemoryStore(), migrateFrom: old }))
   const browser = new Browser(app)
@@ -50,7 +50,7 @@ void t.test('what the new store knows costs the old one nothing', async (t) => {
   t.same(old.take(), [])
 })
 
-void t.test('of requests that come back at the same moment, all see the session', async (t) => {
+void t.test('concurrent first requests all see the moved session', async (t) => {
   const { before, after, browser, signIn } = await setUp(t, {}, slowStore)
   await signIn()
   const responses = await Promise.all(Array.from({ length: 10 }, () => browser.get('/read')))
@@ -59,7 +59,7 @@ void t.test('of requests that come back at the same moment, all see the session'
   t.equal(after.size, 1)
 })
 
-void t.test('a logout before the move ends it in both, and one in the middle of a move too', async (t) => {
+void t.test('a logout before or during the move ends the session in both stores', async (t) => {
   const { before, after, browser, signIn } = await setUp(t)
   await signIn()
   await browser.get('/logout')
@@ -69,52 +69,49 @@ void t.test('a logout before the move ends it in both, and one in the middle of 
     const [old, store] = [new MemoryStore(), new MemoryStore()]
     old.create('a', makeRecord())
     const whole: SessionStore = migrating(
-      wrap(store, (method, _args, next) => {
+      wrap(store, async (method, _args, next) => {
         const answer = next()
-        if (method === 'create' && moment === 'create') end()
+        if (method === 'create' && moment === 'create') await logOut()
         return answer
       }),
-      wrap(old, (method, _args, next) => {
-        if (method === 'destroy' && moment === 'destroy') end()
+      wrap(old, async (method, _args, next) => {
+        if (method === 'destroy' && moment === 'destroy') await logOut()
         return next()
       })
     )
-    /** A logout by another process, which has no part in the wrapping. */
-    const end = (): void => {
-      t.equal(migrating(store, old).destroy('a'), true)
+    /** A logout in another process, which uses the bare stores. */
+    const logOut = async (): Promise<void> => {
+      t.equal(await migrating(store, old).destroy('a'), true)
     }
     t.equal(await whole.get('a'), undefined)
     t.equal(old.size + store.size, 0, moment)
   }
 })
 
-void t.test(
-  'of two processes that move a session, the one that comes second finds what the first has made',
-  async (t) => {
-    const [old, store] = [new MemoryStore(), new MemoryStore()]
-    const record = makeRecord()
-    old.create('a', record)
-    const second = migrating(
-      wrap(store, (method, _args, next) => {
-        if (method === 'create') void migrating(store, old).get('a')
-        return next()
-      }),
-      old
-    )
-    t.match(await second.get('a'), record)
-    t.equal(old.size, 0)
-    t.equal(store.size, 1)
-  }
-)
+void t.test('a process finds the session that another process has just moved', async (t) => {
+  const [old, store] = [new MemoryStore(), new MemoryStore()]
+  const record = makeRecord()
+  old.create('a', record)
+  const second = migrating(
+    wrap(store, async (method, _args, next) => {
+      if (method === 'create') await migrating(store, old).get('a')
+      return next()
+    }),
+    old
+  )
+  t.match(await second.get('a'), record)
+  t.equal(old.size, 0)
+  t.equal(store.size, 1)
+})
 
-void t.test('a move whose old record cannot be ended leaves no copy that a logout has missed', async (t) => {
+void t.test('removes the copy if the old record cannot be deleted', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())
   const logouts: unknown[] = []
   const whole = migrating(
-    wrap(store, (method, _args, next) => {
-      // Another process looked for the copy before it was there.
-      if (method === 'create') logouts.push(migrating(store, old).destroy('a'))
+    wrap(store, async (method, _args, next) => {
+      // Another process looks for the copy before it exists.
+      if (method === 'create') logouts.push(await migrating(store, old).destroy('a'))
       return next()
     }),
     wrap(old, (method, _args, next) => {
@@ -129,22 +126,22 @@ void t.test('a move whose old record cannot be ended leaves no copy that a logou
   old.create('b', makeRecord())
   await t.rejects(async () => whole.get('b'), /lost/)
   t.equal(store.get('b'), undefined)
-  t.ok(await migrating(store, old).get('b'), 'the old record is there still, and moves later')
+  t.ok(await migrating(store, old).get('b'), 'the old record still exists and moves later')
 })
 
-void t.test('a copy that comes late, after the session was moved and rotated, is taken back', async (t) => {
+void t.test('removes a late copy of a session that was moved and rotated meanwhile', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())
   const late = migrating(
     store,
-    wrap(old, (method, _args, next) => {
+    wrap(old, async (method, _args, next) => {
       const answer = next()
       if (method === 'get') {
-        // Meanwhile another process moves it and gives it a new id.
+        // Meanwhile another process moves the session and gives it a new id.
         const other = migrating(store, old)
-        other.get('a')
+        await other.get('a')
         const { lastAccessed, expiresAt } = makeRecord()
-        other.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
+        await other.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
       }
       return answer
     })
@@ -154,7 +151,7 @@ void t.test('a copy that comes late, after the session was moved and rotated, is
   t.ok(store.get('b'))
 })
 
-void t.test('list, revoke and revokeAll reach the sessions that have not moved yet', async (t) => {
+void t.test('list, revoke and revokeAll also reach sessions that have not moved yet', async (t) => {
   const { before, after, app, browser, signIn } = await setUp(t)
   await signIn()
   await new Browser(app).get('/login')
@@ -167,17 +164,14 @@ void t.test('list, revoke and revokeAll reach the sessions that have not moved y
   t.same((await browser.get('/read')).json(), { name: null })
 })
 
-void t.test(
-  'where the old store cannot find by user, revokeAll says so instead of ending too little',
-  async (t) => {
-    const { get, create, update, destroy } = spyStore()
-    const app = await makeApp(t, { store: new MemoryStore(), migrateFrom: { get, create, update, destroy } })
-    t.throws(() => app.sessionManager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
-    t.throws(() => app.sessionManager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
-  }
-)
+void t.test('revokeAll throws if the old store cannot find sessions by user', async (t) => {
+  const { get, create, update, destroy } = spyStore()
+  const app = await makeApp(t, { store: new MemoryStore(), migrateFrom: { get, create, update, destroy } })
+  await t.rejects(app.sessionManager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
+  await t.rejects(app.sessionManager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
+})
 
-void t.test('an old store that fails is no logout: 503, and the session is there afterwards', async (t) => {
+void t.test('a failure of the old store is a 503, and the session survives it', async (t) => {
   let down = false
   const { browser, signIn } = await setUp(t, {}, (store) =>
     wrap(store, (_method, _args, next) => {
@@ -192,28 +186,31 @@ void t.test('an old store that fails is no logout: 503, and the session is there
   t.same((await browser.get('/read')).json(), { name: 'ada' })
 })
 
-void t.test('ready, cleanup and close go to both; what a store lacks is passed over', async (t) => {
-  const calls: string[] = []
-  const make = (name: string): SessionStore => ({
-    ...spyStore(),
-    rotationPrefix: 2,
-    ready: () => void calls.push(`${name} ready`),
-    cleanup: () => calls.push(`${name} cleanup`),
-    close: async () => void calls.push(`${name} close`)
-  })
-  const both = migrating(make('new'), make('old'))
-  t.equal(both.rotationPrefix, 2)
-  await both.ready?.()
-  t.equal(await both.cleanup?.(), 3 + 4)
-  await both.close?.()
-  t.same(calls, ['new ready', 'old ready', 'old cleanup', 'new cleanup', 'old close', 'new close'])
-  const { get, create, update, destroy } = spyStore()
-  const bare = migrating({ get, create, update, destroy }, { get, create, update, destroy })
-  t.equal(bare.rotationPrefix, undefined)
-  t.equal(await bare.cleanup?.(), 0)
-  await bare.ready?.()
-  await bare.close?.()
-})
+void t.test(
+  'ready, cleanup and close call both stores, and skip a method that a store does not have',
+  async (t) => {
+    const calls: string[] = []
+    const make = (name: string): SessionStore => ({
+      ...spyStore(),
+      rotationPrefix: 2,
+      ready: () => void calls.push(`${name} ready`),
+      cleanup: () => calls.push(`${name} cleanup`),
+      close: async () => void calls.push(`${name} close`)
+    })
+    const both = migrating(make('new'), make('old'))
+    t.equal(both.rotationPrefix, 2)
+    await both.ready?.()
+    t.equal(await both.cleanup?.(), 3 + 4)
+    await both.close?.()
+    t.same(calls, ['new ready', 'old ready', 'old cleanup', 'new cleanup', 'old close', 'new close'])
+    const { get, create, update, destroy } = spyStore()
+    const bare = migrating({ get, create, update, destroy }, { get, create, update, destroy })
+    t.equal(bare.rotationPrefix, undefined)
+    t.equal(await bare.cleanup?.(), 0)
+    await bare.ready?.()
+    await bare.close?.()
+  }
+)
 
 void t.test('migrateFrom must be a store', async (t) => {
   await t.rejects(makeApp(t, { migrateFrom: {} as never }), {
@@ -223,7 +220,7 @@ void t.test('migrateFrom must be a store', async (t) => {
 })
 
 void t.test(
-  'a move that fails half-way leaves nothing that outlives a new id, and is listed once',
+  'a move that fails half-way leaves no record under the old id after a rotation, and is listed once',
   async (t) => {
     let fails = true
     const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
@@ -236,17 +233,17 @@ void t.test(
     const old = new Browser(app)
     for (const [name, value] of browser.cookies) old.cookies.set(name, value)
     t.equal((await browser.get('/read')).statusCode, 503)
-    t.equal(before.size + after.size, 2, 'it is in both')
+    t.equal(before.size + after.size, 2, 'both stores have the session')
     fails = false
     t.same((await browser.get('/read')).json(), { name: 'ada' })
     t.equal((await app.sessionManager.list('ada')).length, 1)
     t.equal((await browser.get('/login')).statusCode, 200)
-    t.same((await old.get('/read')).json(), { name: null }, 'the old id is dead')
+    t.same((await old.get('/read')).json(), { name: null }, 'the old id no longer works')
     t.equal(before.size + after.size, 1)
   }
 )
 
-void t.test('a move that is never answered is a 503, and a later request begins another one', async (t) => {
+void t.test('a move that never finishes is a 503, and a later request starts another move', async (t) => {
   let hangs = true
   const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
     wrap(store, async (method, _args, next) => {
@@ -261,7 +258,7 @@ void t.test('a move that is never answered is a 503, and a later request begins 
     [503, 503]
   )
   hangs = false
-  // The move was begun a moment after the first request, and is given up as much later.
+  // Waits until the move of the second request has timed out, too.
   await delay(50)
   t.same((await browser.get('/read')).json(), { name: 'ada' })
   t.equal((await browser.get('/logout')).statusCode, 200)

@@ -1,0 +1,58 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { SessionStoreError } from '../errors.js'
+import type { Saver, Session } from '../session/session.js'
+import type { Awaitable } from '../types.js'
+import type { RequestSessions } from './request-sessions.js'
+
+/** Key of a request's state. */
+export const kState = Symbol('fastify-sesame.state')
+
+/**
+ * `unloaded`: the `onRequest` hook has not run yet. `loaded`: the cookie was looked at. `off`: the route has no session.
+ * `failed`: the session could not be loaded, or was not because the request comes from another site. `late`: the reply
+ * was sent and nothing had used the session.
+ */
+export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
+
+/** The session of one request. One object, because Fastify initializes each decorator of every request. */
+export class RequestState implements Saver {
+  readonly #sessions: RequestSessions
+  phase: Phase = 'unloaded'
+  /** The loaded session, or the one that `request.session` opened. */
+  session: Session | undefined
+  /** Why the session could not be loaded, if the request may not go on without it. */
+  error: SessionStoreError | undefined
+  /** The pending load, shared by concurrent callers. */
+  loading: Awaitable<void> | undefined = undefined
+  /** True if the cookie was validly signed but its session has ended, even after a new session is opened. */
+  ended = false
+  /** True if the application looked at the session. */
+  used = false
+  /** Set by the `onRequest` hook, for `session.save()`. */
+  reply: FastifyReply | undefined
+
+  constructor(sessions: RequestSessions) {
+    this.#sessions = sessions
+  }
+
+  save(): Promise<void> {
+    return this.#sessions.saveEarly(this)
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** @internal */
+    [kState]: RequestState | null
+  }
+  interface FastifyContextConfig {
+    /** `false`: the route has no session. `'readonly'`: it is loaded and never written. Default: loaded and saved. */
+    session?: false | 'readonly'
+    /** `false` exempts this route from CSRF protection. */
+    csrf?: false
+  }
+}
+
+export function sessionConfigOf(request: FastifyRequest): false | 'readonly' | undefined {
+  return request.routeOptions.config.session
+}
