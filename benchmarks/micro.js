@@ -4,7 +4,8 @@ import Fastify from 'fastify'
 import { Buffer } from 'node:buffer'
 import { bench, do_not_optimize as keep, group, run } from 'mitata'
 import { createTokens } from '../dist/cookies/tokens.js'
-import { kState } from '../dist/http/session-manager.js'
+import { kSessions } from '../dist/http/request-sessions.js'
+import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
@@ -13,7 +14,7 @@ const UNSEEN = 200_000
 
 const app = Fastify()
 await app.register(sessions, { secret: SECRET, cookie: { secure: false } })
-const manager = app.sessionManager
+const internals = app[kSessions]
 const tokens = createTokens([Buffer.from(SECRET)], 32)
 const held = holdRoute()
 const { cookie, token } = await logIn()
@@ -35,11 +36,11 @@ group('session', () => {
   bench('load', () => keep(load()))
   bench('get', () => keep(request.session.get('name')))
   bench('load, set', () => load().set('visits', ++visits))
-  bench('load, commit: nothing to write', () => keep(manager.save(load(), reply)))
+  bench('load, commit: nothing to write', () => keep(internals.save(load(), reply)))
   bench('load, set, commit', () => {
     const session = load()
     session.set('visits', ++visits)
-    keep(manager.save(session, reply))
+    keep(internals.save(session, reply))
   })
 })
 
@@ -55,7 +56,8 @@ await app.close()
 /** As the plugin's onRequest hook does for each request. */
 function load() {
   request[kState] = null
-  return manager.get(request)
+  internals.load(request)
+  return request.session
 }
 
 /** A route that does not answer until it is told to, so that its session stays open. */

@@ -4,17 +4,19 @@ import { MemoryStore, type SessionPatch } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { listen } from '../fixtures/diagnostics.js'
+import { collectGarbage } from '../fixtures/garbage.js'
 import { makeRecord } from '../fixtures/stores.js'
+import { makeRandom } from '../soak/fixtures/random.js'
 
 const HOUR = 3_600_000
 
-/** A patch that is a touch, but for what is given. */
+/** Creates a patch that is a touch except for the properties in `patch`. */
 function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + HOUR, ...patch }
 }
 
-/** A store that holds `ids`, in this order of use. */
+/** Creates a store with the sessions `ids`, used in this order. */
 function makeStore(ids: readonly string[], options = {}): MemoryStore {
   const store = new MemoryStore(options)
   for (const id of ids) store.create(id, makeRecord({ expiresAt: Date.now() + HOUR }))
@@ -34,24 +36,24 @@ void t.test('maxSessions must be a whole number above 0', async (t) => {
   t.equal(new MemoryStore({ maxSessions: 1 }).size, 0)
 })
 
-void t.test('when it is full the least recently used goes, and is reported', async (t) => {
+void t.test('a full store evicts the oldest session that was not used lately, and reports it', async (t) => {
   const evicted = listen(t, 'evicted')
   const store = makeStore(['a', 'b', 'c'], { maxSessions: 3 })
   store.create('d', makeRecord())
   t.same(evicted, [{ id: 'a' }])
   store.get('b')
   store.create('e', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'c' }], 'reading is use')
+  t.same(evicted.splice(1), [{ id: 'c' }], 'a session that was read is spared')
   store.update('d', makePatch())
   store.create('f', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'b' }])
+  t.same(evicted.splice(1), [{ id: 'e' }], 'a session that was written is spared')
   store.create('g', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'e' }], 'writing is use')
+  t.same(evicted.splice(1), [{ id: 'b' }], 'a session is spared once for each use')
   store.update('d', makePatch({ renameTo: 'h' }))
   store.destroy('f')
   store.create('i', makeRecord())
   store.create('j', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'g' }], 'a rename is use, and what was destroyed counts no more')
+  t.same(evicted.splice(1), [{ id: 'g' }], 'a renamed session is new, and a destroyed one no longer counts')
   t.equal(store.size, 3)
   t.same(
     ['h', 'i', 'j'].map((id) => store.get(id) !== undefined),
@@ -60,34 +62,39 @@ void t.test('when it is full the least recently used goes, and is reported', asy
 })
 
 void t.test(
-  'the newest, the oldest and one in the middle can each be used or go, in any order',
+  'spares a used session, whichever place it has and whichever session was destroyed',
   async (t) => {
     for (const used of ['a', 'b', 'c']) {
-      for (const gone of ['a', 'b', 'c']) {
+      for (const gone of ['a', 'b', 'c'].filter((id) => id !== used)) {
         const evicted = listen(t, 'evicted')
         const store = makeStore(['a', 'b', 'c'], { maxSessions: 3 })
         store.get(used)
         store.destroy(gone)
-        const order = ['a', 'b', 'c'].filter((id) => id !== used && id !== gone)
-        if (used !== gone) order.push(used)
+        const unused = ['a', 'b', 'c'].find((id) => id !== used && id !== gone)
         for (const id of ['x', 'y', 'z']) store.create(id, makeRecord())
-        t.same(
-          evicted.map((message) => (message as { id: string }).id),
-          order,
-          `${used} used, ${gone} gone`
-        )
+        t.same(evicted, [{ id: unused }, { id: 'x' }], `${used} was used, ${gone} destroyed`)
+        t.ok(store.get(used))
       }
     }
   }
 )
 
-void t.test('nothing is published when nobody listens', async (t) => {
+void t.test('one eviction spares at most 100 sessions', async (t) => {
+  const ids = Array.from({ length: 300 }, (_, n) => `${n}`)
+  const store = makeStore(ids, { maxSessions: 300 })
+  for (const id of ids) store.get(id)
+  const evicted = listen(t, 'evicted')
+  store.create('new', makeRecord())
+  t.same(evicted, [{ id: '100' }])
+})
+
+void t.test('an eviction without a listener publishes nothing', async (t) => {
   const store = makeStore(['a', 'b'], { maxSessions: 1 })
   t.equal(store.size, 1)
   t.equal(store.get('a'), undefined)
 })
 
-void t.test('an evicted session is nobody in its next request', async (t) => {
+void t.test('a browser whose session was evicted is signed out', async (t) => {
   const app = addRoutes(await makeApp(t, { store: new MemoryStore({ maxSessions: 1 }) }))
   const [ada, eve] = [new Browser(app), new Browser(app)]
   await ada.get('/set?name=ada')
@@ -96,28 +103,25 @@ void t.test('an evicted session is nobody in its next request', async (t) => {
   t.same((await eve.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test(
-  'a record is handed out as a copy, its data frozen, and the caller’s own objects are not kept',
-  async (t) => {
-    const store = new MemoryStore()
-    const data: Record<string, string> = { name: '"ada"' }
-    const record = makeRecord({ data })
-    store.create('a', record)
-    t.equal(Object.isFrozen(store.get('a')?.data), true)
-    const set: Record<string, string> = { color: '"red"' }
-    store.update('a', makePatch({ set }))
-    const handedOut = store.get('a')
-    data['name'] = set['color'] = '"eve"'
-    t.equal(Object.isFrozen(handedOut?.data), true)
-    t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
-    Object.assign(handedOut as object, { userId: 'eve', version: 7 })
-    t.match(store.get('a'), { userId: null, version: 2 })
-    t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
-    t.equal(Object.isFrozen(record), false, 'what was given stays the caller’s')
-  }
-)
+void t.test('records are frozen, and the objects that the caller passed in are not kept', async (t) => {
+  const store = new MemoryStore()
+  const data: Record<string, string> = { name: '"ada"' }
+  const record = makeRecord({ data })
+  store.create('a', record)
+  t.equal(Object.isFrozen(store.get('a')?.data), true)
+  const set: Record<string, string> = { color: '"red"' }
+  store.update('a', makePatch({ set }))
+  const handedOut = store.get('a')
+  data['name'] = set['color'] = '"eve"'
+  t.equal(Object.isFrozen(handedOut?.data), true)
+  t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
+  t.throws(() => Object.assign(handedOut as object, { userId: 'eve', version: 7 }), TypeError)
+  t.match(store.get('a'), { userId: null, version: 2 })
+  t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
+  t.equal(Object.isFrozen(record), false, 'the caller can still change its own record')
+})
 
-void t.test('what one request was handed is not seen changed by another', async (t) => {
+void t.test('a request does not see the changes in place of another request', async (t) => {
   const app = await makeApp(t)
   app.get('/make', async ({ session }) => session.set('user', { tags: ['a'] }) ?? 'made')
   const seen: unknown[] = []
@@ -143,7 +147,7 @@ void t.test('what one request was handed is not seen changed by another', async 
   t.same(seen, [['a'], { tags: ['a'] }])
 })
 
-void t.test('a write is +1, a touch is not, and a touch keeps the data', async (t) => {
+void t.test('a write adds 1 to the version; a touch changes neither version nor data', async (t) => {
   const store = makeStore(['a'])
   const versionAfter = (patch: Partial<SessionPatch>) => {
     t.equal(store.update('a', makePatch(patch)), 'ok')
@@ -158,10 +162,10 @@ void t.test('a write is +1, a touch is not, and a touch keeps the data', async (
   t.equal(versionAfter({ remove: ['a'] }), 3)
   t.equal(versionAfter({ clear: true }), 4)
   t.same(Object.keys(store.get('a')?.data ?? { none: 1 }), [])
-  t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'what the patch does not name stays')
+  t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'the properties that the patch does not name stay')
 })
 
-void t.test('any text is a key: __proto__ is data, and pollutes nothing', async (t) => {
+void t.test('any text can be a key: __proto__ is stored and pollutes no prototype', async (t) => {
   const store = makeStore([])
   const keys = ['__proto__', 'constructor', 'toString', '', '$x']
   for (const id of keys) {
@@ -180,7 +184,7 @@ void t.test('any text is a key: __proto__ is data, and pollutes nothing', async 
   t.notOk('admin' in {})
 })
 
-void t.test('a session that is over is absent to every method', async (t) => {
+void t.test('every method treats an expired session as absent', async (t) => {
   const clock = stopClock(t)
   const past = { expiresAt: clock.start + 10, userId: 'ada' }
   const calls: Record<string, [work: (store: MemoryStore) => unknown, wanted: unknown]> = {
@@ -196,15 +200,19 @@ void t.test('a session that is over is absent to every method', async (t) => {
     const { expiresAt } = { expiresAt: Date.now() + 10 }
     store.create('a', makeRecord({ ...past, expiresAt }))
     clock.move(9)
-    t.equal(store.listByUser('ada').length, 1, `${name}: a millisecond before it lives`)
+    t.equal(
+      store.listByUser('ada').length,
+      1,
+      `${name}: the session lives until a millisecond before its end`
+    )
     clock.move(1)
     t.same(work(store), wanted, name)
     t.same(idsOf(store, 'ada'), [])
-    t.equal(store.size, name === 'create' ? 1 : 0, `${name} leaves nothing of it`)
+    t.equal(store.size, name === 'create' ? 1 : 0, `${name} removes the expired session`)
   }
 })
 
-void t.test('sessions are found and ended by user', async (t) => {
+void t.test('finds and ends sessions by user', async (t) => {
   const store = new MemoryStore()
   for (const id of ['a', 'b', 'c']) store.create(id, makeRecord({ userId: 'ada' }))
   store.create('d', makeRecord({ userId: 'eve' }))
@@ -219,7 +227,7 @@ void t.test('sessions are found and ended by user', async (t) => {
   t.same([store.size, idsOf(store, 'eve')], [2, ['d']])
 })
 
-void t.test('the index by user follows each rename, change of user, end and eviction', async (t) => {
+void t.test('the index by user follows every rename, change of user, end and eviction', async (t) => {
   const store = new MemoryStore({ maxSessions: 2 })
   store.create('a', makeRecord({ userId: 'ada' }))
   store.update('a', makePatch({ renameTo: 'b' }))
@@ -235,38 +243,35 @@ void t.test('the index by user follows each rename, change of user, end and evic
   store.update('c', makePatch({ userId: 'ada' }))
   store.create('d', makeRecord({ userId: 'ada' }))
   store.create('e', makeRecord({ userId: 'ada' }))
-  t.same(idsOf(store, 'ada').sort(), ['d', 'e'], 'the evicted one is not listed')
+  t.same(idsOf(store, 'ada').sort(), ['d', 'e'], 'the evicted session is not listed')
   store.destroy('d')
   store.destroy('e')
   t.same([idsOf(store, 'ada'), store.size], [[], 0])
 })
 
-void t.test(
-  'E1 to E4, E8, E9: no write brings a session back, and none takes another one’s place',
-  async (t) => {
-    const store = makeStore(['a', 'b', 'c', 'd'])
-    store.destroy('a')
-    t.equal(store.update('a', makePatch({ set: { x: '1' } })), 'gone', 'E1')
-    t.equal(store.update('a', makePatch()), 'gone', 'E2')
-    t.equal(store.update('a', makePatch({ renameTo: 'z' })), 'gone', 'E3')
-    t.same([store.get('a'), store.get('z'), store.destroy('a')], [undefined, undefined, false])
-    t.equal(store.update('b', makePatch({ renameTo: 'y' })), 'ok', 'E4')
-    t.equal(store.update('b', makePatch({ renameTo: 'x' })), 'gone')
-    t.same([store.get('b'), store.get('x'), store.get('y')?.version], [undefined, undefined, 1])
-    const before = store.get('c')
-    t.equal(store.create('c', makeRecord({ data: { name: '"eve"' } })), false, 'E8')
-    t.equal(store.update('d', makePatch({ renameTo: 'c', set: { name: '"eve"' } })), 'conflict')
-    t.same(store.get('c'), before)
-    t.match(store.get('d'), { version: 1 })
-    store.update('c', makePatch({ userId: 'ada' }))
-    store.update('d', makePatch({ userId: 'ada' }))
-    for (const { id } of store.listByUser('ada')) store.destroy(id)
-    t.same([idsOf(store, 'ada'), store.destroyByUser('ada')], [[], 0], 'E9')
-  }
-)
+void t.test('E1 to E4, E8, E9: no write revives a session or replaces another one', async (t) => {
+  const store = makeStore(['a', 'b', 'c', 'd'])
+  store.destroy('a')
+  t.equal(store.update('a', makePatch({ set: { x: '1' } })), 'gone', 'E1')
+  t.equal(store.update('a', makePatch()), 'gone', 'E2')
+  t.equal(store.update('a', makePatch({ renameTo: 'z' })), 'gone', 'E3')
+  t.same([store.get('a'), store.get('z'), store.destroy('a')], [undefined, undefined, false])
+  t.equal(store.update('b', makePatch({ renameTo: 'y' })), 'ok', 'E4')
+  t.equal(store.update('b', makePatch({ renameTo: 'x' })), 'gone')
+  t.same([store.get('b'), store.get('x'), store.get('y')?.version], [undefined, undefined, 1])
+  const before = store.get('c')
+  t.equal(store.create('c', makeRecord({ data: { name: '"eve"' } })), false, 'E8')
+  t.equal(store.update('d', makePatch({ renameTo: 'c', set: { name: '"eve"' } })), 'conflict')
+  t.same(store.get('c'), before)
+  t.match(store.get('d'), { version: 1 })
+  store.update('c', makePatch({ userId: 'ada' }))
+  store.update('d', makePatch({ userId: 'ada' }))
+  for (const { id } of store.listByUser('ada')) store.destroy(id)
+  t.same([idsOf(store, 'ada'), store.destroyByUser('ada')], [[], 0], 'E9')
+})
 
 void t.test(
-  'E5 to E7: changes merge, the last wins whole, and a version that moved on is a conflict',
+  'E5 to E7: changes of different keys merge, the last change of a key wins, and a stale version is a conflict',
   async (t) => {
     const store = makeStore(['a'])
     store.update('a', makePatch({ set: { x: '1' } }))
@@ -280,11 +285,11 @@ void t.test(
     t.equal(store.update('a', makePatch({ renameTo: 'b', ifVersion })), 'conflict')
     t.match(store.get('a'), { version: ifVersion + 1, data: { n: '1' } })
     store.update('a', makePatch({ clear: true, set: { z: '1' } }))
-    t.same({ ...store.get('a')?.data }, { z: '1' }, 'a clear comes before the set')
+    t.same({ ...store.get('a')?.data }, { z: '1' }, 'clear is applied before set')
   }
 )
 
-/** Turns of the event loop until `work` is done; `each` runs in every one of them. */
+/** Counts the turns of the event loop until `work` is done, and calls `each` in every turn. */
 async function countTurns<T>(work: Promise<T>, each: () => void = () => undefined) {
   const state = { isDone: false, turns: 0 }
   void work.finally(() => (state.isDone = true))
@@ -300,7 +305,7 @@ function fill(store: MemoryStore, count: number, expiresAt: number): void {
   for (let n = 0; n < count; n++) store.create(`${expiresAt}-${n}`, record)
 }
 
-void t.test('while it sweeps 200,000 sessions others have their turns', async (t) => {
+void t.test('a sweep of 200,000 sessions yields to other work', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore({ maxSessions: 200_000 })
   fill(store, 100_000, clock.start + 5)
@@ -312,43 +317,46 @@ void t.test('while it sweeps 200,000 sessions others have their turns', async (t
   t.ok(turns >= 150, `${turns} turns`)
 })
 
-void t.test('a sweep ends, and removes the expired alone, while sessions come, change and go', async (t) => {
-  const clock = stopClock(t)
-  const store = new MemoryStore()
-  fill(store, 5000, clock.start + 5)
-  fill(store, 5000, clock.start + HOUR)
-  const living = Array.from({ length: 5000 }, (_, n) => `${clock.start + HOUR}-${n}`)
-  clock.move(5)
-  let count = 0
-  const { turns, result } = await countTurns(store.cleanup(), () => {
-    for (let n = 0; n < 1500; n++) {
-      const id = living[count % living.length] as string
-      if (count % 3 === 0) store.update(id, makePatch({ set: { n: String(count) } }))
-      if (count % 3 === 1) {
-        const renameTo = `renamed-${count}`
-        if (store.update(id, makePatch({ renameTo })) === 'ok') living[count % living.length] = renameTo
+void t.test(
+  'a sweep ends, and removes only expired sessions, while others are created and changed',
+  async (t) => {
+    const clock = stopClock(t)
+    const store = new MemoryStore()
+    fill(store, 5000, clock.start + 5)
+    fill(store, 5000, clock.start + HOUR)
+    const living = Array.from({ length: 5000 }, (_, n) => `${clock.start + HOUR}-${n}`)
+    clock.move(5)
+    let count = 0
+    const { turns, result } = await countTurns(store.cleanup(), () => {
+      for (let n = 0; n < 1500; n++) {
+        const id = living[count % living.length] as string
+        if (count % 3 === 0) store.update(id, makePatch({ set: { n: String(count) } }))
+        if (count % 3 === 1) {
+          const renameTo = `renamed-${count}`
+          if (store.update(id, makePatch({ renameTo })) === 'ok') living[count % living.length] = renameTo
+        }
+        if (count % 3 === 2) store.create(`new-${count}`, makeRecord({ expiresAt: clock.start + HOUR }))
+        count++
       }
-      if (count % 3 === 2) store.create(`new-${count}`, makeRecord({ expiresAt: clock.start + HOUR }))
-      count++
-    }
-    if (count > 1_000_000) store.close()
-  })
-  t.equal(result, 5000)
-  t.ok(turns <= 200, `${turns} turns, though more comes than is looked at`)
-  t.same(
-    living.filter((id) => store.get(id) === undefined),
-    []
-  )
-})
+      if (count > 1_000_000) store.close()
+    })
+    t.equal(result, 5000)
+    t.ok(turns <= 200, `${turns} turns, although more sessions are used than the sweep looks at`)
+    t.same(
+      living.filter((id) => store.get(id) === undefined),
+      []
+    )
+  }
+)
 
-void t.test('a sweep meets the sessions that are destroyed under it no more', async (t) => {
+void t.test('a sweep skips sessions destroyed while it runs', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore()
   fill(store, 3000, clock.start + 5)
   clock.move(5)
   const sweep = store.cleanup()
   let destroyed = 0
-  // What has expired is gone for destroy() already, but it leaves the store.
+  // destroy() reports an expired session as absent, but removes it.
   for (let n = 1000; n < 3000; n++) {
     const before = store.size
     store.destroy(`${clock.start + 5}-${n}`)
@@ -360,7 +368,7 @@ void t.test('a sweep meets the sessions that are destroyed under it no more', as
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('close() stops a sweep, leaves no timer, and what is kept stays readable', async (t) => {
+void t.test('close() stops a sweep and leaves no timer, and the sessions stay readable', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore()
   store.create('a', makeRecord({ expiresAt: clock.start + HOUR }))
@@ -371,9 +379,85 @@ void t.test('close() stops a sweep, leaves no timer, and what is kept stays read
   const sweep = store.cleanup()
   store.close()
   const swept = await sweep
-  t.ok(swept > 0 && swept <= 250, `${swept} of the first slice`)
+  t.ok(swept > 0 && swept <= 250, `${swept} sessions of the first slice`)
   t.equal(store.size, 5001 - swept)
   t.ok(store.get('a'))
   t.equal(timers(), before)
   t.equal(await store.cleanup(), 0)
+})
+
+void t.test('60,000 random calls do the same as a plain list', async (t) => {
+  const dice = makeDice(60_000)
+  const store = new MemoryStore({ maxSessions: 500 })
+  const model = new EvictingList(500)
+  const wrong: string[] = []
+  for (let step = 0; step < 60_000; step++) {
+    const id = `${dice(1000)}`
+    const isKnown = model.has(id)
+    const call = dice(4)
+    if (call === 0 && store.create(id, makeRecord({ userId: `user ${dice(50)}` })) === isKnown) wrong.push(id)
+    if (call === 1 && (store.get(id) !== undefined) !== isKnown) wrong.push(id)
+    if (call === 2 && (store.update(id, makePatch()) === 'ok') !== isKnown) wrong.push(id)
+    if (call === 3 && store.destroy(id) !== isKnown) wrong.push(id)
+    if (call === 0 && !isKnown) model.add(id)
+    if (call === 1 || call === 2) model.use(id)
+    if (call === 3) model.remove(id)
+  }
+  t.same(wrong, [])
+  t.equal(store.size, model.ids.length)
+  const listed = Array.from({ length: 50 }, (_, user) => idsOf(store, `user ${user}`)).flat()
+  t.same(listed.sort(), model.ids.sort(), 'the index by user has the same sessions')
+})
+
+/** The plain list that the random calls are compared with. */
+class EvictingList {
+  #entries: { id: string; used: boolean }[] = []
+  readonly #most: number
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  get ids(): string[] {
+    return this.#entries.map(({ id }) => id)
+  }
+
+  has(id: string): boolean {
+    return this.#entries.some((entry) => entry.id === id)
+  }
+
+  use(id: string): void {
+    for (const entry of this.#entries) if (entry.id === id) entry.used = true
+  }
+
+  remove(id: string): void {
+    this.#entries = this.#entries.filter((entry) => entry.id !== id)
+  }
+
+  add(id: string): void {
+    this.#entries.push({ id, used: false })
+    for (let spared = 0; this.#entries.length > this.#most;) {
+      const { id, used } = this.#entries.shift() as { id: string; used: boolean }
+      if (used && spared++ < 100) this.#entries.push({ id, used: false })
+    }
+  }
+}
+
+function makeDice(seed: number): (sides: number) => number {
+  const random = makeRandom(seed)
+  return (sides) => Math.floor(random() * sides)
+}
+
+void t.test('a destroyed session leaves nothing in memory', async (t) => {
+  const store = new MemoryStore()
+  const createAndDestroy = (): WeakRef<object> => {
+    store.create('a', makeRecord({ userId: 'ada' }))
+    const seen = new WeakRef(store.get('a') as object)
+    store.destroy('a')
+    return seen
+  }
+  const seen = createAndDestroy()
+  await nextTurn()
+  collectGarbage()
+  t.equal(seen.deref(), undefined)
 })
