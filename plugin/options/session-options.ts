@@ -1,5 +1,5 @@
-import type { TObject } from 'typebox'
 import type { SessionStore } from '../types.js'
+import type { ObjectSchema } from './schema.js'
 
 // `npm run docs:options` writes the comments of the options. Edit their text in table.ts.
 
@@ -57,7 +57,7 @@ export interface SessionOptions {
   /** Milliseconds after which a call of the store counts as failed. Default: `2000`. */
   storeTimeout?: number | undefined
   /** A TypeBox object that checks values when they are set and when they are loaded. Absent: no check. */
-  schema?: TObject | undefined
+  schema?: ObjectSchema | undefined
 }
 
 /** The attributes of the session cookie. */

@@ -198,13 +198,18 @@ export function driversOf(
 export function openWith(
   path: string,
   settings: { readonly synchronous: string; readonly busyTimeout: number },
-  drivers = driversOf(createRequire(import.meta.url), (name) => process.getBuiltinModule(name))
+  drivers = driversOf(requireFrom(import.meta.url), (name) => process.getBuiltinModule(name))
 ): SqliteDatabase {
   const database = loadFirst(drivers)(path)
   database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
   whenFree(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
   database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
   return database
+}
+
+/** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
+function requireFrom(file: string = __filename): NodeJS.Require {
+  return createRequire(file)
 }
 
 /** SQLite's own busy timeout does not hold for a change of the journal mode, which several processes may ask of a new file. */
