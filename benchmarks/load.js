@@ -6,9 +6,10 @@ import { COOKIE } from './payload.js'
 import { percentile } from './statistics.js'
 
 /**
- * What is to be sent, its bytes made beforehand: the load must cost less than what it measures.
- * `cookies`: session cookie values, one drawn at random for each request; none sends no session cookie.
- * `follow`: instead, the cookie that a reply sets is sent next, by `'each'` connection its own, `'shared'` by all.
+ * Prepares the bytes of the requests, so that sending them is cheap compared with serving them.
+ * Each request sends a random one of `cookies`, the values of session cookies, or no cookie if the list is empty.
+ * With `follow`, a request sends the cookie that an earlier reply set: with `'each'` one of the same connection, with
+ * `'shared'` one of any connection.
  */
 export function createLoad({ url, method, path, headers = {}, cookies = [], follow, connections }) {
   const start = startOf({ url, method, path, headers })
@@ -19,8 +20,8 @@ export function createLoad({ url, method, path, headers = {}, cookies = [], foll
 }
 
 /**
- * Sends `amount` requests and waits for all replies. `died`: rejects when the server's process ends.
- * `onCookie`: told of each session cookie that is set.
+ * Sends `amount` requests and waits for all replies. Fails if `died` rejects, which means that the server process exited.
+ * `onCookie` is called with each session cookie that a reply sets.
  */
 export async function sendLoad(load, amount, { died, onCookie }) {
   const options = { url: load.url, amount, connections: load.connections, sampleInt: 20, timeout: 30 }
@@ -45,7 +46,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   let opened = 0
   return function setupClient(client) {
     const slot = follow === 'each' ? opened++ : 0
-    // autocannon's own way to vary requests builds each one's text anew.
+    // autocannon's own option for varying requests rebuilds the text of each request.
     client.getRequestBuffer =
       follow === undefined ? () => requests[(Math.random() * requests.length) | 0] : () => requests[slot]
     if (follow === undefined && onCookie === undefined) return
@@ -60,7 +61,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   }
 }
 
-/** Waits for the last reply, and not for autocannon to notice it: an idle tail would count as time. */
+/** Resolves at the last reply. autocannon notices it only later, and the idle time in between must not count. */
 function repliesOf(instance, amount, tally) {
   return new Promise((resolve) => {
     instance.on('reqError', () => tally.failed++)
@@ -81,7 +82,7 @@ function startOf({ url, method, path, headers }) {
   return `${method} ${path} HTTP/1.1\r\n${lines.join('')}`
 }
 
-/** The session cookie's value among raw headers; `undefined` when none is set, or it is cleared. */
+/** Returns the session cookie that the raw headers set, or `undefined` if they set none or clear it. */
 function cookieIn(rawHeaders) {
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [name, value] = [rawHeaders[at], rawHeaders[at + 1]]

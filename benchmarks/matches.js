@@ -5,21 +5,21 @@ import { measure, measureLosses, prepare, warmUp } from './measure.js'
 import { startServer } from './server.js'
 import { UsageError } from './usage-error.js'
 
-/** In µs, between two samples of a CPU profile. */
+/** Time between two samples of a CPU profile, in µs. */
 const PROFILE_INTERVAL = 100
 
 /**
- * Lets the contenders meet in one scenario: measured in turns, round after round, so that whatever the machine does meets
- * all of them, and each time in a process of its own, because where a process lies in memory makes it some percent faster
- * or slower for as long as it lives. One that fails is dropped, and the others go on.
- * An entry a contender: `{ contender, samples }`, with a `problem` where it failed.
- * `settings`: `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, which is told what is next.
+ * Measures the contenders in one scenario and returns `{ contender, samples }` for each, with a `problem` if it failed.
+ * The contenders take turns, round after round, so that noise from the machine affects all of them. Each turn starts a new
+ * process, because the memory layout makes a process a few percent faster or slower for its whole life. A contender that
+ * fails is dropped, and the others continue.
+ * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, which is called before each step.
  */
 export async function runScenario(scenario, contenders, settings) {
   const { rounds, onStep } = settings
   const entries = contenders.map((contender) => ({ contender, samples: [] }))
   for (let round = 0; round < rounds; round++) {
-    for (const entry of turned(entries, round)) {
+    for (const entry of startingAt(entries, round)) {
       onStep(`${scenario.name}: round ${round + 1} of ${rounds}, ${entry.contender.name}`)
       if (entry.problem === undefined) await attempt(entry, scenario, { ...settings, round })
     }
@@ -36,7 +36,7 @@ async function attempt(entry, scenario, settings) {
   }
 }
 
-/** Starts a contender, makes sure that it does the work, warms it up and measures it once. */
+/** Starts a contender, checks that it does its work, warms it up and measures it once. */
 async function play(contender, scenario, { cpu, port, engines, seconds, profileTo }) {
   const server = await startServer(contender, { cpu, port, settings: engines })
   try {
@@ -59,8 +59,8 @@ async function keepProfile(server, name, folder) {
   await server.ask('stopProfile', { file: join(folder, `${name}.cpuprofile`) })
 }
 
-/** Another one begins each round, so that none is always measured after the same neighbour. */
-function turned(entries, round) {
+/** Returns the entries in the same order, but with another one first in each round. */
+function startingAt(entries, round) {
   const start = round % entries.length
   return [...entries.slice(start), ...entries.slice(0, start)]
 }

@@ -2,17 +2,16 @@ import { randomBytes } from 'node:crypto'
 import { ask } from './ask.js'
 import { createLoad, sendLoad } from './load.js'
 
-/** So many that the server always has work: one that waits for the load pays, in CPU time, for being woken. */
+/** Enough connections to keep the server busy. A server that waits for requests spends extra CPU time on waking up. */
 const CONNECTIONS = 64
-/** A server is warm after so many requests or so much work (µs of CPU), at the latest after so many windows. */
+/** A server counts as warm after this many requests or this much CPU time in µs, or at the latest after this many windows. */
 const WARM = { requests: 20_000, cpu: 3e6, windows: 8 }
+/** Warm-up goes on while a window costs less than this part of the window before it. */
 const SETTLED = 0.93
-/** What a contender without sessions is sent, so that the request is as long. */
+/** A placeholder for the CSRF token, sent to contenders without sessions so that their requests are equally long. */
 const NO_TOKEN = 'a'.repeat(86)
-/** From here on, sessions are put into the store directly where the contender can do that. */
-const MANY = 100_000
 
-/** Makes the sessions of a scenario, and the load that `measure` sends. */
+/** Creates the sessions of a scenario and returns the load that `measure` sends. */
 export async function prepare(server, contender, scenario) {
   const { method, path, follow, connections = CONNECTIONS } = scenario
   const cookies = await cookiesOf(server, contender, scenario)
@@ -21,9 +20,9 @@ export async function prepare(server, contender, scenario) {
 }
 
 /**
- * Runs a server until its code is compiled: until a window costs no longer clearly less than the one before, and enough
- * requests were sent. How many requests a window of `seconds` of the server's CPU time has: counted so, because a busy
- * machine would make wall time's windows shorter.
+ * Warms a server up until V8 has compiled its code: until enough requests were sent and a window no longer costs clearly less
+ * than the one before. Returns how many requests take `seconds` of the server's CPU time. Windows are measured in CPU time,
+ * because a busy machine would serve fewer requests in the same wall time.
  */
 export async function warmUp(server, load, seconds) {
   let last = await measure(server, load, load.connections)
@@ -40,12 +39,12 @@ export async function warmUp(server, load, seconds) {
   return amountFor(seconds, last, load)
 }
 
-/** Every connection sends equally many, so that none is idle at the end. */
+/** Rounds to a multiple of the connections: each sends the same number of requests, so none is idle at the end. */
 function amountFor(seconds, { cpu }, { connections }) {
   return connections * Math.max(1, Math.round((seconds * 1e6) / cpu / connections))
 }
 
-/** One timed window. `cpu`: µs of the server's CPU time a request, user and system. `rss`: bytes. */
+/** Measures one window. `cpu` is the server's CPU time per request in µs, user and system. `rss` is in bytes. */
 export async function measure(server, load, amount) {
   const before = await server.ask('usage')
   const { requests, failed, seconds, p50, p99 } = await sendLoad(load, amount, server)
@@ -54,7 +53,7 @@ export async function measure(server, load, amount) {
   return { requests, failed, rps: requests / seconds, p50, p99, cpu, rss: after.rss }
 }
 
-/** The same, of requests that each add one: how many of them were lost, too. */
+/** Measures one window of requests that each add one to a counter, and also how many of these updates were lost. */
 export async function measureLosses(server, load, amount) {
   const count = async () =>
     (await ask(server.url, 'GET', '/all', { cookie: load.cookies[0] })).body.count ?? 0
@@ -63,16 +62,15 @@ export async function measureLosses(server, load, amount) {
   return { ...sample, lost: sample.requests - ((await count()) - before) }
 }
 
-async function cookiesOf(server, { kind }, { sessions, sample = sessions, bytes }) {
-  if (kind === 'none') return Array.from({ length: sample }, fakeCookie)
-  if (sessions === 0) return []
-  if (sessions >= MANY && (await server.ask('canFill'))) {
-    return server.ask('fill', { count: sessions, sample })
-  }
-  return seed(server, sessions, bytes)
+async function cookiesOf(server, { kind }, { sessions, bytes }) {
+  if (kind === 'none') return Array.from({ length: sessions }, fakeCookie)
+  return sessions === 0 ? [] : seed(server, sessions, bytes)
 }
 
-/** Makes `count` sessions as visitors would; their cookies. `bytes`: how large each is. */
+/**
+ * Creates `count` sessions of about `bytes` bytes by real requests and returns their cookies. `app.inject()` would be faster,
+ * but it makes V8 allocate parts of all later requests in old space, which slows garbage collection down.
+ */
 export async function seed({ url, died }, count, bytes = 0) {
   const cookies = []
   const path = `/seed?bytes=${bytes}`
@@ -86,7 +84,7 @@ function fakeCookie() {
   return `${randomBytes(32).toString('hex')}.${randomBytes(32).toString('base64url')}`
 }
 
-/** What a browser sends with a script's request to its own site. */
+/** Returns the headers that a browser sends with a script's request to its own site, and a CSRF token. */
 async function csrfHeaders({ url }, { kind }, cookie) {
   const token = kind === 'none' ? NO_TOKEN : (await ask(url, 'GET', '/token', { cookie })).body.token
   return { Origin: url, 'Sec-Fetch-Site': 'same-origin', 'X-CSRF-Token': token }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// What the parts cost by themselves: node benchmarks/micro.js
-import Fastify from 'fastify'
+// Measures single operations of the library: node benchmarks/micro.js
 import { Buffer } from 'node:buffer'
+import Fastify from 'fastify'
 import { bench, do_not_optimize as keep, group, run } from 'mitata'
 import { createTokens } from '../dist/cookies/tokens.js'
 import { kSessions } from '../dist/http/request-sessions.js'
@@ -9,7 +9,7 @@ import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
-/** More than any cache of verified cookies holds. */
+/** Number of cookies; more than the cache of verified cookies holds. */
 const UNSEEN = 200_000
 
 const app = Fastify()
@@ -53,14 +53,14 @@ await run({ colors: process.stdout.isTTY === true })
 held.release()
 await app.close()
 
-/** As the plugin's onRequest hook does for each request. */
+/** Loads the session as the `onRequest` hook does. Resets the state first, because a request loads its session once. */
 function load() {
   request[kState] = null
   internals.load(request)
   return request.session
 }
 
-/** A route that does not answer until it is told to, so that its session stays open. */
+/** Adds a route whose reply waits for `release()`, so that its request and session stay open. */
 function holdRoute() {
   let open
   let release
@@ -86,7 +86,7 @@ async function logIn() {
 
 async function openRequest() {
   const headers = { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
-  // Sent when somebody waits for it.
+  // `inject()` sends the request only when its promise is used.
   app.inject({ method: 'POST', url: '/held', headers }).then(() => {})
   return held.opened
 }

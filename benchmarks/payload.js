@@ -1,8 +1,8 @@
-// What every contender answers and keeps, so that all of them do the same work.
+// The replies and the session data of all contenders, so that all of them do the same work.
 import { setImmediate } from 'node:timers'
 
 export const SECRET = 'a secret for the benchmarks, 32 bytes or more'
-/** The cookie's name and attributes, those of our defaults but for `secure`, which needs TLS. `maxAge`: seconds. */
+/** The session cookie: our default name and attributes, except `secure`, which needs TLS. `maxAge` is in seconds. */
 export const COOKIE = Object.freeze({
   name: 'session_id',
   path: '/',
@@ -14,21 +14,21 @@ export const COOKIE = Object.freeze({
 
 export const HELLO = Object.freeze({ hello: 'world' })
 export const NAME = 'Ada'
-/** About 64 KB of JSON: what a shop keeps in a session that nobody looked after. */
+/** About 64 KB of JSON, the size of a neglected shopping cart. */
 export const LARGE = 64 * 1024
 
-/** What a handler waits for between reading and writing, where several write at once: one turn of the event loop. */
+/** Waits for one turn of the event loop. Handlers call it between reading and writing when several clients write at once. */
 export function nextTurn() {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** The values that a session begins with: two short ones, and, with `?bytes=`, a cart of about so many bytes. */
+/** Returns the first values of a session: two short ones and, with `?bytes=`, a cart of about that many bytes. */
 export function seedOf({ bytes = 0 }) {
   const short = { name: NAME, visits: 0 }
   return bytes > 0 ? { ...short, cart: makeItems(bytes) } : short
 }
 
-/** What `check` looks at. */
+/** Returns the values that `check` compares. */
 export function readAll(get) {
   return Object.fromEntries(['name', 'visits', 'count', 'user'].map((key) => [key, get(key) ?? null]))
 }

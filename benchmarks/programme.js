@@ -1,9 +1,9 @@
-/** In the quick form: the reference, and what has a bound against it. */
+/** The contenders of the quick form: the reference, and the one that has bounds relative to it. */
 const QUICK_CONTENDERS = ['bare', 'sesame-memory']
 
 /**
- * Who meets whom: `{ scenario, contenders, leftOut }` a scenario, the reference first, and `engines`, the names of
- * those that are needed.
+ * Returns the plan of a run. `meetings` has one `{ scenario, contenders, leftOut }` per scenario, with the reference first
+ * among the contenders. `engines` names the engines that the run needs.
  */
 export function planOf({ quick, contenders, scenarios, withScale }, { all, bounded }) {
   const isQuick = quick && contenders === undefined
@@ -26,7 +26,7 @@ export function planOf({ quick, contenders, scenarios, withScale }, { all, bound
   return { meetings, engines: [...new Set(engines)] }
 }
 
-/** The same without those whose engine is not there; why, is said among those that are left out. */
+/** Removes the contenders whose engine is missing, and adds them to `leftOut` with the reason. */
 export function without(meetings, missing) {
   return meetings.map(({ scenario, contenders, leftOut }) => ({
     scenario,
@@ -40,7 +40,7 @@ export function without(meetings, missing) {
   }))
 }
 
-/** What --list prints. */
+/** Returns the text that `--list` prints. */
 export function listOf({ contenders, scenarios }) {
   const width = Math.max(...[...contenders, ...scenarios].map(({ name }) => name.length))
   const line = ({ name, title }) => `  ${name.padEnd(width)}  ${title}`
@@ -51,7 +51,7 @@ export function listOf({ contenders, scenarios }) {
     ...contenders.map(line),
     '\nScenarios',
     ...scenarios.map(line),
-    '\nLeft out',
+    '\nSkipped',
     ...contenders.flatMap(skipped)
   ].join('\n')
 }

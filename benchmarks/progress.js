@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress'
 
-/** A bar where there is a terminal, else a line a step. */
+/** Shows the progress as a bar on a terminal, otherwise as one line per step. */
 export function createProgress(total, stream = process.stdout) {
   if (!stream.isTTY)
     return { step: (text) => stream.write(`${text}\n`), say: (text) => stream.write(`${text}\n`), stop() {} }
@@ -18,7 +18,7 @@ export function createProgress(total, stream = process.stdout) {
   begin()
   return {
     step: (text) => bar.update(done++, { step: text }),
-    /** Above the bar. */
+    /** Prints a text above the bar. */
     say(text) {
       bar.stop()
       stream.write(`${text}\n`)

@@ -13,7 +13,7 @@ const LOST = {
   text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
 }
 
-/** The rows of a scenario's table, the head first. What failed, or was left out, says so in its second cell. */
+/** Returns the rows of a scenario's table, the head first. For a failed or skipped contender the second cell says why. */
 export function rowsOf(lines, leftOut = []) {
   const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
   return [
@@ -23,11 +23,11 @@ export function rowsOf(lines, leftOut = []) {
         ? columns.map(({ text }) => text(line))
         : [line.title, `failed: ${line.problem}`]
     ),
-    ...leftOut.map(({ title, reason }) => [title, `left out: ${reason}`])
+    ...leftOut.map(({ title, reason }) => [title, `skipped: ${reason}`])
   ]
 }
 
-/** Columns of equal width for a terminal: the first to the left, the others to the right. */
+/** Formats rows as a text table: the first column is aligned to the left, the others to the right. */
 export function textTable(rows) {
   const full = rows.filter(({ length }) => length === rows[0].length)
   const widths = rows[0].map((_, column) => Math.max(...full.map((row) => row[column].length)))
@@ -49,7 +49,7 @@ export function markdownTable(rows) {
   return [line(head), line(rule), ...rows.slice(1).map(line)].join('\n')
 }
 
-/** A row a bound: what, the bound, what was measured, and whether it holds. */
+/** Returns one row per bound: its name, its value, the measured value and whether it holds. */
 export function boundRows(bounds) {
   const rows = bounds.map(({ what, bound, measured, holds }) => [
     what,
@@ -60,13 +60,13 @@ export function boundRows(bounds) {
   return [['', 'bound', 'measured', ''], ...rows]
 }
 
-/** The whole report. `run`: as it is written to results.json. */
+/** Returns the whole report as Markdown. Its argument is the run as it is written to results.json. */
 export function markdownReport({ environment, scenarios, bounds, scale }) {
   const facts = Object.entries(environment.versions).map(([name, version]) => `${name} ${version}`)
   const parts = [
     '# Benchmark results',
     `${environment.date}, Node ${environment.node}, ${environment.cpu} × ${environment.cores}, ${environment.system}.`,
-    `${environment.rounds} rounds, medians; ratios are those to bare Fastify of the same round. ${environment.pinning}`,
+    `Medians of ${environment.rounds} rounds. Each ratio compares with bare Fastify in the same round. ${environment.pinning}`,
     facts.join(' · '),
     ...scenarios.flatMap(({ name, title, lines, leftOut }) => [
       `## ${title}`,

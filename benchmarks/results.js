@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { barChart } from './chart.js'
 import { fixed, markdownReport } from './report.js'
 
-/** What the README's chart shows: few enough to be seen at a glance. */
+/** The scenarios and contenders of the chart in the README. */
 const OVERVIEW = {
   scenarios: ['read-10k', 'change', 'read-64k'],
   contenders: [
@@ -19,11 +19,11 @@ const OVERVIEW = {
   ]
 }
 
-/** Writes results.json, results.md, a chart a scenario, and overview.svg. */
+/** Writes results.json, results.md, one chart per scenario, and overview.svg. */
 export async function writeResults(folder, run) {
   await mkdir(folder, { recursive: true })
   const { environment, scenarios } = run
-  const note = `Server CPU time a request, × bare Fastify. Node ${environment.node}, ${environment.cpu}, ${environment.date}`
+  const note = `Server CPU time per request, × bare Fastify. Node ${environment.node}, ${environment.cpu}, ${environment.date}`
   const charts = scenarios.map((scenario) => [scenario.name, [panelOf(scenario)]])
   const shown = scenarios.filter(({ name }) => OVERVIEW.scenarios.includes(name))
   const ofOverview = ({ contender }) => OVERVIEW.contenders.includes(contender)

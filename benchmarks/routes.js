@@ -1,6 +1,6 @@
 import { HELLO, NAME, nextTurn, readAll, seedOf } from './payload.js'
 
-/** The routes of a Fastify app without sessions: the same answers as below. */
+/** Adds routes without sessions that send the same replies as the routes below. */
 export function addPlainRoutes(app) {
   app.get('/hello', async () => HELLO)
   app.get('/read', async () => ({ name: NAME }))
@@ -13,7 +13,7 @@ export function addPlainRoutes(app) {
   })
 }
 
-/** The routes of a Fastify app whose `request.session` has `get` and `set`; login and logout differ too much. */
+/** Adds routes for a `request.session` with `get` and `set`. Login and logout differ too much between the contenders. */
 export function addSessionRoutes(app) {
   app.get('/hello', async () => HELLO)
   app.get('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
@@ -29,7 +29,7 @@ export function addSessionRoutes(app) {
   })
 }
 
-/** Without a way to update: what was read is written back. */
+/** Adds a counter for libraries without an `update`: it reads the value and writes it back plus one. */
 export function addUnsafeCounter(app) {
   app.post('/add', async ({ session }) => {
     const count = session.get('count') ?? 0

@@ -21,10 +21,10 @@ const ALL = { contenders: CONTENDERS, scenarios: SCENARIOS }
 const OK = 0
 const MISSED = 1
 const WRONG_USE = 2
-/** How often, at most, what is past a quick bound is measured again. */
+/** How often a scenario that misses its quick bound is measured again. */
 const AGAIN = 2
 
-// So that what was started is ended by its own exit handlers.
+// Exit through `process.exit`, so that the exit handlers stop the engines.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
 
 try {
@@ -43,7 +43,7 @@ async function main(args) {
   const { meetings, engines: names } = planOf(options, { all: ALL, bounded: Object.keys(CPU_BOUNDS) })
   const engines = await startEngines(names)
   for (const [name, reason] of Object.entries(engines.missing)) {
-    console.error(`no ${name}: ${reason}; what needs it is left out`)
+    console.error(`${name} is not available (${reason}), so its contenders are skipped`)
   }
   try {
     const run = await measureAll(without(meetings, engines.missing), {
@@ -77,10 +77,10 @@ async function measureAll(meetings, options) {
   return { environment: describeEnvironment(options), scenarios, scale }
 }
 
-/** In the quick form, what is past its bound is measured again: a slower machine was past it by chance, slower code stays. */
+/** Measures one scenario. A missed bound of the quick form is measured again: noise goes away, slower code does not. */
 async function linesOf(scenario, contenders, settings) {
   const entries = await runScenario(scenario, contenders, settings)
-  for (let again = 0; settings.quick && again < AGAIN && isPast(scenario, entries); again++) {
+  for (let again = 0; settings.quick && again < AGAIN && missesBound(scenario, entries); again++) {
     const more = await runScenario(scenario, contenders, settings)
     for (const [at, { samples, problem }] of more.entries()) {
       const round = entries[at].samples.length
@@ -91,11 +91,11 @@ async function linesOf(scenario, contenders, settings) {
   return summarize(entries)
 }
 
-function isPast({ name }, entries) {
+function missesBound({ name }, entries) {
   return compare({ [name]: summarize(entries) }, { quick: true }).some(({ holds }) => !holds)
 }
 
-/** Prints the bounds, and keeps the results of a whole run. */
+/** Prints the bounds, writes the results of a whole run, and returns the exit code. */
 async function conclude(run, { quick, isWhole }) {
   const results = Object.fromEntries(run.scenarios.map(({ name, lines }) => [name, lines]))
   const bounds = compare(results, { quick, scale: run.scale?.figures })

@@ -1,5 +1,5 @@
-// Run by scale.js in processes of their own, with --expose-gc: what a million sessions cost in the memory store.
-// `sizes` is what they take and how fast one is found; `sweep`, the longest hold of the event loop by one sweep.
+// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a process of its own with
+// --expose-gc. `sizes` measures the memory per session and the time of a lookup, `sweep` how long a sweep blocks the event loop.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
@@ -7,43 +7,43 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { MemoryStore } from '../dist/index.js'
 import { median } from './statistics.js'
 
-const MILLION = 1_000_000
+const SESSIONS = 100_000
 const DAY = 86_400_000
-const LOOK_UPS = 500_000
+const LOOKUPS = 500_000
 const ID_BYTES = 32
 
-// There before every measurement, and used after it, so that no figure includes the ids.
-const ids = makeIds(MILLION)
+// Created before every measurement and used after it, so that no figure includes the memory of the ids.
+const ids = makeIds(SESSIONS)
 
 const MEASUREMENTS = {
   sizes: () => ({
     bytesPerSession: memoryOf(() => null),
     bytesPerSessionWithUser: memoryOf((number) => `user-${number}`),
-    lookUps: [1, 1000, MILLION].map((count) => ({ count, nanoseconds: lookUp(count) }))
+    lookups: [1, 1000, SESSIONS].map((count) => ({ count, nanoseconds: lookup(count) }))
   }),
   sweep: longestHolds
 }
 process.send(await MEASUREMENTS[process.argv[2]]())
 process.disconnect()
 
-/** Bytes a session with two short values, beyond its id. */
+/** Returns the bytes per session with two short values, without its id. */
 function memoryOf(userOf) {
   const before = memoryUsed()
-  const store = fill(MILLION, DAY, userOf)
+  const store = fill(SESSIONS, DAY, userOf)
   return (memoryUsed() - before) / store.size
 }
 
 /**
- * In ms: the longest time for which nothing else ran while a million expired sessions were swept, and, in as long a time
- * afterwards, while nothing was done: what the machine itself holds.
+ * Returns two pauses of the event loop in ms: `sweep`, the longest one during a sweep of expired sessions, and `idle`, the
+ * longest one in an equally long time without work, which is the noise of the machine.
  */
 async function longestHolds() {
-  const store = fill(MILLION, -1)
+  const store = fill(SESSIONS, -1)
   globalThis.gc()
   const started = performance.now()
   const sweep = await longestGapDuring(async () => {
     const swept = await store.cleanup()
-    if (swept !== MILLION) throw new Error(`swept ${swept} sessions of ${MILLION}`)
+    if (swept !== SESSIONS) throw new Error(`swept ${swept} sessions of ${SESSIONS}`)
   })
   const took = performance.now() - started
   return { sweep, idle: await longestGapDuring(() => delay(took)) }
@@ -64,20 +64,20 @@ async function longestGapDuring(work) {
   return longest
 }
 
-/** In ns: one `get` of a session drawn at random. */
-function lookUp(count) {
+/** Returns the time of one `get` of a random session, in ns. */
+function lookup(count) {
   const store = fill(count, DAY)
-  const drawn = Array.from({ length: LOOK_UPS }, () => ids[Math.floor(Math.random() * count)])
+  const drawn = Array.from({ length: LOOKUPS }, () => ids[Math.floor(Math.random() * count)])
   const times = Array.from({ length: 5 }, () => {
     const started = performance.now()
     for (const id of drawn) if (store.get(id) === undefined) throw new Error('a session is missing')
-    return ((performance.now() - started) * 1e6) / LOOK_UPS
+    return ((performance.now() - started) * 1e6) / LOOKUPS
   })
   return median(times)
 }
 
 function fill(count, lifetime, userOf = () => null) {
-  const store = new MemoryStore({ maxSessions: 2 * MILLION })
+  const store = new MemoryStore({ maxSessions: SESSIONS })
   const now = Date.now()
   for (let number = 0; number < count; number++) {
     const data = { name: JSON.stringify(`name-${number}`), visits: JSON.stringify(number) }
@@ -94,7 +94,7 @@ function makeIds(count) {
   )
 }
 
-/** Flat memory too, which is outside of the heap. */
+/** Returns the used memory in bytes, Buffers outside the heap included. */
 function memoryUsed() {
   globalThis.gc()
   globalThis.gc()

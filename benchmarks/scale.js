@@ -16,16 +16,16 @@ const PAYLOADS = [100, 1000, 10_000, 100_000, 1_000_000]
 const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
 const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
-/** How often onStep is called: for memory, for Redis, and by each of the payloads' scenarios. */
+/** How often `onStep` is called: once for memory, once for Redis, and for each turn of the payload scenarios. */
 export const SCALE_STEPS =
   2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
 const SWEEPS = 5
 const SESSIONS = 1000
 const REQUESTS = 20_000
 
-/** What happens with size: `figures` that have a bound, and `tables` of `{ title, rows }`. As runScenario's settings. */
+/** Measures the effects of size. Returns the `figures` that have bounds, and `tables` of `{ title, rows }`. */
 export async function measureScale(settings) {
-  settings.onStep('scale: a million sessions in memory')
+  settings.onStep('scale: 100,000 sessions in memory')
   const memory = await measureMemory()
   const tables = [memoryTable(memory), await payloadTable(settings)]
   if (settings.engines.redis !== undefined) tables.push(await processesTable(settings))
@@ -33,8 +33,8 @@ export async function measureScale(settings) {
 }
 
 /**
- * The hold of a sweep is the least of several: what else the machine does makes single ones longer, and none shorter.
- * Each has a process of its own, where no earlier one's memory is given back meanwhile.
+ * Measures the memory store. The bound applies to the sweep with the shortest pause, because noise can only make a pause
+ * longer. Each sweep runs in a new process, so that it is not disturbed by the release of memory from an earlier one.
  */
 async function measureMemory() {
   const sizes = await inProcess('sizes')
@@ -49,34 +49,34 @@ async function measureMemory() {
 }
 
 async function inProcess(what) {
-  const child = fork(MEMORY, [what], { execArgv: ['--expose-gc', '--max-old-space-size=6000'] })
+  const child = fork(MEMORY, [what], { execArgv: ['--expose-gc'] })
   releaseCores(child)
   const exited = once(child, 'exit').then(([code]) => {
-    throw new Error(`the measurement of a million sessions ended with exit code ${code}`)
+    throw new Error(`the measurement of the memory store exited with code ${code}`)
   })
   exited.catch(() => {})
   const [figures] = await Promise.race([once(child, 'message'), exited])
   return figures
 }
 
-function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldsMs, idleHoldsMs, lookUps }) {
+function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldsMs, idleHoldsMs, lookups }) {
   const listed = (holds) => holds.map((hold) => fixed(hold, 1)).join(', ')
   const rows = [
     ['MemoryStore', 'measured'],
-    ['bytes a session of two short values, beyond its id', fixed(bytesPerSession, 0)],
-    ['the same with a user id', fixed(bytesPerSessionWithUser, 0)],
-    [`longest hold of the event loop, ms, in each of ${SWEEPS} sweeps`, listed(sweepHoldsMs)],
-    ['the same of an idle process in as long a time: the machine’s own', listed(idleHoldsMs)],
-    ...lookUps.map(({ count, nanoseconds }) => [`look-up among ${grouped(count)}, ns`, fixed(nanoseconds, 0)])
+    ['bytes per session with two short values, without its id', fixed(bytesPerSession, 0)],
+    ['bytes per session with a user id as well', fixed(bytesPerSessionWithUser, 0)],
+    [`longest pause of the event loop in each of ${SWEEPS} sweeps, ms`, listed(sweepHoldsMs)],
+    ['longest pause of an idle process in the same time, ms', listed(idleHoldsMs)],
+    ...lookups.map(({ count, nanoseconds }) => [`lookup among ${grouped(count)} sessions, ns`, fixed(nanoseconds, 0)])
   ]
-  return { title: '1,000,000 sessions in memory', rows }
+  return { title: '100,000 sessions in memory', rows }
 }
 
-/** CPU µs a request, by the bytes that lie in the session beside the value that is read or changed. */
+/** Measures CPU time per request against the size of the other values in the session. */
 async function payloadTable(settings) {
   const contenders = PAYLOAD_CONTENDERS.map(contenderOf)
   const columns = PAYLOAD_SCENARIOS.flatMap((name) => contenders.map(({ title }) => `${title}: ${name}`))
-  const rows = [['bytes, CPU µs a request', ...columns]]
+  const rows = [['bytes in the session', ...columns]]
   for (const bytes of PAYLOADS) {
     const cells = []
     for (const name of PAYLOAD_SCENARIOS) {
@@ -92,10 +92,10 @@ async function payloadTable(settings) {
     }
     rows.push([grouped(bytes), ...cells])
   }
-  return { title: 'Cost against payload', rows }
+  return { title: 'CPU µs per request, by session size', rows }
 }
 
-/** Requests/s of one process, and of two that share the sessions of one Redis. The system chooses the cores. */
+/** Measures the requests per second of one process, and of two that share sessions on one Redis, without pinning. */
 async function processesTable(settings) {
   settings.onStep('scale: two processes on one Redis')
   const servers = await Promise.all(
@@ -114,7 +114,7 @@ async function processesTable(settings) {
       ['one process', grouped(one), '1.00'],
       ['two processes', grouped(two), fixed(two / one, 2)]
     ]
-    return { title: 'Reading one key on one Redis, the load beside it on the same cores', rows }
+    return { title: 'Reading one key with one Redis; servers, Redis and load generator share the cores', rows }
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
   }

@@ -1,4 +1,4 @@
-// The process of one contender: it serves, and answers its parent's questions over IPC.
+// The process of one contender: serves HTTP requests, and answers questions of the parent process over IPC.
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { Session } from 'node:inspector/promises'
@@ -8,14 +8,6 @@ const profiler = new Session()
 
 const QUESTIONS = {
   usage: () => ({ cpu: process.cpuUsage(), rss: process.memoryUsage.rss() }),
-  async fill({ count, sample }) {
-    await undefined
-    // It waits until all are made. Without one, the collections in between forget the shape of Node's ticks, of which V8
-    // then makes each later one slowly; a server that is never idle so long does not meet that.
-    process.nextTick(() => {})
-    return contender.fill(count, sample)
-  },
-  canFill: () => contender.fill !== undefined,
   async startProfile({ interval }) {
     profiler.connect()
     await profiler.post('Profiler.enable')
@@ -43,7 +35,7 @@ const server = await serverOf(contender.app)
 server.on('error', ({ code, message }) => process.send({ problem: message, code }))
 server.listen(Number(port), '127.0.0.1', () => process.send({ port: server.address().port }))
 
-/** Fastify has its server already; an Express app is a function. */
+/** Returns the HTTP server of a Fastify app, or creates one for an Express app. */
 async function serverOf(app) {
   if (typeof app.ready !== 'function') return createServer(app)
   await app.ready()

@@ -6,8 +6,8 @@ import { UsageError } from './usage-error.js'
 const SERVE = fileURLToPath(new URL('serve.js', import.meta.url))
 
 /**
- * Starts a contender's process. Rejects when it does not come up: with a UsageError when the port is taken.
- * `cpu`: the core it is bound to, or `undefined`. `port`: 0 lets the system choose.
+ * Starts the process of a contender, pinned to the core `cpu` if it is given. With `port` 0 the system chooses the port.
+ * Rejects if the process does not start, with a UsageError if the port is in use.
  */
 export async function startServer(contender, { port = 0, cpu, settings = {}, execArgv = [] }) {
   const args = [
@@ -21,11 +21,11 @@ export async function startServer(contender, { port = 0, cpu, settings = {}, exe
     cpu === undefined ? [process.execPath] : ['taskset', '-c', String(cpu), process.execPath]
   const child = spawn(command, [...rest, ...args], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   const waiting = new Map()
-  let lastWords = ''
+  let stderr = ''
   let asked = 0
-  child.stderr.on('data', (chunk) => (lastWords = (lastWords + chunk).slice(-4000)))
+  child.stderr.on('data', (chunk) => (stderr = (stderr + chunk).slice(-4000)))
   const exited = new Promise((resolve) =>
-    child.once('exit', (code, signal) => resolve(deathOf(code, signal, lastWords)))
+    child.once('exit', (code, signal) => resolve(exitError(code, signal, stderr)))
   )
   child.on('message', ({ id, answer, problem }) => {
     if (id === undefined) return
@@ -34,20 +34,20 @@ export async function startServer(contender, { port = 0, cpu, settings = {}, exe
     waiting.delete(id)
   })
 
-  const died = exited.then((death) => {
-    throw death
+  const died = exited.then((error) => {
+    throw error
   })
   died.catch(() => {})
   const up = await Promise.race([new Promise((resolve) => child.once('message', resolve)), died])
   if (up.code === 'EADDRINUSE') {
     child.disconnect()
-    throw new UsageError(`port ${port} is in use: choose another --port, or none`)
+    throw new UsageError(`port ${port} is in use: choose another --port or leave the option out`)
   }
   if (up.problem !== undefined) throw new Error(up.problem)
   return {
     url: `http://127.0.0.1:${up.port}`,
     pid: child.pid,
-    /** Rejects when the process ends. */
+    /** Rejects when the process exits. */
     died,
     ask(question, detail) {
       const id = ++asked
@@ -64,9 +64,9 @@ export async function startServer(contender, { port = 0, cpu, settings = {}, exe
   }
 }
 
-/** What Node writes before it ends names the error in a line of its own, below the source. */
-function deathOf(code, signal, lastWords) {
-  const lines = lastWords.trim().split('\n')
+/** Returns an error that quotes the line of stderr with the reason. Node prints that line below the source code. */
+function exitError(code, signal, stderr) {
+  const lines = stderr.trim().split('\n')
   const reason = lines.find((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)
-  return new Error(`ended with ${signal ?? `exit code ${code}`}${reason === '' ? '' : `: ${reason.trim()}`}`)
+  return new Error(`exited with ${signal ?? `code ${code}`}${reason === '' ? '' : `: ${reason.trim()}`}`)
 }

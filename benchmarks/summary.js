@@ -3,10 +3,10 @@ import { median } from './statistics.js'
 const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
- * A line a contender: medians over the rounds, and under `ratio` the medians of the ratios to the reference of the same
- * round. `leastCpu`: the least CPU time of the rounds as a ratio to the reference's least. `lost`: updates lost a
- * thousand requests, where they were counted.
- * `entries`: as `runScenario` returns them, the reference first. One with a `problem` has no figures.
+ * Returns one line per contender with the medians of all rounds. `ratio` has the medians of the ratios to the reference in the
+ * same round. `leastCpu` divides the lowest CPU time of any round by the lowest of the reference. `lost` counts the lost
+ * updates per thousand requests, if they were counted.
+ * `entries` come from `runScenario`, the reference first. An entry with a `problem` gets no figures.
  */
 export function summarize(entries) {
   const reference = new Map(entries[0].samples.map((sample) => [sample.round, sample]))

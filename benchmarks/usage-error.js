@@ -1,2 +1,2 @@
-/** What the caller can mend: said in one line, and exit code 2. */
+/** An error that the caller can fix. Its message is one line, and the exit code is 2. */
 export class UsageError extends Error {}

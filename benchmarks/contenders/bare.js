@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import { addPlainRoutes } from '../routes.js'
 
-/** The measure of all others: the same routes and answers, and no session at all. */
+/** The reference: the same routes and replies without sessions. */
 export default async function bare() {
   const app = Fastify()
   addPlainRoutes(app)

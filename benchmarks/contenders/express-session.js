@@ -3,7 +3,7 @@ import session from 'express-session'
 import { COOKIE, HELLO, nextTurn, readAll, SECRET, seedOf } from '../payload.js'
 import { connectRedisStore } from '../redis-store.js'
 
-/** Writes only what changed, and without the ETag that Fastify does not make either. */
+/** Writes only changed sessions. The ETag is off, because Fastify does not send one either. */
 export default async function expressSession({ useRedis, redis }) {
   const app = express().disable('etag').disable('x-powered-by')
   const { name, ...cookie } = { ...COOKIE, maxAge: COOKIE.maxAge * 1000 }

@@ -5,14 +5,14 @@ import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { connectRedisStore } from '../redis-store.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** `lean` writes only what changed; the defaults write every session at every request, a visitor's too. */
+/** `lean` writes only changed sessions. The defaults write every session at every request, even those of visitors. */
 export default async function fastifySession({ lean, useRedis, redis }) {
   const app = Fastify()
   const store = useRedis && (await connectRedisStore(redis))
   const { name: cookieName, maxAge, ...attributes } = COOKIE
   const settings = { ...(store && { store }), ...(lean && { rolling: false, saveUninitialized: false }) }
   await app.register(cookie)
-  // Milliseconds.
+  // @fastify/session takes maxAge in milliseconds.
   const options = { secret: SECRET, cookieName, cookie: { ...attributes, maxAge: maxAge * 1000 } }
   await app.register(session, { ...options, ...settings })
   addSessionRoutes(app)

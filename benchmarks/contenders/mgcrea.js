@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** `saveUninitialized: false` keeps no session for a visitor who has nothing in it. */
+/** With `saveUninitialized: false` an empty session is not stored. */
 export default async function mgcrea() {
   const app = Fastify()
   const { name: cookieName, ...attributes } = COOKIE

@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** The session is encrypted in the cookie. `secret` is stretched once, at the start; it writes only what changed. */
+/** Keeps the session encrypted in the cookie and writes only changed sessions. The key is derived from `secret` once, at the start. */
 export default async function secure() {
   const app = Fastify()
   const { name: cookieName, ...cookie } = COOKIE

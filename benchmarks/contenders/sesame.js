@@ -3,7 +3,7 @@ import sessions from '../../dist/index.js'
 import { COOKIE, HELLO, nextTurn, SECRET } from '../payload.js'
 import { addSessionRoutes } from '../routes.js'
 
-/** Ours on any store. Everything else is a default, but for `secure`, which needs TLS. */
+/** fastify-sesame with the given store and default options, except `secure`, which needs TLS. */
 export async function sesame(store) {
   const app = Fastify()
   const { name: cookieName, maxAge, ...cookie } = COOKIE

@@ -4,7 +4,7 @@ import { listOf, planOf, without } from '../../benchmarks/programme.js'
 import { SCENARIOS } from '../../benchmarks/scenarios.js'
 
 const all = { contenders: CONTENDERS, scenarios: SCENARIOS }
-const plan = (options) => planOf(options, { all, bounded: ['anonymous', 'read-1m'] })
+const plan = (options) => planOf(options, { all, bounded: ['anonymous', 'read-100k'] })
 const names = (meetings) =>
   meetings.map(({ scenario, contenders }) => [scenario.name, ...contenders.map(({ name }) => name)])
 const named = (list, name) => list.find((one) => one.name === name)
@@ -20,7 +20,7 @@ void t.test('the quick form has our memory store and the scenarios with a bound'
   const { meetings, engines } = plan({ quick: true })
   t.same(names(meetings), [
     ['anonymous', 'bare', 'sesame-memory'],
-    ['read-1m', 'bare', 'sesame-memory']
+    ['read-100k', 'bare', 'sesame-memory']
   ])
   t.same(engines, [])
   const contenders = [named(CONTENDERS, 'secure-session')]

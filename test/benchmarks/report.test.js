@@ -27,7 +27,7 @@ void t.test('a table has a row a contender, and says who failed and who was left
   t.same(rows[1], ['Bare', '10.0', '1.00', '12,346', '1.00', '0.12', '4.50', '70'])
   t.same(rows.slice(2), [
     ['Broken', 'failed: ended with SIGSEGV'],
-    ['Other', 'left out: no store']
+    ['Other', 'skipped: no store']
   ])
 })
 
