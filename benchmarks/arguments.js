@@ -1,17 +1,17 @@
 import { parseArgs } from 'node:util'
 import { UsageError } from './usage-error.js'
 
-/** The name in `--only` for the measurements of scale.js. */
+/** The name that `--only` takes for the measurements of scale.js. */
 const SCALE = 'scale'
 
 export const USAGE = `npm run bench -- [options]
 
-  --quick          the form for CI: few contenders, short windows and a check of the bounds; writes no results
-  --only NAME      a contender, a scenario or "scale", several separated by commas; may be repeated. Bare Fastify always runs
+  --quick          checks the bounds, as CI does, with few contenders and short windows; writes no results
+  --only NAMES     measures only these contenders, scenarios or "scale", separated by commas. Bare Fastify always runs
   --list           prints the contenders, the scenarios and the skipped combinations
   --rounds N       number of rounds (default 5; 3 with --quick)
   --seconds N      CPU seconds of the server in each timed window (default 0.5; 0.2 with --quick)
-  --port N         the port of the servers; by default the system chooses one
+  --port N         the port of the servers (default: the system chooses one)
   --no-pin         does not pin the server and the load generator to separate cores
   --cpu-prof DIR   writes a CPU profile of each contender's last timed window to DIR/<contender>.<scenario>.cpuprofile
   --help           prints this text`
@@ -30,22 +30,22 @@ const OPTIONS = {
 
 /**
  * Parses the command line.
- * @throws {UsageError} for a wrong option, naming it.
+ * @throws {UsageError} if an option is wrong. The message names the option.
  */
 export function parseArguments(args, { contenders, scenarios }) {
   const given = read(args)
   const names = given.only.flatMap((list) => list.split(',')).map((name) => name.trim())
   for (const name of names) requireName(name, [...contenders, ...scenarios, { name: SCALE }])
   const { quick } = given
-  const isWhole = !quick && names.length === 0
+  const isFullRun = !quick && names.length === 0
   return {
     quick,
     list: given.list,
     help: given.help,
     contenders: chosen(contenders, names),
     scenarios: names.length > 0 && names.every((name) => name === SCALE) ? [] : chosen(scenarios, names),
-    withScale: names.includes(SCALE) || isWhole,
-    isWhole,
+    withScale: names.includes(SCALE) || isFullRun,
+    isFullRun,
     rounds: wholeNumber('rounds', given.rounds ?? (quick ? '3' : '5'), 1, 1000),
     seconds: positive('seconds', given.seconds ?? (quick ? '0.2' : '0.5')),
     port: wholeNumber('port', given.port, 0, 65_535),
@@ -62,25 +62,25 @@ function read(args) {
   }
 }
 
-/** Returns the entries of `all` that are in `names`, or `undefined` if none is. */
+/** Returns the entries of `all` that are in `names`, or `undefined` if there are none. */
 function chosen(all, names) {
   const named = all.filter(({ name }) => names.includes(name))
   return named.length === 0 ? undefined : named
 }
 
 function requireName(name, all) {
-  if (all.some((one) => one.name === name)) return
-  throw new UsageError(`no contender or scenario is named "${name}": --list shows them all`)
+  if (all.some((entry) => entry.name === name)) return
+  throw new UsageError(`no contender or scenario is named "${name}"; --list prints all names`)
 }
 
 function wholeNumber(option, text, least, most) {
   const number = Number(text)
   if (/^\d+$/.test(text) && number >= least && number <= most) return number
-  throw new UsageError(`--${option} must be a whole number from ${least} to ${most}, and is "${text}"`)
+  throw new UsageError(`--${option} is "${text}", but must be a whole number from ${least} to ${most}`)
 }
 
 function positive(option, text) {
   const number = Number(text)
   if (Number.isFinite(number) && number > 0) return number
-  throw new UsageError(`--${option} must be a number above 0, and is "${text}"`)
+  throw new UsageError(`--${option} is "${text}", but must be a number above 0`)
 }

@@ -27,7 +27,7 @@ export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
  * Looser bounds for `--quick`, which runs on shared CI machines. They apply to the fastest round of each contender, because
- * noise only ever adds time, and a missed bound is measured again before the run fails. Scenarios with many sessions have
+ * noise only ever adds time, and a scenario that misses its bound is measured again before the run fails. Scenarios with many sessions have
  * the widest bounds, because they depend on the memory of the machine. The quick form catches a 2× regression, not a 5 % one.
  */
 export const QUICK_BOUNDS = {
@@ -40,8 +40,8 @@ export const QUICK_BOUNDS = {
 }
 
 /**
- * Compares the results with the bounds and returns one `{ what, bound, measured, holds }` for each bound that was measured.
- * `results` maps a scenario to the lines of summarize(). `quick` applies the bounds of the quick form and skips the peers.
+ * Compares the results with the bounds and returns one `{ title, bound, measured, holds }` for each bound that was measured.
+ * `results` maps each scenario to its lines from summarize(). `quick` applies the bounds of the quick form and skips the peers.
  */
 export function compare(results, { quick = false, scale } = {}) {
   const line = (scenario, name) => results[scenario]?.find(({ contender }) => contender === name)
@@ -54,23 +54,24 @@ export function compare(results, { quick = false, scale } = {}) {
   const peers = PEER_BOUNDS.map(({ scenario, ours, peer, times }) => {
     const measured = line(scenario, ours)?.rps / line(scenario, peer)?.rps
     return {
-      what: `${scenario}: requests/s of ${ours}, × ${peer}`,
+      title: `${scenario}: requests/s of ${ours}, × ${peer}`,
       bound: times,
       measured,
       holds: measured >= times
     }
   })
-  const large = Object.entries(SCALE_BOUNDS).map(([figure, bound]) =>
+  const scaleBounds = Object.entries(SCALE_BOUNDS).map(([figure, bound]) =>
     atMost(SCALE_TITLES[figure], bound, scale?.[figure])
   )
-  return [...cpu, ...(quick ? [] : peers), ...large].filter(({ measured }) => measured > 0)
+  return [...cpu, ...(quick ? [] : peers), ...scaleBounds].filter(({ measured }) => measured > 0)
 }
 
 const SCALE_TITLES = {
-  bytesPerSession: 'memory store, 100,000 sessions: bytes per session, without its id',
-  sweepHoldMs: 'memory store, sweep of 100,000 sessions: longest pause of the event loop in ms, best of 5 sweeps'
+  bytesPerSession: 'memory store with 100,000 sessions: bytes per session, without the id',
+  sweepHoldMs:
+    'memory store, sweep of 100,000 sessions: longest pause of the event loop, ms, best of 5 sweeps'
 }
 
-function atMost(what, bound, measured) {
-  return { what, bound, measured, holds: measured <= bound }
+function atMost(title, bound, measured) {
+  return { title, bound, measured, holds: measured <= bound }
 }

@@ -1,17 +1,17 @@
-import { ask } from './ask.js'
+import { sendRequest } from './send-request.js'
 import { HELLO, NAME } from './payload.js'
 
 /**
  * Checks before the timing that a contender does its work: it sets a cookie with the shared attributes, reads stored values
  * back, keeps changes, sends a new cookie at login and forgets the session at logout.
- * @throws if one of these fails, saying which.
+ * @throws {Error} if a step fails. The message names the step.
  */
 export async function check(server, contender) {
   const visitor = browse(server.url)
   expect('GET /hello', (await visitor('GET', '/hello')).body, HELLO)
   if (contender.kind === 'none')
     return expect('GET /read', (await visitor('GET', '/read')).body, { name: NAME })
-  expect('the name that a visitor without a session reads', (await visitor('GET', '/read')).body, { name: null })
+  expect('the name read without a session', (await visitor('GET', '/read')).body, { name: null })
   await checkCookie(await browse(server.url)('POST', '/seed'))
   await checkLife(browse(server.url), contender)
 }
@@ -24,13 +24,17 @@ async function checkLife(visitor, { kind, skip }) {
   const old = skip.login === undefined ? [await logIn(visitor)] : []
   old.push(visitor.cookie())
   await visitor('POST', '/logout')
-  expect('the name that is read after a logout', (await visitor('GET', '/read')).body, { name: null })
+  expect('the name read after the logout', (await visitor('GET', '/read')).body, { name: null })
   // The server cannot end a session that is stored in the cookie: an old copy of the cookie still works.
   if (kind !== 'server') return
   for (const cookie of old) {
-    expect('the name that is read with a cookie from before the login or logout', (await visitor('GET', '/read', cookie)).body, {
-      name: null
-    })
+    expect(
+      'the name read with a cookie from before the login or logout',
+      (await visitor('GET', '/read', cookie)).body,
+      {
+        name: null
+      }
+    )
   }
 }
 
@@ -39,7 +43,7 @@ async function logIn(visitor) {
   const before = visitor.cookie()
   await visitor('POST', '/login')
   const { name, visits, user } = (await visitor('GET', '/all')).body
-  expect('the data after a login', { name, visits, user }, { name: NAME, visits: 2, user: 'ada' })
+  expect('the data after the login', { name, visits, user }, { name: NAME, visits: 2, user: 'ada' })
   if (visitor.cookie() === before) throw new Error('the login did not set a new cookie')
   return before
 }
@@ -52,17 +56,17 @@ function checkCookie({ setCookie = '' }) {
     .sort()
   for (const wanted of ['httponly', 'path=/', 'samesite=lax']) {
     if (!attributes.includes(wanted))
-      throw new Error(`the cookie lacks ${wanted}: ${setCookie || 'no cookie was set'}`)
+      throw new Error(`the cookie does not have ${wanted}: ${setCookie || 'no cookie was set'}`)
   }
   if (!attributes.some((text) => /^(max-age|expires)=/.test(text)))
     throw new Error(`the cookie has neither Max-Age nor Expires: ${setCookie}`)
 }
 
-/** Returns a client that keeps the session cookie. If `cookie` is given, it is sent instead and the client's stays as it is. */
+/** Returns a client that keeps the session cookie. A call with `cookie` sends that cookie instead and keeps nothing. */
 function browse(url) {
   let jar = ''
   async function send(method, path, cookie) {
-    const reply = await ask(url, method, path, { cookie: cookie ?? jar })
+    const reply = await sendRequest(url, method, path, { cookie: cookie ?? jar })
     if (reply.status !== 200) throw new Error(`${method} ${path} returned status ${reply.status}`)
     if (cookie === undefined) jar = reply.cookie ?? jar
     return reply
@@ -70,7 +74,7 @@ function browse(url) {
   return Object.assign(send, { cookie: () => jar })
 }
 
-function expect(what, found, wanted) {
+function expect(subject, found, wanted) {
   const [is, should] = [JSON.stringify(found), JSON.stringify(wanted)]
-  if (is !== should) throw new Error(`${what} is ${is}, expected ${should}`)
+  if (is !== should) throw new Error(`${subject} is ${is}, but should be ${should}`)
 }

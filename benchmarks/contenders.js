@@ -1,17 +1,19 @@
-const IN_THE_COOKIE = 'the session is in the cookie, and browsers reject cookies above 4 KB'
+const TOO_LARGE = 'the session is in the cookie, and browsers reject cookies above 4 KB'
 const NO_CSRF = { csrf: 'does not include CSRF protection' }
-const NOT_IN_MEMORY = { 'read-100k': 'runs with stores in memory only: creating 100,000 sessions elsewhere takes too long' }
+const NOT_IN_MEMORY = {
+  'read-100k': 'measured with memory stores only: creating 100,000 sessions elsewhere takes too long'
+}
 const NO_REGENERATE = { login: 'has no regenerate()' }
-const IN_COOKIE_ONLY = {
+const COOKIE_ONLY = {
   'read-100k': 'the session is in the cookie, so the number of sessions makes no difference',
-  'read-64k': IN_THE_COOKIE,
-  'change-64k': IN_THE_COOKIE
+  'read-64k': TOO_LARGE,
+  'change-64k': TOO_LARGE
 }
 
-const cookiePeer = { ...IN_COOKIE_ONLY, ...NO_CSRF }
+const cookiePeer = { ...COOKIE_ONLY, ...NO_CSRF }
 
 /**
- * The contenders, the reference first. `module` is the file in contenders/ if it differs from `name`; its function gets
+ * The contenders. The first is the reference. `module` is the file in contenders/ if it differs from `name`; its function gets
  * `settings`. `kind` is `none` (no sessions), `server` (sessions in a store) or `cookie` (sessions in the client's cookie).
  * `engine` names the database server that the contender needs. `skip` maps scenarios to the reason for skipping them.
  */
@@ -21,7 +23,13 @@ export const CONTENDERS = [
   { name: 'map', title: 'a Map, unsigned cookie', kind: 'server', skip: { ...NO_CSRF, ...NO_REGENERATE } },
   { name: 'sesame-memory', title: 'fastify-sesame, memory', kind: 'server', skip: {} },
   { name: 'sesame-sqlite', title: 'fastify-sesame, SQLite', kind: 'server', skip: NOT_IN_MEMORY },
-  { name: 'sesame-redis', title: 'fastify-sesame, Redis', kind: 'server', engine: 'redis', skip: NOT_IN_MEMORY },
+  {
+    name: 'sesame-redis',
+    title: 'fastify-sesame, Redis',
+    kind: 'server',
+    engine: 'redis',
+    skip: NOT_IN_MEMORY
+  },
   {
     name: 'sesame-postgres',
     title: 'fastify-sesame, PostgreSQL',
@@ -48,7 +56,12 @@ export const CONTENDERS = [
     skip: { ...NOT_IN_MEMORY, ...NO_CSRF }
   },
   { name: 'secure-session', title: '@fastify/secure-session', kind: 'cookie', skip: cookiePeer },
-  { name: 'mgcrea', title: '@mgcrea/fastify-session', kind: 'server', skip: { ...NO_CSRF, ...NO_REGENERATE } },
+  {
+    name: 'mgcrea',
+    title: '@mgcrea/fastify-session',
+    kind: 'server',
+    skip: { ...NO_CSRF, ...NO_REGENERATE }
+  },
   { name: 'express-session', title: 'express-session, Express 5', kind: 'server', skip: NO_CSRF },
   {
     name: 'express-session-redis',

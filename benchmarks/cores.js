@@ -3,7 +3,7 @@ import { availableParallelism, cpus } from 'node:os'
 
 /**
  * Pins this process, the load generator, to the second core and returns the core for the servers, so that the two do not
- * evict each other's caches. Returns `undefined` if pinning is impossible or not wanted.
+ * evict each other's caches. Returns `undefined` if pinning is not possible or not wanted.
  */
 export function bindCores(wanted) {
   if (!wanted || availableParallelism() < 2) return undefined

@@ -7,11 +7,11 @@ import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
 /** How long an engine may take to start, in ms. */
-const START = 30_000
+const START_TIMEOUT = 30_000
 
 /**
  * Starts the engines in `names`, with their files in a new temporary folder.
- * `settings` holds that folder and the URL of each engine. `missing` maps an engine that did not start to the reason.
+ * `settings` holds the folder and the URL of each engine. `missing` maps an engine that did not start to the reason.
  * `stop` stops the engines and removes the folder.
  */
 export async function startEngines(names) {
@@ -29,7 +29,8 @@ export async function startEngines(names) {
       missing[name] = error.message
     }
   }
-  const stop = () => Promise.all(children.map(end)).then(() => rm(folder, { recursive: true, force: true }))
+  const stop = () =>
+    Promise.all(children.map(stopEngine)).then(() => rm(folder, { recursive: true, force: true }))
   return { settings, missing, stop }
 }
 
@@ -52,7 +53,7 @@ async function startRedis(folder) {
     'no'
   ]
   const child = spawn(program, args, { stdio: 'ignore' })
-  return { child: await listening(child, port), url: `redis://127.0.0.1:${port}` }
+  return { child: await waitForPort(child, port), url: `redis://127.0.0.1:${port}` }
 }
 
 /** Starts PostgreSQL. It refuses to run as root, so root runs it as the user `nobody`. */
@@ -64,18 +65,18 @@ async function startPostgres(folder) {
   const port = await freePort()
   const data = join(folder, 'postgres')
   const options = { ...account, cwd: folder, stdio: 'ignore' }
-  const made = spawnSync(
+  const initdb = spawnSync(
     join(bin, 'initdb'),
     ['-D', data, '-U', 'sesame', '-A', 'trust', '-E', 'UTF8', '--no-sync'],
     options
   )
-  if (made.status !== 0) throw new Error('initdb failed')
+  if (initdb.status !== 0) throw new Error('initdb failed')
   const flags = { port, listen_addresses: '127.0.0.1', unix_socket_directories: '', synchronous_commit: 'on' }
   const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   const child = spawn(join(bin, 'postgres'), ['-D', data, ...args], options)
-  await listening(child, port)
+  await waitForPort(child, port)
   const url = `postgres://sesame@127.0.0.1:${port}/postgres`
-  await answering(url)
+  await waitForAnswer(url)
   return { child, url }
 }
 
@@ -89,7 +90,7 @@ async function postgresPrograms(folder, account) {
   const program = packaged ?? findOnPath('postgres')
   if (program === undefined) return undefined
   if (spawnSync(program, ['--version'], { ...account, cwd: tmpdir() }).status === 0) return dirname(program)
-  // The user may not have access to the folder of the programs.
+  // The user `nobody` may not be allowed to read the package's folder. Run a copy of the programs.
   await cp(dirname(dirname(program)), join(folder, 'programs'), { recursive: true, verbatimSymlinks: true })
   return join(folder, 'programs', 'bin')
 }
@@ -101,10 +102,10 @@ async function accountFor(folder) {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** Waits until PostgreSQL accepts a query. It listens a moment earlier. */
-async function answering(url) {
+/** Waits until PostgreSQL answers. It accepts connections a moment earlier. */
+async function waitForAnswer(url) {
   const { default: pg } = await import('pg')
-  for (const until = Date.now() + START; ; await delay(50)) {
+  for (const until = Date.now() + START_TIMEOUT; ; await delay(50)) {
     const client = new pg.Client({ connectionString: url })
     try {
       await client.connect()
@@ -115,12 +116,16 @@ async function answering(url) {
   }
 }
 
-async function listening(child, port) {
+async function waitForPort(child, port) {
   const failed = once(child, 'error').then(([error]) => Promise.reject(error))
   failed.catch(() => {})
-  for (const until = Date.now() + START; !(await Promise.race([accepts(port), failed])); await delay(50)) {
+  for (
+    const until = Date.now() + START_TIMEOUT;
+    !(await Promise.race([accepts(port), failed]));
+    await delay(50)
+  ) {
     if (child.exitCode !== null) throw new Error(`exited with code ${child.exitCode}`)
-    if (Date.now() > until) throw new Error(`did not start within ${START / 1000} seconds`)
+    if (Date.now() > until) throw new Error(`did not start within ${START_TIMEOUT / 1000} seconds`)
   }
   return child
 }
@@ -148,7 +153,7 @@ function findOnPath(...names) {
 }
 
 /** Stops an engine. SIGINT is the fast shutdown of PostgreSQL, and Redis accepts it too. */
-async function end(child) {
+async function stopEngine(child) {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
   child.kill('SIGINT')

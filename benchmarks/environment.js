@@ -22,7 +22,8 @@ const PACKAGES = [
 
 /** Returns the machine, the package versions and the settings of a run, for the report. */
 export function describeEnvironment({ rounds, cpu }) {
-  const pinning = cpu === undefined ? 'The operating system chose the cores.' : 'The server had a core of its own.'
+  const pinning =
+    cpu === undefined ? 'The operating system chose the cores.' : 'The server had a core of its own.'
   return {
     date: new Date().toISOString().slice(0, 10),
     node: process.version.slice(1),

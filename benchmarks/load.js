@@ -8,8 +8,8 @@ import { percentile } from './statistics.js'
 /**
  * Prepares the bytes of the requests, so that sending them is cheap compared with serving them.
  * Each request sends a random one of `cookies`, the values of session cookies, or no cookie if the list is empty.
- * With `follow`, a request sends the cookie that an earlier reply set: with `'each'` one of the same connection, with
- * `'shared'` one of any connection.
+ * With `follow`, a request sends the newest cookie that a reply set: with `'each'` a reply on the same connection, with
+ * `'shared'` a reply on any connection.
  */
 export function createLoad({ url, method, path, headers = {}, cookies = [], follow, connections }) {
   const start = startOf({ url, method, path, headers })
@@ -20,8 +20,8 @@ export function createLoad({ url, method, path, headers = {}, cookies = [], foll
 }
 
 /**
- * Sends `amount` requests and waits for all replies. Fails if `died` rejects, which means that the server process exited.
- * `onCookie` is called with each session cookie that a reply sets.
+ * Sends `amount` requests and waits for all replies. Rejects if `died` rejects, which happens when the server process exits.
+ * Calls `onCookie` with each session cookie that a reply sets.
  */
 export async function sendLoad(load, amount, { died, onCookie }) {
   const options = { url: load.url, amount, connections: load.connections, sampleInt: 20, timeout: 30 }
@@ -46,7 +46,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   let opened = 0
   return function setupClient(client) {
     const slot = follow === 'each' ? opened++ : 0
-    // autocannon's own option for varying requests rebuilds the text of each request.
+    // autocannon can vary requests itself, but then builds the text of each request anew.
     client.getRequestBuffer =
       follow === undefined ? () => requests[(Math.random() * requests.length) | 0] : () => requests[slot]
     if (follow === undefined && onCookie === undefined) return
@@ -61,7 +61,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   }
 }
 
-/** Resolves at the last reply. autocannon notices it only later, and the idle time in between must not count. */
+/** Resolves at the last reply. autocannon notices the end only later, and this idle time must not count. */
 function repliesOf(instance, amount, tally) {
   return new Promise((resolve) => {
     instance.on('reqError', () => tally.failed++)

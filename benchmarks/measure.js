@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { ask } from './ask.js'
+import { sendRequest } from './send-request.js'
 import { createLoad, sendLoad } from './load.js'
 
 /** Enough connections to keep the server busy. A server that waits for requests spends extra CPU time on waking up. */
 const CONNECTIONS = 64
-/** A server counts as warm after this many requests or this much CPU time in µs, or at the latest after this many windows. */
+/** A server is warm after this many requests or this much CPU time in µs, at the latest after this many windows. */
 const WARM = { requests: 20_000, cpu: 3e6, windows: 8 }
-/** Warm-up goes on while a window costs less than this part of the window before it. */
+/** Warm-up continues while a window costs less than this fraction of the window before it. */
 const SETTLED = 0.93
 /** A placeholder for the CSRF token, sent to contenders without sessions so that their requests are equally long. */
 const NO_TOKEN = 'a'.repeat(86)
@@ -21,7 +21,7 @@ export async function prepare(server, contender, scenario) {
 
 /**
  * Warms a server up until V8 has compiled its code: until enough requests were sent and a window no longer costs clearly less
- * than the one before. Returns how many requests take `seconds` of the server's CPU time. Windows are measured in CPU time,
+ * than the window before it. Returns how many requests take `seconds` of the server's CPU time. Windows are measured in CPU time,
  * because a busy machine would serve fewer requests in the same wall time.
  */
 export async function warmUp(server, load, seconds) {
@@ -39,7 +39,7 @@ export async function warmUp(server, load, seconds) {
   return amountFor(seconds, last, load)
 }
 
-/** Rounds to a multiple of the connections: each sends the same number of requests, so none is idle at the end. */
+/** Rounds to a multiple of the connections. All of them send the same number of requests, and none is idle at the end. */
 function amountFor(seconds, { cpu }, { connections }) {
   return connections * Math.max(1, Math.round((seconds * 1e6) / cpu / connections))
 }
@@ -53,10 +53,10 @@ export async function measure(server, load, amount) {
   return { requests, failed, rps: requests / seconds, p50, p99, cpu, rss: after.rss }
 }
 
-/** Measures one window of requests that each add one to a counter, and also how many of these updates were lost. */
+/** Measures one window of requests that each add one to a counter, and counts the lost updates. */
 export async function measureLosses(server, load, amount) {
   const count = async () =>
-    (await ask(server.url, 'GET', '/all', { cookie: load.cookies[0] })).body.count ?? 0
+    (await sendRequest(server.url, 'GET', '/all', { cookie: load.cookies[0] })).body.count ?? 0
   const before = await count()
   const sample = await measure(server, load, amount)
   return { ...sample, lost: sample.requests - ((await count()) - before) }
@@ -86,6 +86,6 @@ function fakeCookie() {
 
 /** Returns the headers that a browser sends with a script's request to its own site, and a CSRF token. */
 async function csrfHeaders({ url }, { kind }, cookie) {
-  const token = kind === 'none' ? NO_TOKEN : (await ask(url, 'GET', '/token', { cookie })).body.token
+  const token = kind === 'none' ? NO_TOKEN : (await sendRequest(url, 'GET', '/token', { cookie })).body.token
   return { Origin: url, 'Sec-Fetch-Site': 'same-origin', 'X-CSRF-Token': token }
 }

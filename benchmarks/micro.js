@@ -9,8 +9,8 @@ import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
-/** Number of cookies; more than the cache of verified cookies holds. */
-const UNSEEN = 200_000
+/** How many cookies are verified in turn: more than the cache of verified cookies holds. */
+const COOKIES = 200_000
 
 const app = Fastify()
 await app.register(sessions, { secret: SECRET, cookie: { secure: false } })
@@ -20,14 +20,14 @@ const held = holdRoute()
 const { cookie, token } = await logIn()
 const { request, reply } = await openRequest()
 
-const values = Array.from({ length: UNSEEN }, () => tokens.sign(tokens.mint()))
+const values = Array.from({ length: COOKIES }, () => tokens.sign(tokens.mint()))
 const hot = values[0]
 let next = 0
 let visits = 0
 
 group('cookie', () => {
-  bench('verify, seen', () => keep(tokens.verify(hot)))
-  bench('verify, unseen', () => keep(tokens.verify(values[next++ % UNSEEN])))
+  bench('verify a cached cookie', () => keep(tokens.verify(hot)))
+  bench('verify a cookie that is not cached', () => keep(tokens.verify(values[next++ % COOKIES])))
   bench('mint a token', () => keep(tokens.mint()))
   bench('sign a token', () => keep(tokens.sign('a'.repeat(64))))
 })
@@ -35,9 +35,9 @@ group('cookie', () => {
 group('session', () => {
   bench('load', () => keep(load()))
   bench('get', () => keep(request.session.get('name')))
-  bench('load, set', () => load().set('visits', ++visits))
-  bench('load, commit: nothing to write', () => keep(internals.save(load(), reply)))
-  bench('load, set, commit', () => {
+  bench('load and set', () => load().set('visits', ++visits))
+  bench('load and commit without a change', () => keep(internals.save(load(), reply)))
+  bench('load, set and commit', () => {
     const session = load()
     session.set('visits', ++visits)
     keep(internals.save(session, reply))
@@ -45,8 +45,8 @@ group('session', () => {
 })
 
 group('CSRF', () => {
-  bench('generate', () => keep(reply.generateCsrf()))
-  bench('validate', () => app.csrfProtection(request, reply, () => {}))
+  bench('generate a token', () => keep(reply.generateCsrf()))
+  bench('check a request', () => app.csrfProtection(request, reply, () => {}))
 })
 
 await run({ colors: process.stdout.isTTY === true })
@@ -86,7 +86,7 @@ async function logIn() {
 
 async function openRequest() {
   const headers = { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
-  // `inject()` sends the request only when its promise is used.
+  // `inject()` sends the request only after a call of `then`.
   app.inject({ method: 'POST', url: '/held', headers }).then(() => {})
   return held.opened
 }

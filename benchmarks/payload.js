@@ -1,4 +1,4 @@
-// The replies and the session data of all contenders, so that all of them do the same work.
+// The replies and the session data of all contenders, so that all do the same work.
 import { setImmediate } from 'node:timers'
 
 export const SECRET = 'a secret for the benchmarks, 32 bytes or more'
@@ -14,15 +14,15 @@ export const COOKIE = Object.freeze({
 
 export const HELLO = Object.freeze({ hello: 'world' })
 export const NAME = 'Ada'
-/** About 64 KB of JSON, the size of a neglected shopping cart. */
+/** About 64 KB of JSON, the size of a very full shopping cart. */
 export const LARGE = 64 * 1024
 
-/** Waits for one turn of the event loop. Handlers call it between reading and writing when several clients write at once. */
+/** Waits for one turn of the event loop. The handler of `/add` waits between reading and writing, so that concurrent requests overlap. */
 export function nextTurn() {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** Returns the first values of a session: two short ones and, with `?bytes=`, a cart of about that many bytes. */
+/** Returns the first values of a session: two short ones and, with `?bytes=N`, a cart of about N bytes. */
 export function seedOf({ bytes = 0 }) {
   const short = { name: NAME, visits: 0 }
   return bytes > 0 ? { ...short, cart: makeItems(bytes) } : short

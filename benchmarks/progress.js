@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress'
 
-/** Shows the progress as a bar on a terminal, otherwise as one line per step. */
+/** Shows the progress: as a bar on a terminal, elsewhere as one line per step. */
 export function createProgress(total, stream = process.stdout) {
   if (!stream.isTTY)
     return { step: (text) => stream.write(`${text}\n`), say: (text) => stream.write(`${text}\n`), stop() {} }

@@ -13,8 +13,8 @@ const LOST = {
   text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
 }
 
-/** Returns the rows of a scenario's table, the head first. For a failed or skipped contender the second cell says why. */
-export function rowsOf(lines, leftOut = []) {
+/** Returns the rows of a scenario's table. The first row is the header. For a failed or skipped contender the second cell says why. */
+export function rowsOf(lines, skipped = []) {
   const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
   return [
     columns.map(({ title }) => title),
@@ -23,7 +23,7 @@ export function rowsOf(lines, leftOut = []) {
         ? columns.map(({ text }) => text(line))
         : [line.title, `failed: ${line.problem}`]
     ),
-    ...leftOut.map(({ title, reason }) => [title, `skipped: ${reason}`])
+    ...skipped.map(({ title, reason }) => [title, `skipped: ${reason}`])
   ]
 }
 
@@ -49,10 +49,10 @@ export function markdownTable(rows) {
   return [line(head), line(rule), ...rows.slice(1).map(line)].join('\n')
 }
 
-/** Returns one row per bound: its name, its value, the measured value and whether it holds. */
+/** Returns a header and one row per bound: its title, the bound, the measured value and the verdict. */
 export function boundRows(bounds) {
-  const rows = bounds.map(({ what, bound, measured, holds }) => [
-    what,
+  const rows = bounds.map(({ title, bound, measured, holds }) => [
+    title,
     fixed(bound, 2),
     fixed(measured, 2),
     holds ? 'holds' : 'MISSED'
@@ -68,10 +68,10 @@ export function markdownReport({ environment, scenarios, bounds, scale }) {
     `${environment.date}, Node ${environment.node}, ${environment.cpu} × ${environment.cores}, ${environment.system}.`,
     `Medians of ${environment.rounds} rounds. Each ratio compares with bare Fastify in the same round. ${environment.pinning}`,
     facts.join(' · '),
-    ...scenarios.flatMap(({ name, title, lines, leftOut }) => [
+    ...scenarios.flatMap(({ name, title, lines, skipped }) => [
       `## ${title}`,
       `![${title}](${name}.svg)`,
-      markdownTable(rowsOf(lines, leftOut))
+      markdownTable(rowsOf(lines, skipped))
     ])
   ]
   if (scale !== undefined)

@@ -12,6 +12,7 @@ const OVERVIEW = {
     'sesame-memory',
     'sesame-sqlite',
     'sesame-redis',
+    'sesame-postgres',
     'fastify-session-lean',
     'fastify-session-redis',
     'secure-session',

@@ -1,6 +1,6 @@
 import { HELLO, NAME, nextTurn, readAll, seedOf } from './payload.js'
 
-/** Adds routes without sessions that send the same replies as the routes below. */
+/** Adds routes that send the same replies as `addSessionRoutes`, but use no session. */
 export function addPlainRoutes(app) {
   app.get('/hello', async () => HELLO)
   app.get('/read', async () => ({ name: NAME }))
@@ -13,7 +13,7 @@ export function addPlainRoutes(app) {
   })
 }
 
-/** Adds routes for a `request.session` with `get` and `set`. Login and logout differ too much between the contenders. */
+/** Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because these differ. */
 export function addSessionRoutes(app) {
   app.get('/hello', async () => HELLO)
   app.get('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
@@ -29,7 +29,7 @@ export function addSessionRoutes(app) {
   })
 }
 
-/** Adds a counter for libraries without an `update`: it reads the value and writes it back plus one. */
+/** Adds a counter for libraries without `update()`: the handler reads the value, adds one and writes the result. */
 export function addUnsafeCounter(app) {
   app.post('/add', async ({ session }) => {
     const count = session.get('count') ?? 0

@@ -6,8 +6,8 @@ import { CONTENDERS } from './contenders.js'
 import { bindCores } from './cores.js'
 import { startEngines } from './engines.js'
 import { describeEnvironment } from './environment.js'
-import { runScenario } from './matches.js'
-import { listOf, planOf, without } from './programme.js'
+import { runScenario } from './run-scenario.js'
+import { listOf, planOf, skipMissingEngines } from './plan.js'
 import { createProgress } from './progress.js'
 import { boundRows, rowsOf, textTable } from './report.js'
 import { writeResults } from './results.js'
@@ -20,9 +20,9 @@ const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
 const ALL = { contenders: CONTENDERS, scenarios: SCENARIOS }
 const OK = 0
 const MISSED = 1
-const WRONG_USE = 2
-/** How often a scenario that misses its quick bound is measured again. */
-const AGAIN = 2
+const BAD_USAGE = 2
+/** How often at most a scenario that misses its bound in the quick form is measured again. */
+const MAX_REPEATS = 2
 
 // Exit through `process.exit`, so that the exit handlers stop the engines.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
@@ -32,7 +32,7 @@ try {
 } catch (error) {
   if (!(error instanceof UsageError)) throw error
   console.error(error.message)
-  process.exitCode = WRONG_USE
+  process.exitCode = BAD_USAGE
 }
 
 async function main(args) {
@@ -40,35 +40,35 @@ async function main(args) {
   if (options.help) return say(USAGE)
   if (options.list) return say(listOf(ALL))
   const cpu = bindCores(options.pin)
-  const { meetings, engines: names } = planOf(options, { all: ALL, bounded: Object.keys(CPU_BOUNDS) })
+  const { matches, engines: names } = planOf(options, { all: ALL, bounded: Object.keys(CPU_BOUNDS) })
   const engines = await startEngines(names)
   for (const [name, reason] of Object.entries(engines.missing)) {
     console.error(`${name} is not available (${reason}), so its contenders are skipped`)
   }
   try {
-    const run = await measureAll(without(meetings, engines.missing), {
+    const run = await measureAll(skipMissingEngines(matches, engines.missing), {
       ...options,
       cpu,
       engines: engines.settings
     })
     const verdict = await conclude(run, options)
-    return Object.keys(engines.missing).length > 0 ? WRONG_USE : verdict
+    return Object.keys(engines.missing).length > 0 ? BAD_USAGE : verdict
   } finally {
     await engines.stop()
   }
 }
 
-async function measureAll(meetings, options) {
-  const steps = meetings.reduce((sum, { contenders }) => sum + contenders.length * options.rounds, 0)
+async function measureAll(matches, options) {
+  const steps = matches.reduce((sum, { contenders }) => sum + contenders.length * options.rounds, 0)
   const progress = createProgress(steps + (options.withScale ? SCALE_STEPS : 0))
   const settings = { ...options, onStep: progress.step }
   const scenarios = []
   let scale
   try {
-    for (const { scenario, contenders, leftOut } of meetings) {
+    for (const { scenario, contenders, skipped } of matches) {
       const lines = await linesOf(scenario, contenders, settings)
-      scenarios.push({ name: scenario.name, title: scenario.title, lines, leftOut })
-      progress.say(`\n${scenario.title}\n${textTable(rowsOf(lines, leftOut))}\n`)
+      scenarios.push({ name: scenario.name, title: scenario.title, lines, skipped })
+      progress.say(`\n${scenario.title}\n${textTable(rowsOf(lines, skipped))}\n`)
     }
     if (options.withScale) scale = await measureScale(settings)
   } finally {
@@ -77,10 +77,13 @@ async function measureAll(meetings, options) {
   return { environment: describeEnvironment(options), scenarios, scale }
 }
 
-/** Measures one scenario. A missed bound of the quick form is measured again: noise goes away, slower code does not. */
+/**
+ * Measures one scenario. With `--quick`, a scenario that misses its bound is measured again: noise goes away, slower code
+ * does not.
+ */
 async function linesOf(scenario, contenders, settings) {
   const entries = await runScenario(scenario, contenders, settings)
-  for (let again = 0; settings.quick && again < AGAIN && missesBound(scenario, entries); again++) {
+  for (let repeat = 0; settings.quick && repeat < MAX_REPEATS && missesBound(scenario, entries); repeat++) {
     const more = await runScenario(scenario, contenders, settings)
     for (const [at, { samples, problem }] of more.entries()) {
       const round = entries[at].samples.length
@@ -95,13 +98,13 @@ function missesBound({ name }, entries) {
   return compare({ [name]: summarize(entries) }, { quick: true }).some(({ holds }) => !holds)
 }
 
-/** Prints the bounds, writes the results of a whole run, and returns the exit code. */
-async function conclude(run, { quick, isWhole }) {
+/** Prints the bounds, writes the results of a full run, and returns the exit code. */
+async function conclude(run, { quick, isFullRun }) {
   const results = Object.fromEntries(run.scenarios.map(({ name, lines }) => [name, lines]))
   const bounds = compare(results, { quick, scale: run.scale?.figures })
   for (const { title, rows } of run.scale?.tables ?? []) say(`\n${title}\n${textTable(rows)}\n`)
   if (bounds.length > 0) say(textTable(boundRows(bounds)))
-  if (isWhole) await writeResults(RESULTS, { ...run, bounds })
+  if (isFullRun) await writeResults(RESULTS, { ...run, bounds })
   const failed = run.scenarios.some(({ lines }) => lines.some(({ problem }) => problem !== undefined))
   return failed || (quick && bounds.some(({ holds }) => !holds)) ? MISSED : OK
 }

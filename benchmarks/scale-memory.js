@@ -1,5 +1,5 @@
 // Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a process of its own with
-// --expose-gc. `sizes` measures the memory per session and the time of a lookup, `sweep` how long a sweep blocks the event loop.
+// --expose-gc. `sizes` measures the memory per session and the time of a lookup. `sweep` measures how long a sweep blocks the event loop.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
@@ -52,15 +52,15 @@ async function longestHolds() {
 async function longestGapDuring(work) {
   let longest = 0
   let last = performance.now()
-  let isOver = false
-  setImmediate(function look() {
+  let isDone = false
+  setImmediate(function tick() {
     const now = performance.now()
     longest = Math.max(longest, now - last)
     last = now
-    if (!isOver) setImmediate(look)
+    if (!isDone) setImmediate(tick)
   })
   await work()
-  isOver = true
+  isDone = true
   return longest
 }
 

@@ -4,7 +4,7 @@ import { fileURLToPath, URL } from 'node:url'
 import { CONTENDERS } from './contenders.js'
 import { releaseCores } from './cores.js'
 import { sendLoad, createLoad } from './load.js'
-import { runScenario } from './matches.js'
+import { runScenario } from './run-scenario.js'
 import { seed } from './measure.js'
 import { fixed, grouped } from './report.js'
 import { SCENARIOS } from './scenarios.js'
@@ -16,7 +16,7 @@ const PAYLOADS = [100, 1000, 10_000, 100_000, 1_000_000]
 const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
 const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
-/** How often `onStep` is called: once for memory, once for Redis, and for each turn of the payload scenarios. */
+/** How often `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the payload scenarios. */
 export const SCALE_STEPS =
   2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
 const SWEEPS = 5
@@ -33,13 +33,13 @@ export async function measureScale(settings) {
 }
 
 /**
- * Measures the memory store. The bound applies to the sweep with the shortest pause, because noise can only make a pause
- * longer. Each sweep runs in a new process, so that it is not disturbed by the release of memory from an earlier one.
+ * Measures the memory store. The bound applies to the sweep with the shortest pause, because noise only makes pauses
+ * longer. Each sweep runs in a new process, so that releasing the memory of an earlier sweep does not disturb it.
  */
 async function measureMemory() {
-  const sizes = await inProcess('sizes')
+  const sizes = await measureInProcess('sizes')
   const holds = []
-  for (let time = 0; time < SWEEPS; time++) holds.push(await inProcess('sweep'))
+  for (let time = 0; time < SWEEPS; time++) holds.push(await measureInProcess('sweep'))
   return {
     ...sizes,
     sweepHoldMs: Math.min(...holds.map(({ sweep }) => sweep)),
@@ -48,8 +48,8 @@ async function measureMemory() {
   }
 }
 
-async function inProcess(what) {
-  const child = fork(MEMORY, [what], { execArgv: ['--expose-gc'] })
+async function measureInProcess(measurement) {
+  const child = fork(MEMORY, [measurement], { execArgv: ['--expose-gc'] })
   releaseCores(child)
   const exited = once(child, 'exit').then(([code]) => {
     throw new Error(`the measurement of the memory store exited with code ${code}`)
@@ -63,16 +63,22 @@ function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldsMs, i
   const listed = (holds) => holds.map((hold) => fixed(hold, 1)).join(', ')
   const rows = [
     ['MemoryStore', 'measured'],
-    ['bytes per session with two short values, without its id', fixed(bytesPerSession, 0)],
-    ['bytes per session with a user id as well', fixed(bytesPerSessionWithUser, 0)],
+    ['bytes per session with two short values, without the id', fixed(bytesPerSession, 0)],
+    [
+      'bytes per session with two short values and a user id, without the session id',
+      fixed(bytesPerSessionWithUser, 0)
+    ],
     [`longest pause of the event loop in each of ${SWEEPS} sweeps, ms`, listed(sweepHoldsMs)],
-    ['longest pause of an idle process in the same time, ms', listed(idleHoldsMs)],
-    ...lookups.map(({ count, nanoseconds }) => [`lookup among ${grouped(count)} sessions, ns`, fixed(nanoseconds, 0)])
+    ['longest pause of an idle process in as much time, ms', listed(idleHoldsMs)],
+    ...lookups.map(({ count, nanoseconds }) => [
+      `lookup among ${grouped(count)} sessions, ns`,
+      fixed(nanoseconds, 0)
+    ])
   ]
   return { title: '100,000 sessions in memory', rows }
 }
 
-/** Measures CPU time per request against the size of the other values in the session. */
+/** Measures CPU time per request for sessions of several sizes. Requests use one short value of the session. */
 async function payloadTable(settings) {
   const contenders = PAYLOAD_CONTENDERS.map(contenderOf)
   const columns = PAYLOAD_SCENARIOS.flatMap((name) => contenders.map(({ title }) => `${title}: ${name}`))
@@ -81,7 +87,7 @@ async function payloadTable(settings) {
     const cells = []
     for (const name of PAYLOAD_SCENARIOS) {
       const scenario = {
-        ...SCENARIOS.find((one) => one.name === name),
+        ...SCENARIOS.find((scenario) => scenario.name === name),
         name: `${name} at ${bytes} bytes`,
         bytes
       }
@@ -103,8 +109,8 @@ async function processesTable(settings) {
   )
   try {
     const cookies = await seed(servers[0], SESSIONS)
-    const rate = async (some) => {
-      const loads = some.map(({ url, died }) => send({ url, died, cookies }))
+    const rate = async (targets) => {
+      const loads = targets.map(({ url, died }) => send({ url, died, cookies }))
       return (await Promise.all(loads)).reduce((sum, { requests, seconds }) => sum + requests / seconds, 0)
     }
     await rate(servers)
@@ -114,7 +120,10 @@ async function processesTable(settings) {
       ['one process', grouped(one), '1.00'],
       ['two processes', grouped(two), fixed(two / one, 2)]
     ]
-    return { title: 'Reading one key with one Redis; servers, Redis and load generator share the cores', rows }
+    return {
+      title: 'Reading one key with one Redis. The servers, Redis and the load generator share the cores',
+      rows
+    }
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
   }

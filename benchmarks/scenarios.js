@@ -4,14 +4,19 @@ const read = { method: 'GET', path: '/read', sessions: 1 }
 const change = { method: 'POST', path: '/change', sessions: 1 }
 
 /**
- * The scenarios. `sessions` is the number of sessions that exist before the measurement; each request uses a random one, and
- * with 0 it sends no session cookie. `bytes` is the size of each session. `follow` is an option of createLoad; `'each'` needs
+ * The scenarios. `sessions` is the number of sessions that exist before the measurement; each request uses a random one of
+ * them, and with 0 no request sends a session cookie. `bytes` is the size of each session. `follow` is an option of createLoad; `'each'` needs
  * one session per connection. With `csrf`, requests carry a token and the headers of a browser. With `counts`, each request
  * adds one to a counter.
  */
 export const SCENARIOS = [
   { name: 'anonymous', title: 'an anonymous visitor', method: 'GET', path: '/hello', sessions: 0 },
-  { ...read, name: 'anonymous-read', title: 'an anonymous visitor, the route reads the session', sessions: 0 },
+  {
+    ...read,
+    name: 'anonymous-read',
+    title: 'an anonymous visitor, the route reads the session',
+    sessions: 0
+  },
   { ...read, name: 'read-hot', title: 'reading one key, always the same session' },
   { ...read, name: 'read-10k', title: 'reading one key, a random one of 10,000 sessions', sessions: 10_000 },
   {

@@ -1,4 +1,4 @@
-// The process of one contender: serves HTTP requests, and answers questions of the parent process over IPC.
+// The process of one contender: serves HTTP requests, and answers the questions of the parent process over IPC.
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { Session } from 'node:inspector/promises'

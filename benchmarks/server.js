@@ -9,9 +9,8 @@ const SERVE = fileURLToPath(new URL('serve.js', import.meta.url))
  * Starts the process of a contender, pinned to the core `cpu` if it is given. With `port` 0 the system chooses the port.
  * Rejects if the process does not start, with a UsageError if the port is in use.
  */
-export async function startServer(contender, { port = 0, cpu, settings = {}, execArgv = [] }) {
+export async function startServer(contender, { port = 0, cpu, settings = {} }) {
   const args = [
-    ...execArgv,
     SERVE,
     contender.module ?? contender.name,
     String(port),
@@ -41,13 +40,13 @@ export async function startServer(contender, { port = 0, cpu, settings = {}, exe
   const up = await Promise.race([new Promise((resolve) => child.once('message', resolve)), died])
   if (up.code === 'EADDRINUSE') {
     child.disconnect()
-    throw new UsageError(`port ${port} is in use: choose another --port or leave the option out`)
+    throw new UsageError(`port ${port} is in use; choose another --port or omit the option`)
   }
   if (up.problem !== undefined) throw new Error(up.problem)
   return {
     url: `http://127.0.0.1:${up.port}`,
     pid: child.pid,
-    /** Rejects when the process exits. */
+    /** A promise that rejects when the process exits. */
     died,
     ask(question, detail) {
       const id = ++asked
@@ -64,7 +63,7 @@ export async function startServer(contender, { port = 0, cpu, settings = {}, exe
   }
 }
 
-/** Returns an error that quotes the line of stderr with the reason. Node prints that line below the source code. */
+/** Returns an error that quotes the reason from stderr. Node prints the reason below an excerpt of the source code. */
 function exitError(code, signal, stderr) {
   const lines = stderr.trim().split('\n')
   const reason = lines.find((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)

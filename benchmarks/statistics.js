@@ -1,4 +1,4 @@
-/** Returns the median; for an even number of values the mean of the middle two, for none `NaN`. */
+/** Returns the median. Returns the mean of the middle two for an even number of values, and `NaN` for no values. */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length / 2
@@ -6,7 +6,7 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2
 }
 
-/** Returns the value that `percent` per cent of the values do not exceed (nearest rank). Sorts the typed array in place. */
+/** Returns the percentile of a typed array by nearest rank, or `NaN` if the array is empty. Sorts the array in place. */
 export function percentile(values, percent) {
   if (values.length === 0) return NaN
   values.sort()

@@ -5,7 +5,7 @@ import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { connectRedisStore } from '../redis-store.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** `lean` writes only changed sessions. The defaults write every session at every request, even those of visitors. */
+/** With `lean` it writes only changed sessions. By default it writes every session at every request, even empty ones. */
 export default async function fastifySession({ lean, useRedis, redis }) {
   const app = Fastify()
   const store = useRedis && (await connectRedisStore(redis))

@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** With `saveUninitialized: false` an empty session is not stored. */
+/** Does not store empty sessions, because of `saveUninitialized: false`. */
 export default async function mgcrea() {
   const app = Fastify()
   const { name: cookieName, ...attributes } = COOKIE

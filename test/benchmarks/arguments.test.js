@@ -8,10 +8,10 @@ const KNOWN = {
 }
 const parse = (...args) => parseArguments(args, KNOWN)
 
-void t.test('without arguments everything is measured, scale too', async (t) => {
+void t.test('measures everything without arguments, including scale', async (t) => {
   t.match(parse(), {
     quick: false,
-    isWhole: true,
+    isFullRun: true,
     withScale: true,
     rounds: 5,
     seconds: 0.5,
@@ -22,25 +22,25 @@ void t.test('without arguments everything is measured, scale too', async (t) => 
   t.equal(parse().scenarios, undefined)
 })
 
-void t.test('the quick form has shorter windows, no scale, and is not whole', async (t) => {
-  t.match(parse('--quick'), { quick: true, isWhole: false, withScale: false, seconds: 0.2 })
+void t.test('--quick has shorter windows, skips scale and is not a full run', async (t) => {
+  t.match(parse('--quick'), { quick: true, isFullRun: false, withScale: false, seconds: 0.2 })
   t.match(parse('--quick', '--seconds', '2'), { seconds: 2 })
 })
 
-void t.test('--only takes names of both kinds, with commas and repeated', async (t) => {
-  const { contenders, scenarios, isWhole, withScale } = parse('--only', 'ours, read', '--only', 'change')
+void t.test('--only accepts contenders and scenarios, separated by commas or repeated', async (t) => {
+  const { contenders, scenarios, isFullRun, withScale } = parse('--only', 'ours, read', '--only', 'change')
   t.same(contenders, [{ name: 'ours' }])
   t.same(scenarios, KNOWN.scenarios)
-  t.notOk(isWhole)
+  t.notOk(isFullRun)
   t.notOk(withScale)
 })
 
-void t.test('--only scale measures no scenario, unless one is named too', async (t) => {
+void t.test('--only scale measures no scenarios except those that are also named', async (t) => {
   t.match(parse('--only', 'scale'), { scenarios: [], withScale: true })
   t.match(parse('--only', 'scale,read'), { scenarios: [{ name: 'read' }], withScale: true })
 })
 
-void t.test('the other options', async (t) => {
+void t.test('parses the other options and names every option in the usage', async (t) => {
   const given = parse(
     '--rounds',
     '3',
@@ -58,13 +58,13 @@ void t.test('the other options', async (t) => {
   }
 })
 
-void t.test('what is wrong is said in one line', async (t) => {
+void t.test('reports a wrong argument in one line that names it', async (t) => {
   const cases = [
     [['--only', 'nobody'], /"nobody".*--list/],
-    [['--rounds', '0'], /--rounds must be a whole number from 1 to 1000, and is "0"/],
+    [['--rounds', '0'], /--rounds is "0", but must be a whole number from 1 to 1000/],
     [['--rounds', '1.5'], /--rounds/],
-    [['--port', '65536'], /--port must be/],
-    [['--seconds', '0'], /--seconds must be a number above 0/],
+    [['--port', '65536'], /--port is "65536", but must be/],
+    [['--seconds', '0'], /--seconds is "0", but must be a number above 0/],
     [['--seconds', 'soon'], /--seconds/],
     [['--unknown'], /--unknown/],
     [['positional'], /positional/]

@@ -3,36 +3,36 @@ import { compare, CPU_BOUNDS, QUICK_BOUNDS } from '../../benchmarks/bounds.js'
 
 const ours = (cpu, rps = 100) => ({ contender: 'sesame-memory', rps, ratio: { cpu }, leastCpu: cpu - 0.2 })
 
-void t.test('a bound holds up to its value, and is missed beyond it', async (t) => {
+void t.test('a bound holds for a measured value equal to it and is missed above it', async (t) => {
   const verdict = (cpu) => compare({ 'read-hot': [ours(cpu)] }).map(({ holds }) => holds)
   t.same(verdict(CPU_BOUNDS['read-hot']), [true])
   t.same(verdict(CPU_BOUNDS['read-hot'] + 0.01), [false])
 })
 
-void t.test('what was not measured is left out', async (t) => {
+void t.test('omits bounds that were not measured', async (t) => {
   t.same(compare({}), [])
   t.same(compare({ 'read-hot': [{ contender: 'sesame-memory', problem: 'crashed' }] }), [])
 })
 
-void t.test('peers are compared by requests per second of the same scenario', async (t) => {
+void t.test('compares requests per second with the peer in the same scenario', async (t) => {
   const peer = { contender: 'secure-session', rps: 80, ratio: { cpu: 2 } }
-  const found = compare({ 'read-hot': [ours(1.05, 100), peer] }).find(({ what }) =>
-    what.includes('secure-session')
+  const found = compare({ 'read-hot': [ours(1.05, 100), peer] }).find(({ title }) =>
+    title.includes('secure-session')
   )
   t.match(found, { bound: 1.2, measured: 1.25, holds: true })
 })
 
-void t.test('the quick form has wider bounds, and leaves the peers out', async (t) => {
+void t.test('the quick form has wider bounds and skips the peers', async (t) => {
   t.same(Object.keys(QUICK_BOUNDS), Object.keys(CPU_BOUNDS))
   for (const [scenario, bound] of Object.entries(CPU_BOUNDS)) t.ok(QUICK_BOUNDS[scenario] > bound, scenario)
   const peer = { contender: 'secure-session', rps: 1000, ratio: { cpu: 2 } }
   const verdict = (cpu) => compare({ 'read-hot': [ours(cpu), peer] }, { quick: true })
-  t.match(verdict(QUICK_BOUNDS['read-hot'] + 0.2 - 0.001), [{ holds: true }], 'of the least')
+  t.match(verdict(QUICK_BOUNDS['read-hot'] + 0.2 - 0.001), [{ holds: true }], 'compares the lowest CPU time')
   t.match(verdict(QUICK_BOUNDS['read-hot'] + 0.21), [{ holds: false }])
   t.equal(verdict(1).length, 1)
 })
 
-void t.test('scale has bounds of its own', async (t) => {
+void t.test('compares the scale figures with their bounds', async (t) => {
   const bounds = compare({}, { scale: { bytesPerSession: 600, sweepHoldMs: 4 } })
   t.same(
     bounds.map(({ holds }) => holds),

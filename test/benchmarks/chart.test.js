@@ -8,13 +8,13 @@ const bars = [
 ]
 const widthsOf = (svg) => [...svg.matchAll(/<rect [^>]*width="([\d.]+)"/g)].map(([, width]) => Number(width))
 
-void t.test('bars are as long as their values', async (t) => {
+void t.test('draws bars in proportion to their values', async (t) => {
   const [one, two, four] = widthsOf(barChart([{ title: 'reading', bars }], 'a note'))
   t.ok(Math.abs(two / one - 2) < 0.01)
   t.ok(Math.abs(four / one - 4) < 0.01)
 })
 
-void t.test('each panel has its own scale, below the other', async (t) => {
+void t.test('draws panels below each other, each with its own scale', async (t) => {
   const svg = barChart(
     [
       { title: 'one', bars },
@@ -29,7 +29,7 @@ void t.test('each panel has its own scale, below the other', async (t) => {
   t.match(svg, '<title>one; two</title>')
 })
 
-void t.test('text is escaped, and colours follow a dark page', async (t) => {
+void t.test('escapes text and has colours for dark pages', async (t) => {
   const svg = barChart([{ title: 'a & b', bars }], 'x < y')
   t.match(svg, 'ours &lt;&amp;&gt;')
   t.match(svg, 'a &amp; b')

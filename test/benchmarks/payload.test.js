@@ -1,19 +1,19 @@
 import t from 'tap'
 import { LARGE, nextTurn, readAll, seedOf } from '../../benchmarks/payload.js'
 
-void t.test('a session begins with two short values', async (t) => {
+void t.test('a new session has two short values', async (t) => {
   t.same(seedOf({}), { name: 'Ada', visits: 0 })
   t.same(seedOf({ bytes: '0' }), seedOf({}))
 })
 
-void t.test('a larger one has a cart whose JSON is about as large as asked for', async (t) => {
+void t.test('with ?bytes, a session also has a cart of about that many bytes of JSON', async (t) => {
   for (const bytes of [100, LARGE, 1_000_000]) {
     const { length } = JSON.stringify(seedOf({ bytes: String(bytes) }).cart)
     t.ok(Math.abs(length - bytes) < 60, `${length} for ${bytes}`)
   }
 })
 
-void t.test('what is absent reads as null', async (t) => {
+void t.test('reads an absent value as null', async (t) => {
   const values = { name: 'Ada', visits: 0 }
   t.same(
     readAll((key) => values[key]),
@@ -21,7 +21,7 @@ void t.test('what is absent reads as null', async (t) => {
   )
 })
 
-void t.test('a turn lets others run first', async (t) => {
+void t.test('nextTurn lets pending callbacks run first', async (t) => {
   const order = []
   const turn = nextTurn().then(() => order.push('after'))
   Promise.resolve().then(() => order.push('before'))

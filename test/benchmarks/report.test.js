@@ -20,18 +20,21 @@ const line = (title, cpu, more = {}) => ({
   ...more
 })
 
-void t.test('a table has a row a contender, and says who failed and who was left out', async (t) => {
-  const failed = { title: 'Broken', problem: 'ended with SIGSEGV' }
-  const rows = rowsOf([line('Bare', 10), failed], [{ title: 'Other', reason: 'no store' }])
-  t.same(rows[0], ['', 'CPU µs', '× bare', 'req/s', '× bare', 'p50 ms', 'p99 ms', 'RSS MB'])
-  t.same(rows[1], ['Bare', '10.0', '1.00', '12,346', '1.00', '0.12', '4.50', '70'])
-  t.same(rows.slice(2), [
-    ['Broken', 'failed: ended with SIGSEGV'],
-    ['Other', 'skipped: no store']
-  ])
-})
+void t.test(
+  'a table has one row per contender and gives the reason for a failed or skipped contender',
+  async (t) => {
+    const failed = { title: 'Broken', problem: 'ended with SIGSEGV' }
+    const rows = rowsOf([line('Bare', 10), failed], [{ title: 'Other', reason: 'no store' }])
+    t.same(rows[0], ['', 'CPU µs', '× bare', 'req/s', '× bare', 'p50 ms', 'p99 ms', 'RSS MB'])
+    t.same(rows[1], ['Bare', '10.0', '1.00', '12,346', '1.00', '0.12', '4.50', '70'])
+    t.same(rows.slice(2), [
+      ['Broken', 'failed: ended with SIGSEGV'],
+      ['Other', 'skipped: no store']
+    ])
+  }
+)
 
-void t.test('lost updates have a column where they were counted', async (t) => {
+void t.test('a table has a column for lost updates if they were counted', async (t) => {
   const rows = rowsOf([
     line('Bare', 10),
     line('None', 10, { lost: 0 }),
@@ -44,7 +47,7 @@ void t.test('lost updates have a column where they were counted', async (t) => {
   )
 })
 
-void t.test('a text table is aligned, and a short row does not widen the columns', async (t) => {
+void t.test('aligns a text table, and a short row does not widen the columns', async (t) => {
   const rows = [
     ['', 'a', 'bb'],
     ['first', '1', '2'],
@@ -56,7 +59,7 @@ void t.test('a text table is aligned, and a short row does not widen the columns
   )
 })
 
-void t.test('a Markdown table has as many cells in each row, and escapes bars', async (t) => {
+void t.test('a Markdown table has equally many cells in each row and escapes pipes', async (t) => {
   const text = markdownTable([
     ['', 'x', 'y'],
     ['a|b', '1']
@@ -64,10 +67,10 @@ void t.test('a Markdown table has as many cells in each row, and escapes bars', 
   t.equal(text, ['|  | x | y |', '| --- | ---: | ---: |', '| a\\|b | 1 |  |'].join('\n'))
 })
 
-void t.test('bounds say whether they hold', async (t) => {
+void t.test('the table of bounds says whether each bound holds', async (t) => {
   const rows = boundRows([
-    { what: 'one', bound: 1.04, measured: 1.03, holds: true },
-    { what: 'two', bound: 2, measured: 3, holds: false }
+    { title: 'one', bound: 1.04, measured: 1.03, holds: true },
+    { title: 'two', bound: 2, measured: 3, holds: false }
   ])
   t.same(rows.slice(1), [
     ['one', '1.04', '1.03', 'holds'],
@@ -86,12 +89,12 @@ const run = {
     pinning: 'Pinned.',
     versions: { fastify: '5.0.0' }
   },
-  scenarios: [{ name: 'read', title: 'reading', lines: [line('Bare', 10)], leftOut: [] }],
+  scenarios: [{ name: 'read', title: 'reading', lines: [line('Bare', 10)], skipped: [] }],
   bounds: []
 }
 
 void t.test(
-  'the report names the machine, shows each scenario with its chart, and no empty chapters',
+  'the report names the machine, shows each scenario with its chart and has no empty sections',
   async (t) => {
     const text = markdownReport(run)
     for (const part of [
@@ -106,7 +109,7 @@ void t.test(
   }
 )
 
-void t.test('scale and bounds have chapters when they were measured', async (t) => {
+void t.test('the report has sections for scale and bounds if they were measured', async (t) => {
   const scale = {
     tables: [
       {
@@ -121,13 +124,13 @@ void t.test('scale and bounds have chapters when they were measured', async (t) 
   const text = markdownReport({
     ...run,
     scale,
-    bounds: [{ what: 'one', bound: 1, measured: 1, holds: true }]
+    bounds: [{ title: 'one', bound: 1, measured: 1, holds: true }]
   })
   t.match(text, '## Scale\n\n### In memory\n\n|  | bytes |')
   t.match(text, /## Bounds\n\n.*\n.*\n\| one \| 1.00 \| 1.00 \| holds \|/)
 })
 
-void t.test('numbers', async (t) => {
+void t.test('formats numbers', async (t) => {
   t.equal(fixed(1.005, 1), '1.0')
   t.equal(fixed(NaN, 1), '–')
   t.equal(grouped(1_234_567.8), '1,234,568')

@@ -2,20 +2,20 @@ import t from 'tap'
 import { median, percentile } from '../../benchmarks/statistics.js'
 import { summarize } from '../../benchmarks/summary.js'
 
-void t.test('the median is the middle, or the mean of the middle two', async (t) => {
+void t.test('the median is the middle value, or the mean of the middle two', async (t) => {
   t.equal(median([3, 1, 20]), 3)
   t.equal(median([4, 1, 2, 100]), 3)
   t.equal(median([7]), 7)
   t.ok(Number.isNaN(median([])))
 })
 
-void t.test('the median leaves its values as they were', async (t) => {
+void t.test('median does not reorder its argument', async (t) => {
   const values = [3, 1, 2]
   median(values)
   t.same(values, [3, 1, 2])
 })
 
-void t.test('a percentile is one of the values, by the nearest rank', async (t) => {
+void t.test('a percentile is one of the values, chosen by nearest rank', async (t) => {
   const values = Float64Array.from({ length: 200 }, (_, index) => 200 - index)
   t.equal(percentile(values, 50), 100)
   t.equal(percentile(values, 99), 198)
@@ -39,7 +39,7 @@ const bare = {
   samples: [sample(0, 10), sample(1, 20), sample(2, 10)]
 }
 
-void t.test('a ratio is the median of the ratios of each round, not the ratio of medians', async (t) => {
+void t.test('a ratio is the median of the ratios per round, not the ratio of the medians', async (t) => {
   const samples = [sample(0, 20), sample(1, 20), sample(2, 16)]
   const [, line] = summarize([bare, { contender: { name: 'ours', title: 'Ours' }, samples }])
   t.match(line, {
@@ -54,7 +54,7 @@ void t.test('a ratio is the median of the ratios of each round, not the ratio of
   t.notOk('lost' in line)
 })
 
-void t.test('a round that the reference did not finish counts in no ratio', async (t) => {
+void t.test('ratios ignore rounds that the reference did not finish', async (t) => {
   const [, line] = summarize([
     { ...bare, samples: [sample(0, 10)] },
     { contender: { name: 'ours', title: 'Ours' }, samples: [sample(0, 30), sample(1, 50)] }
@@ -62,12 +62,12 @@ void t.test('a round that the reference did not finish counts in no ratio', asyn
   t.equal(line.ratio.cpu, 3)
 })
 
-void t.test('lost updates are counted a thousand requests', async (t) => {
+void t.test('counts lost updates per thousand requests', async (t) => {
   const samples = [sample(0, 10, { lost: 500 }), sample(1, 10, { lost: 0 }), sample(2, 10, { lost: 250 })]
   t.equal(summarize([{ ...bare, samples }])[0].lost, 250)
 })
 
-void t.test('a contender that failed has its problem and no figures', async (t) => {
+void t.test('a failed contender has its problem and no figures', async (t) => {
   const [, line] = summarize([
     bare,
     { contender: { name: 'ours', title: 'Ours' }, samples: [], problem: 'crashed' }

@@ -1,8 +1,8 @@
-/** The contenders of the quick form: the reference, and the one that has bounds relative to it. */
+/** The contenders of the quick form: the reference, and the contender with bounds. */
 const QUICK_CONTENDERS = ['bare', 'sesame-memory']
 
 /**
- * Returns the plan of a run. `meetings` has one `{ scenario, contenders, leftOut }` per scenario, with the reference first
+ * Returns the plan of a run. `matches` has one `{ scenario, contenders, skipped }` per scenario, with the reference first
  * among the contenders. `engines` names the engines that the run needs.
  */
 export function planOf({ quick, contenders, scenarios, withScale }, { all, bounded }) {
@@ -10,29 +10,29 @@ export function planOf({ quick, contenders, scenarios, withScale }, { all, bound
   const wanted =
     contenders ?? all.contenders.filter(({ name }) => !isQuick || QUICK_CONTENDERS.includes(name))
   const [reference] = all.contenders
-  const asked = scenarios ?? all.scenarios.filter(({ name }) => !quick || bounded.includes(name))
-  const meetings = asked.map((scenario) => {
+  const chosen = scenarios ?? all.scenarios.filter(({ name }) => !quick || bounded.includes(name))
+  const matches = chosen.map((scenario) => {
     const others = wanted.filter(({ name }) => name !== reference.name)
     return {
       scenario,
       contenders: [reference, ...others.filter(({ skip }) => skip[scenario.name] === undefined)],
-      leftOut: others.flatMap(({ title, skip }) =>
+      skipped: others.flatMap(({ title, skip }) =>
         skip[scenario.name] === undefined ? [] : [{ title, reason: skip[scenario.name] }]
       )
     }
   })
-  const engines = meetings.flatMap((meeting) => meeting.contenders.flatMap(({ engine }) => engine ?? []))
+  const engines = matches.flatMap((match) => match.contenders.flatMap(({ engine }) => engine ?? []))
   if (withScale) engines.push('redis')
-  return { meetings, engines: [...new Set(engines)] }
+  return { matches, engines: [...new Set(engines)] }
 }
 
-/** Removes the contenders whose engine is missing, and adds them to `leftOut` with the reason. */
-export function without(meetings, missing) {
-  return meetings.map(({ scenario, contenders, leftOut }) => ({
+/** Moves the contenders whose engine is missing to `skipped`, with the reason. */
+export function skipMissingEngines(matches, missing) {
+  return matches.map(({ scenario, contenders, skipped }) => ({
     scenario,
     contenders: contenders.filter(({ engine }) => missing[engine] === undefined),
-    leftOut: [
-      ...leftOut,
+    skipped: [
+      ...skipped,
       ...contenders.flatMap(({ title, engine }) =>
         missing[engine] === undefined ? [] : [{ title, reason: `no ${engine}: ${missing[engine]}` }]
       )
@@ -44,7 +44,7 @@ export function without(meetings, missing) {
 export function listOf({ contenders, scenarios }) {
   const width = Math.max(...[...contenders, ...scenarios].map(({ name }) => name.length))
   const line = ({ name, title }) => `  ${name.padEnd(width)}  ${title}`
-  const skipped = ({ name, skip }) =>
+  const skippedLines = ({ name, skip }) =>
     Object.entries(skip).map(([scenario, reason]) => `  ${name.padEnd(width)}  ${scenario}: ${reason}`)
   return [
     'Contenders',
@@ -52,6 +52,6 @@ export function listOf({ contenders, scenarios }) {
     '\nScenarios',
     ...scenarios.map(line),
     '\nSkipped',
-    ...contenders.flatMap(skipped)
+    ...contenders.flatMap(skippedLines)
   ].join('\n')
 }

@@ -7,7 +7,7 @@ import { COOKIE } from './payload.js'
  * `cookie` in the result is the new value of the session cookie: `''` if the reply cleared it, `undefined` if the reply did
  * not set it.
  */
-export async function ask(url, method, path, { cookie, headers = {} } = {}) {
+export async function sendRequest(url, method, path, { cookie, headers = {} } = {}) {
   const sent = { ...headers, ...(cookie ? { cookie: `${COOKIE.name}=${cookie}` } : {}) }
   const response = await new Promise((resolve, reject) => {
     request(new URL(path, url), { method, headers: sent, agent: false, timeout: 10_000 }, resolve)
