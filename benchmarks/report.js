@@ -13,6 +13,51 @@ const LOST = {
   text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
 }
 
+/** The contenders and the columns of the summary, which the README shows. */
+const SUMMARY = {
+  contenders: [
+    'map',
+    'sesame-memory',
+    'sesame-sqlite',
+    'sesame-redis',
+    'sesame-postgres',
+    'fastify-session-lean',
+    'fastify-session-redis',
+    'secure-session',
+    'express-session'
+  ],
+  columns: [
+    { title: 'anonymous', scenario: 'anonymous', text: cpuRatio },
+    { title: 'read, 10,000 sessions', scenario: 'read-10k', text: cpuRatio },
+    { title: 'read, 64 KB', scenario: 'read-64k', text: cpuRatio },
+    { title: 'change', scenario: 'change', text: cpuRatio },
+    { title: 'req/s, read', scenario: 'read-10k', text: ({ rps }) => grouped(rps) },
+    { title: 'lost of 1,000 concurrent updates', scenario: 'writers', text: LOST.text }
+  ]
+}
+
+/**
+ * Returns the rows of the summary. The first row is the header. A dash stands for a scenario that the contender skipped or
+ * failed. A contender without any result has no row.
+ */
+export function summaryRows(scenarios) {
+  const resultOf = (name, contender) =>
+    scenarios
+      .find((scenario) => scenario.name === name)
+      ?.lines.find((line) => line.contender === contender && line.problem === undefined)
+  const rows = SUMMARY.contenders.flatMap((contender) => {
+    const results = SUMMARY.columns.map(({ scenario }) => resultOf(scenario, contender))
+    const title = results.find((line) => line !== undefined)?.title
+    const cells = SUMMARY.columns.map(({ text }, at) => (results[at] === undefined ? '–' : text(results[at])))
+    return title === undefined ? [] : [[title, ...cells]]
+  })
+  return [['', ...SUMMARY.columns.map(({ title }) => title)], ...rows]
+}
+
+function cpuRatio({ ratio }) {
+  return fixed(ratio.cpu, 2)
+}
+
 /** Returns the rows of a scenario's table. The first row is the header. For a failed or skipped contender the second cell says why. */
 export function rowsOf(lines, skipped = []) {
   const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
@@ -68,6 +113,9 @@ export function markdownReport({ environment, scenarios, bounds, scale }) {
     `${environment.date}, Node ${environment.node}, ${environment.cpu} × ${environment.cores}, ${environment.system}.`,
     `Medians of ${environment.rounds} rounds. Each ratio compares with bare Fastify in the same round. ${environment.pinning}`,
     facts.join(' · '),
+    '## Summary',
+    'CPU time per request, × bare Fastify, except in the last two columns. The README shows this table.',
+    markdownTable(summaryRows(scenarios)),
     ...scenarios.flatMap(({ name, title, lines, skipped }) => [
       `## ${title}`,
       `![${title}](${name}.svg)`,

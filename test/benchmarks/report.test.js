@@ -1,4 +1,5 @@
 import t from 'tap'
+import { CONTENDERS } from '../../benchmarks/contenders.js'
 import {
   boundRows,
   fixed,
@@ -6,6 +7,7 @@ import {
   markdownReport,
   markdownTable,
   rowsOf,
+  summaryRows,
   textTable
 } from '../../benchmarks/report.js'
 
@@ -100,6 +102,7 @@ void t.test(
     for (const part of [
       '2030-01-01, Node 20.0.0, A CPU × 2, Linux 1.',
       'fastify 5.0.0',
+      '## Summary\n',
       '![reading](read.svg)',
       '| Bare |'
     ]) {
@@ -128,6 +131,32 @@ void t.test('the report has sections for scale and bounds if they were measured'
   })
   t.match(text, '## Scale\n\n### In memory\n\n|  | bytes |')
   t.match(text, /## Bounds\n\n.*\n.*\n\| one \| 1.00 \| 1.00 \| holds \|/)
+})
+
+void t.test('the summary has a row for each of our stores and a dash for a missing result', async (t) => {
+  const lines = CONTENDERS.map(({ name, title }) => line(title, 10, { contender: name, lost: 3 }))
+  const failed = { title: '@fastify/secure-session', contender: 'secure-session', problem: 'crashed' }
+  const rows = summaryRows([
+    { name: 'anonymous', lines },
+    { name: 'read-10k', lines: [failed] },
+    { name: 'writers', lines }
+  ])
+  for (const { name, title } of CONTENDERS.filter(({ name }) => name.startsWith('sesame-'))) {
+    t.ok(
+      rows.some(([first]) => first === title),
+      name
+    )
+  }
+  t.same(
+    rows.find(([title]) => title === '@fastify/secure-session'),
+    ['@fastify/secure-session', '1.00', '–', '–', '–', '–', '3.0']
+  )
+})
+
+void t.test('the summary omits contenders that were not measured', async (t) => {
+  const lines = [line('fastify-sesame, memory', 10, { contender: 'sesame-memory' })]
+  const rows = summaryRows([{ name: 'change', lines }])
+  t.same(rows.slice(1), [['fastify-sesame, memory', '–', '–', '–', '1.00', '–', '–']])
 })
 
 void t.test('formats numbers', async (t) => {
