@@ -1,8 +1,9 @@
 import { inspect } from 'node:util'
 import { isPromise } from '../awaitable.js'
-import { channels } from '../diagnostics.js'
 import { SessionOptionError } from '../errors.js'
 import type { SessionPatch, SessionRecord, SessionStore, UpdateResult } from '../types.js'
+import { applyPatch, changesData } from './patch.js'
+import { parseRecord } from './record.js'
 
 /** What a store of express-session or @fastify/session has. */
 export interface ExpressStore {
@@ -79,7 +80,7 @@ async function update(calls: Calls, read: Read, id: string, patch: SessionPatch)
   if (record === undefined) return 'gone'
   if (ifVersion !== undefined && ifVersion !== record.version) return 'conflict'
   if (renameTo !== id && (await read(renameTo)) !== undefined) return 'conflict'
-  const session = sessionOf(patched(record, patch))
+  const session = sessionOf(applyPatch(record, patch))
   if (renameTo !== id) await move(calls, id, renameTo, session)
   else if (isTouch(patch, record)) await calls.touch(id, session)
   else await calls.set(id, session)
@@ -163,28 +164,8 @@ function createQueue(): Queue {
 
 /** Whether nothing changes but the times, and these do: of a touch that changes nothing one cannot learn what it keeps. */
 function isTouch(patch: SessionPatch, { lastAccessed, expiresAt }: SessionRecord): boolean {
-  if (writesData(patch) || patch.createdAt !== undefined || patch.userId !== undefined) return false
+  if (changesData(patch) || patch.createdAt !== undefined || patch.userId !== undefined) return false
   return patch.lastAccessed !== lastAccessed || patch.expiresAt !== expiresAt
-}
-
-function writesData({ set, remove, clear }: SessionPatch): boolean {
-  return clear === true || remove.length > 0 || Object.keys(set).length > 0
-}
-
-function patched(record: SessionRecord, patch: SessionPatch): SessionRecord {
-  const { set, remove, clear, lastAccessed, expiresAt } = patch
-  const { createdAt = record.createdAt, userId = record.userId } = patch
-  const data = Object.assign(Object.create(null) as Record<string, string>, clear === true ? {} : record.data)
-  for (const key of remove) Reflect.deleteProperty(data, key)
-  Object.assign(data, set)
-  return {
-    version: record.version + (writesData(patch) ? 1 : 0),
-    data,
-    createdAt,
-    lastAccessed,
-    expiresAt,
-    userId
-  }
 }
 
 function sessionOf({ lastAccessed, expiresAt, ...rest }: SessionRecord): ExpressSession {
@@ -195,19 +176,14 @@ function sessionOf({ lastAccessed, expiresAt, ...rest }: SessionRecord): Express
   }
 }
 
-/** `undefined`, reported, when a session is not one that this adapter made. */
+/** Returns the record in a session, or reports the session and returns `undefined` if this adapter did not write it. */
 function recordOf(id: string, session: unknown): SessionRecord | undefined {
   if (session === undefined || session === null) return undefined
-  const cookie = cookieOf(session)
-  const { sesame } = session as Partial<ExpressSession>
-  try {
-    if (cookie === undefined) throw new TypeError('no cookie of ours')
-    const record = JSON.parse(sesame as string) as SessionRecord
+  return parseRecord(id, () => {
+    const { cookie, sesame } = session as ExpressSession
+    const record = JSON.parse(sesame) as SessionRecord
     return { ...record, lastAccessed: cookie.lastAccessed, expiresAt: timeOf(cookie.expires) }
-  } catch {
-    if (channels.invalidRecord.hasSubscribers) channels.invalidRecord.publish({ id, reason: 'json' })
-    return undefined
-  }
+  })
 }
 
 function hasTimes(session: unknown, { lastAccessed, expires }: ExpressCookie): boolean {

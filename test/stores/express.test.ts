@@ -220,7 +220,7 @@ void t.test('a session that is not ours is absent and reported', async (t) => {
     t.equal(await store.get(ID), undefined)
     t.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'gone')
   }
-  t.same(messages, Array(8).fill({ id: ID, reason: 'json' }))
+  t.same(messages, Array(8).fill({ id: ID, reason: 'shape' }))
 })
 
 void t.test('nothing but an id reaches the store', async (t) => {

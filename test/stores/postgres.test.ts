@@ -21,16 +21,16 @@ const server = 'server' in found ? found.server : { url: '' }
 const LATER = { lastAccessed: 1, expiresAt: 4e12 }
 const ID = 'a'.repeat(64)
 
-void t.test('data is jsonb that a person can ask', { skip }, async (t) => {
+void t.test('a person can query data as jsonb', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { store, table } = await makeStore(t, pool)
   const app = await makeApp(t, { store })
   await signIn(app, { role: 'admin', userId: 'ada', cart: { items: [{ id: 7 }] } })
   await signIn(app, { role: 'guest', userId: 'bob' })
   const conditions = [
-    `data->>'role' = 'admin'`,
-    `data->'cart'->'items'->0->>'id' = '7'`,
-    `data @> '{"cart": {"items": [{"id": 7}]}}'`,
+    `(data->>'role')::jsonb = '"admin"'`,
+    `(data->>'cart')::jsonb->'items'->0->>'id' = '7'`,
+    `(data->>'cart')::jsonb @> '{"items": [{"id": 7}]}'`,
     `user_id = 'ada' AND expires_at > now() AND created_at <= now() + interval '1 minute'`
   ]
   for (const condition of conditions) {
@@ -40,21 +40,12 @@ void t.test('data is jsonb that a person can ask', { skip }, async (t) => {
 })
 
 void t.test(
-  'what jsonb cannot hold comes back as it was, as does what looks like it',
+  'a text that jsonb cannot hold comes back unchanged, as does one that looks encoded',
   { skip },
   async (t) => {
     const { store } = await makeStore(t, makePool(t, server))
     const deep = '['.repeat(2000) + ']'.repeat(2000)
-    const texts = [
-      deep,
-      '1e999999',
-      '1E2',
-      '-0',
-      '{"$text":"a"}',
-      '{"$text":1}',
-      '{"$text":"$text:\\"a\\""}',
-      '\ud800'
-    ]
+    const texts = [deep, '1e999999', '1E2', '-0', '\x01', '\x01"a"', '"\\u0001"', 'a\0b', '\ud800']
     texts.push(
       '"\\u0000"',
       '"\\ud800"',
@@ -62,9 +53,9 @@ void t.test(
       '{"a":1, "b":2}',
       '{"a":1,"a":2}',
       '{"a\\u0000":1}',
-      '$text:'
+      '"\0"'
     )
-    const data = Object.fromEntries(texts.map((text, index) => [`$text:${index}`, text]))
+    const data = Object.fromEntries(texts.map((text, index) => [`\x01${index}`, text]))
     await store.create(ID, makeRecord({ data, expiresAt: 4e12 }))
     t.same({ ...(await store.get(ID))?.data }, data)
     const remove = Object.keys(data)
@@ -73,7 +64,7 @@ void t.test(
   }
 )
 
-void t.test('whatever keys and texts there are, each comes back', { skip }, async (t) => {
+void t.test('any keys and texts come back unchanged', { skip }, async (t) => {
   const { store } = await makeStore(t, makePool(t, server))
   await store.create(ID, makeRecord({ expiresAt: 4e12 }))
   const string = fc.string({ unit: 'binary' })
@@ -86,32 +77,28 @@ void t.test('whatever keys and texts there are, each comes back', { skip }, asyn
     await store.update(ID, { set, remove: [], clear: true, ...LATER })
     const data = (await store.get(ID))?.data ?? {}
     t.strictSame(Object.keys(data).sort(), Object.keys(set).sort())
-    for (const [key, text] of Object.entries(set)) sameText(t, data[key], text)
+    for (const [key, text] of Object.entries(set)) t.equal(data[key], text)
   })
   await fc.assert(property, { seed: 1, numRuns: 50 })
 })
 
-/** Equal, but for the order of the keys of an object; and as JSON.stringify writes it, where it is JSON. */
-function sameText(t: Test, actual: string | undefined, expected: string): void {
-  if (actual === expected) return
-  t.strictSame(JSON.parse(String(actual)), JSON.parse(expected))
-  t.equal(JSON.stringify(JSON.parse(String(actual))), actual)
-}
-
-void t.test('a read of an object is no change, whatever order its keys come back in', { skip }, async (t) => {
+void t.test('reading an object or setting an equal one is not a write', { skip }, async (t) => {
   const { store } = await makeStore(t, makePool(t, server))
   const spy = spyStore(store)
   const app = await makeApp(t, { store: spy })
   app.get('/user', async ({ session }) => session.get('user'))
+  app.get('/same', async ({ session }) => session.set('user', user) ?? 'set')
   const user = { name: 'ada', id: 7, address: { zip: 'x', at: [{ b: 1, a: 1e21 }] }, 10: '\u2028', 9: 0.1 }
   const cookie = await signIn(app, { user })
   spy.take()
   const response = await app.inject({ url: '/user', headers: { cookie } })
   t.same(response.json(), user)
   t.same(spy.takeNames(), ['get'])
+  await app.inject({ url: '/same', headers: { cookie } })
+  t.same(spy.takeNames(), ['get'])
 })
 
-void t.test('a touch leaves the data where it is', { skip }, async (t) => {
+void t.test('a touch does not rewrite the data', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { store, table } = await makeStore(t, pool)
   const big = JSON.stringify(Array.from({ length: 20_000 }, Math.random))
@@ -143,7 +130,7 @@ const HOSTILE_NAMES = [
   'x'.repeat(48)
 ]
 
-void t.test('a hostile table or schema name is a name and nothing else', { skip }, async (t) => {
+void t.test('a hostile table or schema name is only a name', { skip }, async (t) => {
   const pool = makePool(t, server)
   for (const name of HOSTILE_NAMES) {
     await pool.query(`CREATE SCHEMA "${name.replaceAll('"', '""')}"`)
@@ -160,7 +147,7 @@ void t.test('a hostile table or schema name is a name and nothing else', { skip 
   }
 })
 
-void t.test('a name that PostgreSQL cannot hold is refused', async (t) => {
+void t.test('a name that PostgreSQL cannot hold throws', async (t) => {
   const pool = { query: async () => ({ rows: [] }) }
   const refused = ['', 'a\0b', 'x\ud800', 'x'.repeat(64), '🔑'.repeat(16), 7, null] as string[]
   for (const name of refused) {
@@ -185,7 +172,7 @@ void t.test('tables on one pool do not disturb each other', { skip }, async (t) 
   for (const [index, store] of stores.entries()) t.equal((await store.get(ID))?.version, index + 5)
 })
 
-void t.test('without a schema the table is in the first one of the search path', { skip }, async (t) => {
+void t.test('without `schema`, the table is in the first schema of the search path', { skip }, async (t) => {
   const pool = makePool(t, server)
   const schema = await makeSchema(t, pool)
   const own = makePool(t, server, { options: `-c search_path=${schema}` })
@@ -195,18 +182,22 @@ void t.test('without a schema the table is in the first one of the search path',
   t.same((await pool.query(`SELECT id FROM ${schema}.mine`)).rows, [{ id: ID }])
 })
 
-void t.test('statements are prepared once a connection, or never', { skip }, async (t) => {
-  for (const prepare of [true, false]) {
-    const pool = makePool(t, server, { max: 1 })
-    const { store } = await makeStore(t, pool, { prepare })
-    for (let turn = 0; turn < 3; turn++) await store.get(ID)
-    const { rows } = await pool.query<{ name: string }>('SELECT name FROM pg_prepared_statements')
-    t.equal(rows.length, prepare ? 1 : 0)
-    for (const { name } of rows) t.match(name, /^sesame_[0-9a-f]{32}$/)
+void t.test(
+  'each connection prepares a statement once, or never with `prepare: false`',
+  { skip },
+  async (t) => {
+    for (const prepare of [true, false]) {
+      const pool = makePool(t, server, { max: 1 })
+      const { store } = await makeStore(t, pool, { prepare })
+      for (let turn = 0; turn < 3; turn++) await store.get(ID)
+      const { rows } = await pool.query<{ name: string }>('SELECT name FROM pg_prepared_statements')
+      t.equal(rows.length, prepare ? 1 : 0)
+      for (const { name } of rows) t.match(name, /^sesame_[0-9a-f]{32}$/)
+    }
   }
-})
+)
 
-void t.test('eight pools may migrate at once, again and again', { skip }, async (t) => {
+void t.test('eight pools can migrate at the same time, repeatedly', { skip }, async (t) => {
   const pool = makePool(t, server)
   for (let round = 0; round < 5; round++) {
     const schema = await makeSchema(t, pool)
@@ -218,7 +209,7 @@ void t.test('eight pools may migrate at once, again and again', { skip }, async 
   }
 })
 
-void t.test('a migration that fails leaves nothing half done', { skip }, async (t) => {
+void t.test('a failed migration leaves no open transaction', { skip }, async (t) => {
   const pool = makePool(t, server, { max: 1 })
   const schema = await makeSchema(t, pool)
   await pool.query(`CREATE TABLE ${schema}.other (id int); CREATE VIEW ${schema}.sessions AS SELECT 1 AS id`)
@@ -227,7 +218,7 @@ void t.test('a migration that fails leaves nothing half done', { skip }, async (
   t.same((await pool.query('SELECT 1 AS works')).rows, [{ works: 1 }])
 })
 
-void t.test('by user and by expiry the indexes are used', { skip }, async (t) => {
+void t.test('finds rows by user and by expiry with an index', { skip }, async (t) => {
   const pool = makePool(t, server)
   const recorder = recordingPool(pool)
   const schema = await makeSchema(t, pool)
@@ -254,7 +245,7 @@ void t.test('by user and by expiry the indexes are used', { skip }, async (t) =>
   t.equal(byText.length, expected.length)
 })
 
-/** Sessions of 1,000 users, each tenth of which is over. */
+/** Adds sessions of 1,000 users. Every tenth session has expired. */
 async function fill(pool: Pool, schema: string, count: number): Promise<void> {
   await pool.query(
     `INSERT INTO ${schema}.sessions SELECT md5(n::text), 1, '{}', now(), now(),
@@ -264,7 +255,7 @@ async function fill(pool: Pool, schema: string, count: number): Promise<void> {
   )
 }
 
-void t.test('a sweep goes in batches and stops where it is closed', { skip }, async (t) => {
+void t.test('a sweep runs in batches and stops at close()', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { schema, table } = await makeStore(t, pool)
   const recorder = recordingPool(pool)
@@ -282,24 +273,28 @@ void t.test('a sweep goes in batches and stops where it is closed', { skip }, as
   t.same(await left(), [{ n: 21_500 }])
 })
 
-void t.test('one process sweeps at a time, and waits for nobody', { skip }, async (t) => {
-  const pool = makePool(t, server)
-  const recorder = recordingPool(pool)
-  const { schema, table } = await makeStore(t, pool)
-  const store = new PostgresStore({ pool: recorder, schema })
-  await fill(pool, schema, 100)
-  await store.get(ID)
-  const other = await pool.connect()
-  t.teardown(() => other.release())
-  await other.query(`BEGIN; SELECT id FROM ${table} WHERE expires_at < now() LIMIT 1 FOR UPDATE`)
-  t.equal(await store.cleanup(), 9, 'a row that is in use is left for the next time')
-  await other.query('ROLLBACK')
-  const lock = /pg_try_advisory_xact_lock\((-?\d+)\)/.exec(recorder.queries.at(-1)?.text ?? '')?.[1]
-  await other.query(`BEGIN; SELECT pg_advisory_xact_lock(${String(lock)})`)
-  t.equal(await store.cleanup(), 0, 'somebody else is at it')
-  await other.query('ROLLBACK')
-  t.equal(await store.cleanup(), 1)
-})
+void t.test(
+  'one process sweeps at a time, and a sweep does not wait for locked rows',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    const recorder = recordingPool(pool)
+    const { schema, table } = await makeStore(t, pool)
+    const store = new PostgresStore({ pool: recorder, schema })
+    await fill(pool, schema, 100)
+    await store.get(ID)
+    const other = await pool.connect()
+    t.teardown(() => other.release())
+    await other.query(`BEGIN; SELECT id FROM ${table} WHERE expires_at < now() LIMIT 1 FOR UPDATE`)
+    t.equal(await store.cleanup(), 9, 'a locked row is left for the next sweep')
+    await other.query('ROLLBACK')
+    const lock = /pg_try_advisory_xact_lock\((-?\d+)\)/.exec(recorder.queries.at(-1)?.text ?? '')?.[1]
+    await other.query(`BEGIN; SELECT pg_advisory_xact_lock(${String(lock)})`)
+    t.equal(await store.cleanup(), 0, 'another process is sweeping')
+    await other.query('ROLLBACK')
+    t.equal(await store.cleanup(), 1)
+  }
+)
 
 void t.test('eight sweeps at once remove each expired session once', { skip }, async (t) => {
   const pool = makePool(t, server)
@@ -322,7 +317,7 @@ const NO_POOLS: Record<string, unknown> = {
 }
 
 for (const [name, pool] of Object.entries(NO_POOLS)) {
-  void t.test(`${name} is no pool, and is not printed`, async (t) => {
+  void t.test(`${name} is not a pool, and the error does not quote it`, async (t) => {
     t.throws(() => new PostgresStore({ pool } as PostgresStoreOptions), {
       code: 'SESSION_OPTION_INVALID',
       message: /^(?!.*secret).*option "pool" has no query\(\).*new pg\.Pool/
@@ -330,7 +325,7 @@ for (const [name, pool] of Object.entries(NO_POOLS)) {
   })
 }
 
-/** A pool whose server says no with this SQLSTATE. */
+/** A pool whose server refuses every statement with this SQLSTATE. */
 function refusing(code: string): PostgresPool {
   return { query: () => Promise.reject(Object.assign(new Error('refused'), { code })) }
 }
@@ -345,14 +340,14 @@ const WRONG: Record<string, Wrong> = {
     message: /has no table "sesame_\w+"\."sessions": run `await store\.migrate\(\)` once/,
     pool: async (_t, pool) => pool
   },
-  'a table of somebody else': {
-    message: /finds another table at "sesame_\w+"\."sessions": choose a name/,
+  'a table with other columns': {
+    message: /finds another table at "sesame_\w+"\."sessions": choose another name/,
     async pool(_t, pool, schema) {
       await pool.query(`CREATE TABLE ${schema}.sessions (id text)`)
       return pool
     }
   },
-  'a pool that was ended': {
+  'an ended pool': {
     message: /option "pool" was ended/,
     async pool() {
       const pool = new Pool({ connectionString: server.url })
@@ -361,10 +356,10 @@ const WRONG: Record<string, Wrong> = {
     }
   },
   'a pool of another database': {
-    message: /option "pool" answers without rows, so it is no pool of PostgreSQL/,
+    message: /option "pool" returned no rows, so it does not look like a pool of pg/,
     pool: async () => ({ query: async () => [[], []] }) as unknown as PostgresPool
   },
-  'a user whom the server refuses': {
+  'a user that the server refuses': {
     message: /cannot log in to PostgreSQL.*refused/,
     pool: async () => refusing('28000')
   },
@@ -372,12 +367,12 @@ const WRONG: Record<string, Wrong> = {
     message: /cannot log in to PostgreSQL.*refused/,
     pool: async () => refusing('28P01')
   },
-  'a database that is not there': {
+  'a missing database': {
     message: /cannot log in to PostgreSQL: correct the user, password or database.*"nowhere"/,
     pool: async (t) => makePool(t, server, { connectionString: server.url.replace(/\/[^/]*$/, '/nowhere') })
   },
-  'a role without rights': {
-    message: /may not read "sesame_\w+"\."sessions": GRANT SELECT/,
+  'a role without permissions': {
+    message: /has no permission for "sesame_\w+"\."sessions": GRANT SELECT/,
     async pool(t, pool, schema) {
       await new PostgresStore({ pool, schema }).migrate()
       await pool.query(`CREATE ROLE ${schema} LOGIN`)
@@ -388,7 +383,7 @@ const WRONG: Record<string, Wrong> = {
 }
 
 for (const [name, { message, pool }] of Object.entries(WRONG)) {
-  void t.test(`${name} fails the registration and says what to do`, { skip }, async (t) => {
+  void t.test(`${name} fails the registration with the fix in the message`, { skip }, async (t) => {
     const admin = makePool(t, server)
     const schema = await makeSchema(t, admin)
     const store = new PostgresStore({ pool: await pool(t, admin, schema), schema })
@@ -398,13 +393,13 @@ for (const [name, { message, pool }] of Object.entries(WRONG)) {
   })
 }
 
-void t.test('an engine that is away is no wrong option', async (t) => {
+void t.test('an unreachable engine is not an option error', async (t) => {
   const away = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
   const store = new PostgresStore({ pool: { query: () => Promise.reject(away) } })
   await t.rejects(store.ready(), away)
 })
 
-void t.test('a store is ready once it has migrated', { skip }, async (t) => {
+void t.test('a store is ready after migrate()', { skip }, async (t) => {
   const { store } = await makeStore(t, makePool(t, server))
   await store.ready()
   const app = addRoutes(await makeApp(t, { store }))
@@ -419,12 +414,13 @@ const FOREIGN: Record<string, string> = {
   'no version': `'f', NULL, '{}', now(), now(), now() + interval '1 day', 'ada'`,
   'no expiry': `'f', 1, '{}', now(), now(), NULL, 'ada'`,
   'no end': `'f', 1, '{}', now(), now(), 'infinity', 'ada'`,
-  'a broken key': `'f', 1, '{"$text:no": 1}', now(), now(), now() + interval '1 day', 'ada'`,
-  'a broken text': `'f', 1, '{"a": {"$text": 1}}', now(), now(), now() + interval '1 day', 'ada'`
+  'a broken key': `'f', 1, '{"\\u0001no": "1"}', now(), now(), now() + interval '1 day', 'ada'`,
+  'a value that is not text': `'f', 1, '{"a": 1}', now(), now(), now() + interval '1 day', 'ada'`,
+  'a broken text': `'f', 1, '{"a": "\\u0001no"}', now(), now(), now() + interval '1 day', 'ada'`
 }
 
 for (const [name, values] of Object.entries(FOREIGN)) {
-  void t.test(`a row with ${name} is not ours: absent, and reported`, { skip }, async (t) => {
+  void t.test(`treats a row with ${name} as absent and reports it`, { skip }, async (t) => {
     const pool = makePool(t, server)
     const { store, table } = await makeStore(t, pool)
     await pool.query(`ALTER TABLE ${table} DROP CONSTRAINT sessions_data_check, ALTER data DROP NOT NULL,
@@ -442,21 +438,21 @@ for (const [name, values] of Object.entries(FOREIGN)) {
   })
 }
 
-void t.test('our own table takes no such row', { skip }, async (t) => {
+void t.test('the constraints of the table refuse malformed rows', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { table } = await makeStore(t, pool)
   for (const values of Object.values(FOREIGN).slice(0, 6))
     await t.rejects(pool.query(`INSERT INTO ${table} VALUES (${values})`), { code: /^23/ })
 })
 
-void t.test('a statement that PostgreSQL broke off is run again, a few times', async (t) => {
+void t.test('retries a rolled-back statement up to four times', async (t) => {
   for (const code of ['40001', '40P01']) {
     let failures = 4
     let calls = 0
     const pool = {
       query: async () => {
         calls++
-        if (failures-- > 0) throw Object.assign(new Error('broken off'), { code })
+        if (failures-- > 0) throw Object.assign(new Error('rolled back'), { code })
         return { rows: [] }
       }
     }
@@ -469,7 +465,7 @@ void t.test('a statement that PostgreSQL broke off is run again, a few times', a
   }
 })
 
-void t.test('an update loses nothing where every transaction is serializable', { skip }, async (t) => {
+void t.test('concurrent updates all succeed under serializable isolation', { skip }, async (t) => {
   const options = '-c default_transaction_isolation=serializable'
   const { store } = await makeStore(t, makePool(t, server, { options }))
   await store.create(ID, makeRecord({ data: {} }))
@@ -479,7 +475,7 @@ void t.test('an update loses nothing where every transaction is serializable', {
   t.same(Object.keys((await store.get(ID))?.data ?? {}).sort(), keys)
 })
 
-void t.test('a request costs as few round trips as can be', { skip }, async (t) => {
+void t.test('a request makes the least possible number of round trips', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { schema } = await makeStore(t, pool)
   const recorder = recordingPool(pool)
@@ -507,12 +503,12 @@ void t.test('a request costs as few round trips as can be', { skip }, async (t) 
   t.comment(`round trips — ${table.join(', ')}`)
 })
 
-/** How many statements on this table the engine has run; NaN where it does not count, or counts for others too. */
+/** Returns how many statements on this table the engine has run, or NaN if it cannot count them for this test alone. */
 async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
   try {
-    if (process.env['DATABASE_URL'] !== undefined) throw new Error('not our own server')
+    if (process.env['DATABASE_URL'] !== undefined) throw new Error('the server is shared')
     await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
-    // It takes equal statements on two tables for one, under the text of the first.
+    // It counts equal statements on two tables under the text of the first.
     await pool.query('SELECT pg_stat_statements_reset()')
   } catch {
     return async () => NaN

@@ -21,11 +21,11 @@ const servers = withoutServer === false ? await startCluster(t) : []
 const urls = servers.map(({ url }) => url)
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 
-/** Ids that a rotation may go between. */
+/** Returns an id. All of them are in one slot, so that a rotation can go from any to any other. */
 const idOf = (name: string) => `ab${anyId(name).slice(2)}`
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
-/** A store whose every command `before` sees, and a store that is left alone, on the same keys. */
+/** Returns two stores on the same keys. `before` runs before every command of `watched`. */
 async function setUp(t: Test, before: (text: string, keys: string[]) => unknown = () => undefined) {
   const raw = new Cluster([...urls])
   t.teardown(() => raw.disconnect())
@@ -49,7 +49,7 @@ void t.test('the store contract on three masters', { skip: withoutServer }, asyn
         {
           timeout: 60_000,
           lacks: {
-            cleanup: 'Redis drops by itself what has expired',
+            cleanup: 'Redis removes expired sessions by itself',
             'engine failure': 'redis-failure.test.ts kills a master'
           }
         }
@@ -61,7 +61,7 @@ void t.test('the store contract on three masters', { skip: withoutServer }, asyn
 
 void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
-    void t.test(`the plugin mints tokens for it, with ${client}`, async (t) => {
+    void t.test(`the plugin mints tokens in the same slot, with ${client}`, async (t) => {
       const store = await connect({ client, urls, prefix: freshPrefix() })
       t.equal(store.rotationPrefix, 2)
       const app = addRoutes(await makeApp(t, { store }))
@@ -82,7 +82,7 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
     })
   }
 
-  void t.test('an id of another slot is refused, and nothing is changed', async (t) => {
+  void t.test('renaming to an id in another slot throws and changes nothing', async (t) => {
     const { store, entries } = await setUp(t)
     const elsewhere = `cd${NEW_ID.slice(2)}`
     const record = makeRecord({ userId: 'ada' })
@@ -105,7 +105,7 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
     }
   })
 
-  void t.test('and the cluster’s own client is ready', async (t) => {
+  void t.test('a cluster client passes ready()', async (t) => {
     for (const client of CLIENTS) {
       const store = await connect({ client, urls, prefix: freshPrefix() })
       t.teardown(() => store.close())
@@ -114,7 +114,7 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
   })
 })
 
-void t.test('the steps of the index, each broken off', { skip: withoutServer }, async (t) => {
+void t.test('failures between the steps of a write', { skip: withoutServer }, async (t) => {
   const down = (sign: string) => (text: string) => {
     if (text.includes(sign)) throw new Error('CLUSTERDOWN The cluster is down')
   }
@@ -123,16 +123,19 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
   const UPDATING = "'RENAME'"
   const LEAVING = "'ZREM', KEYS[1]"
 
-  void t.test('an entry whose session was never made is not shown, and makes no session', async (t) => {
-    const { store, watched } = await setUp(t, down(CREATING))
-    await t.rejects(watched.create(ID, makeRecord({ userId: 'ada' })), { message: /CLUSTERDOWN/ })
-    t.strictSame(await store.listByUser('ada'), [])
-    t.equal(await store.destroyByUser('ada'), 0)
-    t.equal(await store.create(ID, makeRecord({ userId: 'ada' })), true)
-    t.equal((await store.listByUser('ada')).length, 1)
-  })
+  void t.test(
+    'an entry whose session was not created is not listed and does not create a session',
+    async (t) => {
+      const { store, watched } = await setUp(t, down(CREATING))
+      await t.rejects(watched.create(ID, makeRecord({ userId: 'ada' })), { message: /CLUSTERDOWN/ })
+      t.strictSame(await store.listByUser('ada'), [])
+      t.equal(await store.destroyByUser('ada'), 0)
+      t.equal(await store.create(ID, makeRecord({ userId: 'ada' })), true)
+      t.equal((await store.listByUser('ada')).length, 1)
+    }
+  )
 
-  void t.test('a session whose entry cannot be made is not made, moved or extended either', async (t) => {
+  void t.test('a session is not created, renamed or extended if its entry cannot be written', async (t) => {
     const { store, watched } = await setUp(t, down(ENTERING))
     const record = makeRecord({ userId: 'ada' })
     await t.rejects(watched.create(NEW_ID, record), { message: /CLUSTERDOWN/ })
@@ -145,7 +148,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     }
   })
 
-  void t.test('a move that fails after its entry was made leaves the session where it was', async (t) => {
+  void t.test('a rename that fails after its entry was written leaves the session unchanged', async (t) => {
     const { store, watched } = await setUp(
       t,
       (() => {
@@ -166,7 +169,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
   })
 
   void t.test(
-    'a write whose old entry stays has been made all the same, and the entry shows nothing',
+    'a write succeeds if the old entry cannot be removed, and the old entry is not listed',
     async (t) => {
       const { store, watched, entries } = await setUp(t, down(LEAVING))
       await store.create(ID, makeRecord({ userId: 'ada' }))
@@ -181,7 +184,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     }
   )
 
-  void t.test('a session that rotates twice while its user is logged out everywhere is ended', async (t) => {
+  void t.test('destroyByUser ends a session that rotates twice meanwhile', async (t) => {
     const moves: [string, string][] = [
       [ID, NEW_ID],
       [NEW_ID, OTHER_ID]
@@ -195,7 +198,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('a user that changes between two steps gets the entry', async (t) => {
+  void t.test('the entry goes to a user that was set between two steps', async (t) => {
     const users = ['bob', 'eve']
     const { store, watched } = await setUp(t, async (text) => {
       const userId = text.includes(ENTERING) ? users.shift() : undefined
@@ -209,7 +212,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     )
   })
 
-  void t.test('the entry of a session that keeps its id stays, whoever its user is in between', async (t) => {
+  void t.test('the entry stays if a session with the same id changes its user and back', async (t) => {
     let release = () => undefined as void
     const held = new Promise<void>((resolve) => (release = resolve))
     const { store, watched, entries } = await setUp(t, (text) => (text.includes(LEAVING) ? held : undefined))
@@ -219,11 +222,11 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     t.equal(await store.update(ID, makePatch({ userId: 'ada' })), 'ok')
     release()
     await delay(50)
-    t.equal((await entries('ada')).length, 2, 'its id and its time')
+    t.equal((await entries('ada')).length, 2, 'an id and its score')
     t.equal(await store.destroyByUser('ada'), 1)
   })
 
-  void t.test('a create of an id that is taken does not shorten its entry', async (t) => {
+  void t.test('a create with a taken id does not shorten the entry', async (t) => {
     const { store, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })
     await store.create(ID, record)
@@ -231,7 +234,7 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
     t.strictSame(await entries('ada'), [ID, String(record.expiresAt)])
   })
 
-  void t.test('an entry lives as long as its session', async (t) => {
+  void t.test('an entry expires no earlier than its session', async (t) => {
     const { raw, store, prefix, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })
     await store.create(ID, record)
@@ -245,14 +248,14 @@ void t.test('the steps of the index, each broken off', { skip: withoutServer }, 
 })
 
 void t.test('round trips', { skip: withoutServer }, async (t) => {
-  const steps: [what: string, path: string, single: number, cluster: number][] = [
+  const steps: [name: string, path: string, single: number, cluster: number][] = [
     ['an anonymous request', '/empty', 0, 0],
     ['a new session without a user', '/set?a=1', 1, 1],
     ['a read', '/read', 1, 1],
     ['a changed key', '/set?a=2', 2, 2],
     ['an increment', '/add', 2, 2],
     ['a rotation without a user', '/rotate', 2, 2],
-    ['a login: rotation, and whose it is', '/login', 2, 4],
+    ['a login: a rotation with a new user', '/login', 2, 4],
     ['a read by a user', '/read', 1, 1],
     ['a changed key by a user', '/set?a=3', 2, 2],
     ['a rotation by a user', '/rotate', 2, 5],
@@ -263,26 +266,29 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
   const single = [await startRedis(t)]
   for (const client of CLIENTS) {
     for (const [engine, nodes] of Object.entries({ 'a single server': single, 'a cluster': servers })) {
-      void t.test(`each request costs what the engine needs at least: ${client}, ${engine}`, async (t) => {
-        const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
-        const app = addRoutes(await makeApp(t, { store }))
-        app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
-        await warmUp(app)
-        const browser = new Browser(app)
-        for (const [what, path, one, many] of steps) {
-          const count = await countCommands(nodes, () => browser.get(path))
-          t.equal(count, engine === 'a cluster' ? many : one, what)
-          t.comment(`${client}, ${engine}: ${what}: ${count}`)
+      void t.test(
+        `a request makes the least possible number of round trips: ${client}, ${engine}`,
+        async (t) => {
+          const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
+          const app = addRoutes(await makeApp(t, { store }))
+          app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
+          await warmUp(app)
+          const browser = new Browser(app)
+          for (const [name, path, one, many] of steps) {
+            const count = await countCommands(nodes, () => browser.get(path))
+            t.equal(count, engine === 'a cluster' ? many : one, name)
+            t.comment(`${client}, ${engine}: ${name}: ${count}`)
+          }
         }
-      })
-      void t.test(`with an idle time-out the index moves along: ${client}, ${engine}`, async (t) => {
+      )
+      void t.test(`with an idle timeout, a write also extends the entry: ${client}, ${engine}`, async (t) => {
         const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
         const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
         app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
         await warmUp(app)
         const browser = new Browser(app)
         await browser.get('/login')
-        // So that the change is later than the login, by the milliseconds that the engine counts.
+        // Redis counts in milliseconds, so the change must be at least one later than the login.
         await delay(20)
         const count = await countCommands(nodes, () => browser.get('/set?a=1'))
         t.equal(count, engine === 'a cluster' ? 4 : 2)
@@ -291,7 +297,7 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
   }
 })
 
-/** So that every node has seen every script. */
+/** Makes every node cache every script. */
 async function warmUp(app: Awaited<ReturnType<typeof makeApp>>): Promise<void> {
   const browsers = Array.from({ length: 40 }, () => new Browser(app))
   for (const path of ['/set?a=1', '/login', '/rotate', '/logout']) {

@@ -19,11 +19,11 @@ import {
   type RedisServer
 } from '../fixtures/redis.js'
 
-/** In ms. */
+/** Milliseconds. */
 const STORE_TIMEOUT = 500
-/** How soon the first 2xx must come once the engine is back: in ms. */
+/** Milliseconds from the engine's return to the first 2xx, at most. */
 const RECOVERY = 1000
-/** The same behind Sentinel: node-redis itself takes about a second to come to the new master. */
+/** The same behind Sentinel, where node-redis takes about a second to reach the new master. */
 const SENTINEL_RECOVERY = { 'node-redis': 3000, ioredis: RECOVERY }
 
 const unhandled: unknown[] = []
@@ -34,7 +34,7 @@ interface Log {
   readonly err?: { readonly code?: string; readonly message: string }
 }
 
-/** An app on these servers whose log is kept. */
+/** Returns an app that uses these servers, with its log. */
 async function setUp(
   t: Test,
   client: ClientName,
@@ -61,11 +61,11 @@ async function signedIn(app: FastifyInstance): Promise<Browser> {
   return browser
 }
 
-/** 503, in time, without a cookie, a word of the driver's or a way in. */
+/** Asserts a 503 in time, without a cookie and without any text of the driver. */
 function assertUnavailable(t: Test, response: Response, took: number): void {
   const { statusCode, headers, body } = response
   t.equal(statusCode, 503)
-  t.equal(headers['set-cookie'], undefined, 'no cookie is touched')
+  t.equal(headers['set-cookie'], undefined, 'no cookie is set')
   t.same(JSON.parse(body), {
     statusCode: 503,
     code: 'SESSION_STORE_UNAVAILABLE',
@@ -80,7 +80,7 @@ async function timed(work: () => Promise<Response>): Promise<[Response, number]>
   return [await work(), performance.now() - start]
 }
 
-/** Polls until the first 2xx; how many ms that took. */
+/** Polls until the first 2xx. Returns how many ms it took. */
 async function firstSuccess(browser: Browser, path: string): Promise<number> {
   const start = performance.now()
   await eventually(`a 2xx of ${path}`, async () => (await browser.get(path)).statusCode === 200)
@@ -90,7 +90,7 @@ async function firstSuccess(browser: Browser, path: string): Promise<number> {
 interface Outage {
   readonly name: string
   readonly args?: readonly string[]
-  /** The requests that fail, and those that succeed all the same. */
+  /** The requests that fail and those that still succeed. */
   readonly fails: readonly string[]
   readonly works?: readonly string[]
   readonly options?: Partial<SessionOptions>
@@ -103,33 +103,33 @@ const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always']
 
 const OUTAGES: readonly Outage[] = [
   {
-    name: 'killed with -9, and started again',
+    name: 'killed with -9 and restarted',
     args: DURABLE,
     fails: ['/read', ...WRITES, '/logout'],
     begin: (server) => server.kill(),
     end: (server) => server.restart()
   },
   {
-    name: 'hanging, its connections open',
+    name: 'hanging with open connections',
     fails: ['/read', ...WRITES.slice(0, 1)],
     begin: (server) => server.suspend(),
     end: (server) => server.resume()
   },
   {
-    name: 'paused for writes, and so for the reads behind them',
+    name: 'paused for writes, which also blocks the reads queued behind them',
     fails: [...WRITES.slice(0, 1), '/read'],
     begin: (server) => server.command('CLIENT', 'PAUSE', '600000', 'WRITE'),
     end: (server) => server.command('CLIENT', 'UNPAUSE')
   },
   {
-    name: 'out of memory: reads go on',
+    name: 'out of memory: reads still work',
     fails: WRITES,
     works: ['/read'],
     begin: (server) => server.command('CONFIG', 'SET', 'maxmemory', '1'),
     end: (server) => server.command('CONFIG', 'SET', 'maxmemory', '0')
   },
   {
-    name: 'a replica that may only be read: reads go on',
+    name: 'a read-only replica: reads still work',
     args: ['--replica-serve-stale-data', 'yes'],
     fails: [...WRITES, '/logout'],
     works: ['/read'],
@@ -139,64 +139,64 @@ const OUTAGES: readonly Outage[] = [
 ]
 
 for (const client of CLIENTS) {
-  void t.test(
-    `where the engine fails, with ${client}`,
-    { skip: withoutServer, timeout: 280_000 },
-    async (t) => {
-      for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
+  void t.test(`engine failures with ${client}`, { skip: withoutServer, timeout: 280_000 }, async (t) => {
+    for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
 
-      void t.test('out of memory: a logout holds all the same', async (t) => {
-        const server = await startRedis(t)
-        const { app } = await setUp(t, client, [server])
-        const browser = await signedIn(app)
-        const { cookie } = browser
-        await server.command('CONFIG', 'SET', 'maxmemory', '1')
-        t.equal((await browser.get('/logout')).statusCode, 200)
-        t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
-      })
+    void t.test('out of memory: a logout still works', async (t) => {
+      const server = await startRedis(t)
+      const { app } = await setUp(t, client, [server])
+      const browser = await signedIn(app)
+      const { cookie } = browser
+      await server.command('CONFIG', 'SET', 'maxmemory', '1')
+      t.equal((await browser.get('/logout')).statusCode, 200)
+      t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
+    })
 
-      void t.test('anonymous, where the application wants it so', async (t) => {
-        const server = await startRedis(t, ...DURABLE)
-        const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
-        const browser = await signedIn(app)
-        await server.kill()
-        const response = await browser.get('/read')
-        t.same([response.statusCode, response.json()], [200, { name: null }])
-        t.equal(response.headers['set-cookie'], undefined)
-        await server.restart()
-        await eventually('the session is back', async () => {
-          return (await browser.get('/read')).json<{ name: unknown }>().name === 'ada'
-        })
+    void t.test('onStoreError anonymous: a request goes on without its session', async (t) => {
+      const server = await startRedis(t, ...DURABLE)
+      const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
+      const browser = await signedIn(app)
+      await server.kill()
+      const response = await browser.get('/read')
+      t.same([response.statusCode, response.json()], [200, { name: null }])
+      t.equal(response.headers['set-cookie'], undefined)
+      await server.restart()
+      await eventually('the session is back', async () => {
+        return (await browser.get('/read')).json<{ name: unknown }>().name === 'ada'
       })
+    })
 
-      void t.test('down at the start: the app starts, and works when the engine does', async (t) => {
-        const server = await startRedis(t)
-        await server.kill()
-        const { app, logs } = await setUp(t, client, [server])
-        t.match(logs[0]?.msg, /the session store is not ready/)
-        const browser = new Browser(app)
-        t.equal((await browser.get('/empty')).statusCode, 200, 'without a session there is nothing to fail')
-        assertUnavailable(t, ...(await timed(() => browser.get('/set?name=ada'))))
-        await server.restart()
-        const took = await firstSuccess(browser, '/set?name=ada')
-        t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
-        t.same((await browser.get('/read')).json(), { name: 'ada' })
-      })
+    void t.test('down at the start: the app starts and works as soon as the engine does', async (t) => {
+      const server = await startRedis(t)
+      await server.kill()
+      const { app, logs } = await setUp(t, client, [server])
+      t.match(logs[0]?.msg, /the session store is not ready/)
+      const browser = new Browser(app)
+      t.equal(
+        (await browser.get('/empty')).statusCode,
+        200,
+        'a request without a session does not use the store'
+      )
+      assertUnavailable(t, ...(await timed(() => browser.get('/set?name=ada'))))
+      await server.restart()
+      const took = await firstSuccess(browser, '/set?name=ada')
+      t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
+      t.same((await browser.get('/read')).json(), { name: 'ada' })
+    })
 
-      void t.test('killed with -9 under load, and started again', async (t) => {
-        const server = await startRedis(t, ...DURABLE)
-        const { app } = await setUp(t, client, [server])
-        const load = await startLoad(t, app)
-        await load.reach(200, 200)
-        await server.kill()
-        await load.reach(503, 50)
-        await server.restart()
-        const back = await load.backAfter()
-        await load.reach(200, 200)
-        await finishLoad(t, `${client}, killed under load`, load, back)
-      })
-    }
-  )
+    void t.test('killed with -9 under load and restarted', async (t) => {
+      const server = await startRedis(t, ...DURABLE)
+      const { app } = await setUp(t, client, [server])
+      const load = await startLoad(t, app)
+      await load.reach(200, 200)
+      await server.kill()
+      await load.reach(503, 50)
+      await server.restart()
+      const back = await load.backAfter()
+      await load.reach(200, 200)
+      await finishLoad(t, `${client}, killed under load`, load, back)
+    })
+  })
 }
 
 async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<void> {
@@ -213,7 +213,7 @@ async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<v
   t.equal(logs.filter(({ err }) => err?.code === 'SESSION_STORE_UNAVAILABLE').length, outage.fails.length)
   t.ok(
     failures.every((failure) => (failure as { error: unknown }).error instanceof Error),
-    'the driver’s error is told to who listens'
+    'subscribers get the driver’s error'
   )
   await outage.end(server)
   const took = await firstSuccess(browser, '/add')
@@ -223,7 +223,7 @@ async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<v
   t.equal((await browser.get('/logout')).statusCode, 200)
 }
 
-/** Several browsers that read and add as fast as they are answered. */
+/** Starts browsers that read and increment without a pause. */
 async function startLoad(t: Test, app: FastifyInstance, size = 8) {
   const counts = new Map<number, number>()
   const cookies: unknown[] = []
@@ -235,7 +235,7 @@ async function startLoad(t: Test, app: FastifyInstance, size = 8) {
       const { statusCode, headers } = await browser.get(turn % 2 === 0 ? '/read' : '/add')
       counts.set(statusCode, count(statusCode) + 1)
       if (headers['set-cookie'] !== undefined) cookies.push(headers['set-cookie'])
-      // As a client would that is refused at once.
+      // An immediate failure must not make this a busy loop.
       if (statusCode !== 200) await delay(5)
     }
   }
@@ -273,8 +273,8 @@ async function finishLoad(
   recovery = RECOVERY
 ): Promise<void> {
   await load.stop()
-  t.strictSame([...load.counts.keys()].sort(), [200, 503], 'nothing but 200 and 503')
-  t.strictSame(load.cookies, [], 'no cookie was touched')
+  t.strictSame([...load.counts.keys()].sort(), [200, 503], 'every status is 200 or 503')
+  t.strictSame(load.cookies, [], 'no cookie was set')
   t.ok(back < recovery, `the first 2xx after ${Math.round(back)} ms`)
   for (const browser of load.browsers) {
     t.same((await browser.get('/read')).json(), { name: 'ada' }, 'nobody was logged out')
@@ -284,13 +284,13 @@ async function finishLoad(
 }
 
 void t.test(
-  'a cluster whose master is killed under load',
+  'a cluster with a master that is killed under load',
   { skip: withoutServer, timeout: 280_000 },
   async (t) => {
     const servers = await startCluster(t, { withReplicas: true })
     const alive = new Set(servers)
     for (const [index, client] of CLIENTS.entries()) {
-      void t.test(`its replica takes over: ${client}`, async (t) => {
+      void t.test(`the replica takes over: ${client}`, async (t) => {
         const { app } = await setUp(t, client, servers)
         const [master, replica] = [servers[index] as RedisServer, servers[index + 3] as RedisServer]
         alive.delete(master)
@@ -305,7 +305,7 @@ void t.test(
 
 for (const client of CLIENTS) {
   void t.test(
-    `Sentinel, whose master is killed under load: its replica takes over: ${client}`,
+    `Sentinel with a master that is killed under load: the replica takes over: ${client}`,
     { skip: withoutServer, timeout: 280_000 },
     async (t) => {
       const master = await startRedis(t)
@@ -318,7 +318,7 @@ for (const client of CLIENTS) {
   )
 }
 
-/** Kills a master under load, and waits until its replica has taken over, and every request is answered again. */
+/** Kills a master under load and waits until the replica has taken over and every browser is answered again. */
 async function failOver(
   t: Test,
   name: string,
@@ -330,9 +330,9 @@ async function failOver(
 ): Promise<void> {
   const load = await startLoad(t, app)
   await load.reach(200, 200)
-  // Replication is asynchronous: what the replica has not been sent dies with its master, new sessions too.
+  // Replication is asynchronous: writes that have not reached the replica are lost with the master.
   const written = await offsetOf(master)
-  await eventually('the replica has them', async () => (await offsetOf(replica)) >= written)
+  await eventually('the replica has all writes', async () => (await offsetOf(replica)) >= written)
   await master.kill()
   const start = performance.now()
   await load.reach(503, 1)
@@ -343,7 +343,7 @@ async function failOver(
   await finishLoad(t, `${name}, failover after ${Math.round(failover)} ms`, load, back, recovery)
 }
 
-/** How far a server is in its master's stream of writes. */
+/** Returns a server's position in its master's stream of writes. */
 async function offsetOf(server: RedisServer): Promise<number> {
   const info = String(await server.command('INFO', 'replication'))
   return Number(/(?:slave|master)_repl_offset:(\d+)/.exec(info)?.[1])
@@ -354,10 +354,10 @@ async function everyNodeUp(servers: readonly RedisServer[]): Promise<boolean> {
   return infos.every((info) => String(info).includes('cluster_state:ok'))
 }
 
-/** Until each browser, whichever master has its session, is answered; how many ms that took. */
+/** Polls until every browser is answered, whichever master has its session. Returns how many ms it took. */
 async function eventuallyAll(browsers: readonly Browser[]): Promise<number> {
   const times = await Promise.all(browsers.map((browser) => firstSuccess(browser, '/read')))
   return Math.max(...times)
 }
 
-void t.test('nothing of it was left unhandled', async (t) => void t.strictSame(unhandled, []))
+void t.test('no rejection was unhandled', async (t) => void t.strictSame(unhandled, []))

@@ -22,7 +22,7 @@ const url = withoutRedis === false ? await sharedRedis(t) : ''
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
-/** A store and a raw client beside it, on keys of their own. */
+/** Returns a store with a prefix of its own and a raw client for its keys. */
 async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient } = {}) {
   const raw = new Redis(url)
   t.teardown(() => raw.disconnect())
@@ -46,7 +46,7 @@ void t.test('the store contract', { skip: withoutRedis }, async (t) => {
         {
           timeout: 60_000,
           lacks: {
-            cleanup: 'Redis drops by itself what has expired',
+            cleanup: 'Redis removes expired sessions by itself',
             'engine failure': 'redis-failure.test.ts kills the server'
           }
         }
@@ -56,8 +56,8 @@ void t.test('the store contract', { skip: withoutRedis }, async (t) => {
   }
 })
 
-void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
-  void t.test('a session is a hash with a field for each key, and the fields of its own apart', async (t) => {
+void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
+  void t.test('a session is a hash whose field names tell data from metadata', async (t) => {
     const { raw, store, keyOf, usersKey } = await setUp(t)
     const record = makeRecord({ data: { v: '"a key"', '': '""' }, userId: 'ada' })
     await store.create(ID, record)
@@ -76,13 +76,13 @@ void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
   void t.test('a change writes only the keys that it changes', async (t) => {
     const { raw, store, keyOf } = await setUp(t)
     await store.create(ID, makeRecord({ data: { a: '1', b: '2' } }))
-    await raw.hset(keyOf(ID), '.a', '"by another hand"')
+    await raw.hset(keyOf(ID), '.a', '"set by another client"')
     await store.update(ID, makePatch({ set: { b: '3' } }))
-    t.strictSame({ ...(await store.get(ID))?.data }, { a: '"by another hand"', b: '3' })
+    t.strictSame({ ...(await store.get(ID))?.data }, { a: '"set by another client"', b: '3' })
   })
 
   void t.test(
-    'session and index live no longer than they may, whatever the clock of the library',
+    'a session and its list entry expire on time, even if the clocks of the process and of Redis differ',
     async (t) => {
       const { raw, store, keyOf, usersKey } = await setUp(t)
       for (const [user, now] of Object.entries({ past: Date.UTC(2001, 0), future: Date.UTC(2040, 0) })) {
@@ -95,7 +95,7 @@ void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
         })
         const clock = stopClock(now)
         await store.create(id, record)
-        t.same(await store.get(id), record, 'it is there')
+        t.same(await store.get(id), record, 'the session is live')
         await assertTtl(t, raw, [keyOf(id), usersKey(user)], 60_000)
         await store.update(id, makePatch({ expiresAt: now + 90_000 }))
         await assertTtl(t, raw, [keyOf(id), usersKey(user)], 90_000)
@@ -124,7 +124,7 @@ void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
     t.strictSame(keys, [`sesame:{${ID.slice(0, 2)}}:${ID}`])
   })
 
-  void t.test('a script that the server has forgotten is sent again', async (t) => {
+  void t.test('a script that the server has flushed is sent again', async (t) => {
     const { raw, store } = await setUp(t)
     await store.create(ID, makeRecord())
     await raw.script('FLUSH')
@@ -137,19 +137,19 @@ void t.test('what lies in Redis', { skip: withoutRedis }, async (t) => {
 async function assertTtl(t: Test, raw: Redis, keys: readonly string[], life: number): Promise<void> {
   for (const key of keys) {
     const ttl = await raw.pttl(key)
-    t.ok(ttl > life - 30_000 && ttl <= life, `${key} lives ${ttl} ms more`)
+    t.ok(ttl > life - 30_000 && ttl <= life, `${key} expires in ${ttl} ms`)
   }
 }
 
-void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
-  const foreign: Record<string, (raw: Redis, key: string) => Promise<unknown>> = {
+void t.test('malformed records', { skip: withoutRedis }, async (t) => {
+  const malformed: Record<string, (raw: Redis, key: string) => Promise<unknown>> = {
     'a string': (raw, key) => raw.set(key, '{"cookie":{}}'),
     'a list': (raw, key) => raw.rpush(key, 'v'),
-    'a hash of somebody else': (raw, key) => raw.hset(key, { v: '1', name: 'ada' }),
-    'a hash with times that are none': (raw, key) => raw.hset(key, { v: 'x', c: 'y', a: '1', e: 'never' })
+    'a hash with other fields': (raw, key) => raw.hset(key, { v: '1', name: 'ada' }),
+    'a hash with invalid times': (raw, key) => raw.hset(key, { v: 'x', c: 'y', a: '1', e: 'never' })
   }
-  for (const [name, put] of Object.entries(foreign)) {
-    void t.test(`${name} counts as absent, is reported, and stays as it is`, async (t) => {
+  for (const [name, put] of Object.entries(malformed)) {
+    void t.test(`treats ${name} as absent, reports it and leaves it unchanged`, async (t) => {
       const { raw, store, keyOf, usersKey } = await setUp(t)
       const reports = listen(t, 'invalid-record')
       await put(raw, keyOf(ID))
@@ -171,7 +171,7 @@ void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
     })
   }
 
-  void t.test('an absent session is no report', async (t) => {
+  void t.test('does not report an absent session', async (t) => {
     const { store } = await setUp(t)
     const reports = listen(t, 'invalid-record')
     await store.get(ID)
@@ -180,7 +180,7 @@ void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
     t.strictSame(reports, [])
   })
 
-  void t.test('a field of no kind in a session of ours is left out, and outlives a clear', async (t) => {
+  void t.test('ignores an unknown field of a session, and a clear leaves it', async (t) => {
     const { raw, store, keyOf } = await setUp(t)
     await store.create(ID, makeRecord())
     await raw.hset(keyOf(ID), { '': '1', other: '2', __proto__x: '3', ',zz': '4' })
@@ -190,7 +190,7 @@ void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
     t.equal(await raw.hget(keyOf(ID), 'other'), '2')
   })
 
-  void t.test('a failure of another kind is no absence', async (t) => {
+  void t.test('an error other than WRONGTYPE is not treated as an absent session', async (t) => {
     const { raw } = await setUp(t)
     const store = new RedisStore({
       client: intercept(raw, () => {
@@ -202,8 +202,8 @@ void t.test('what is not ours', { skip: withoutRedis }, async (t) => {
   })
 })
 
-void t.test('by user', { skip: withoutRedis }, async (t) => {
-  void t.test('an entry without its session is not shown, and goes with the next login', async (t) => {
+void t.test('lists by user', { skip: withoutRedis }, async (t) => {
+  void t.test('an entry without a session is not listed, and the user’s next login removes it', async (t) => {
     const { raw, store, keyOf, usersKey } = await setUp(t)
     const clock = stopClock()
     t.teardown(() => clock.restore())
@@ -216,7 +216,7 @@ void t.test('by user', { skip: withoutRedis }, async (t) => {
     t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [OTHER_ID])
   })
 
-  void t.test('an entry of a session that is another user’s now is neither shown nor ended', async (t) => {
+  void t.test('an entry for a session of another user is neither listed nor ended', async (t) => {
     const { raw, store, usersKey } = await setUp(t)
     await store.create(ID, makeRecord({ userId: 'bob' }))
     await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
@@ -225,7 +225,7 @@ void t.test('by user', { skip: withoutRedis }, async (t) => {
     t.not(await store.get(ID), undefined)
   })
 
-  void t.test('a logout, a rotation and another user leave no entry behind', async (t) => {
+  void t.test('a logout, a rotation and a change of user remove the old entry', async (t) => {
     const { raw, store, usersKey } = await setUp(t)
     for (const id of [ID, OTHER_ID]) await store.create(id, makeRecord({ userId: 'ada' }))
     await store.destroy(ID)
@@ -237,7 +237,7 @@ void t.test('by user', { skip: withoutRedis }, async (t) => {
     t.equal(await raw.exists(usersKey('bob')), 0)
   })
 
-  void t.test('a session that rotates twice while its user is logged out everywhere is ended', async (t) => {
+  void t.test('destroyByUser ends a session that rotates twice meanwhile', async (t) => {
     const moves: [string, string][] = [
       [ID, NEW_ID],
       [NEW_ID, OTHER_ID]
@@ -255,7 +255,7 @@ void t.test('by user', { skip: withoutRedis }, async (t) => {
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('1,000 sessions are listed and ended in two rounds each', async (t) => {
+  void t.test('lists 1,000 sessions in two round trips and ends them in two', async (t) => {
     let inFlight = 0
     let rounds = 0
     const count = <A extends unknown[]>(call: (...args: A) => Promise<unknown>) => {
@@ -285,21 +285,21 @@ void t.test('by user', { skip: withoutRedis }, async (t) => {
   })
 })
 
-void t.test('clients with settings of their own', { skip: withoutRedis }, async (t) => {
+void t.test('client settings', { skip: withoutRedis }, async (t) => {
   const clients = {
     'ioredis with a keyPrefix': async () => new Redis(url, { keyPrefix: freshPrefix() }),
     'ioredis with autopipelining': async () => new Redis(url, { enableAutoPipelining: true }),
-    'ioredis with numbers as text': async () => new Redis(url, { stringNumbers: true }),
-    'redis that answers in Buffers': async () =>
+    'ioredis with stringNumbers': async () => new Redis(url, { stringNumbers: true }),
+    'redis that returns Buffers': async () =>
       createClient({ url, commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } }).connect(),
-    'redis that answers in Buffers, and never queues': async () =>
+    'redis that returns Buffers and has no offline queue': async () =>
       createClient({
         url,
         disableOfflineQueue: true,
         commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } }
       }).connect(),
-    'redis that speaks RESP2': async () => createClient({ url, RESP: 2 }).connect(),
-    'redis without type mappings, as older ones': async () => {
+    'redis with RESP2': async () => createClient({ url, RESP: 2 }).connect(),
+    'an older redis without type mappings': async () => {
       const client = await createClient({ url }).connect()
       return {
         hGetAll: (key: string) => client.hGetAll(key),
@@ -330,66 +330,74 @@ void t.test('clients with settings of their own', { skip: withoutRedis }, async 
   }
 })
 
-void t.test('a wrong option says what is missing and how to mend it', async (t) => {
+void t.test('an invalid option throws an error with the fix in its message', async (t) => {
   const method = async (): Promise<unknown> => undefined
   const wrong: [name: string, options: object, message: RegExp][] = [
-    ['no client', {}, /"client" is a undefined, but must be a client: .*createClient\(\{ url \}\)/],
-    ['a URL', { client: 'redis://localhost' }, /"client" is a string, but must be a client/],
-    ['null', { client: null }, /"client" is null, but must be a client/],
-    ['an object', { client: { get: method } }, /"client" lacks hgetall, eval, evalsha; .*new Redis\(url\)/],
-    ['no scripts', { client: { hGetAll: method } }, /"client" lacks eval, evalSha;/],
+    ['no client', {}, /"client" is undefined; it must be a client: .*createClient\(\{ url \}\)/],
+    ['a URL', { client: 'redis://localhost' }, /"client" is a string; it must be a client/],
+    ['null', { client: null }, /"client" is null; it must be a client/],
+    ['an object', { client: { get: method } }, /"client" has no hgetall, eval, evalsha; .*new Redis\(url\)/],
+    ['no scripts', { client: { hGetAll: method } }, /"client" has no eval, evalSha;/],
     [
       'a prefix with braces',
       { client: { hgetall: method, eval: method, evalsha: method }, prefix: 'a{b}' },
       /"prefix"/
     ],
-    ['a prefix that is no string', { client: {}, prefix: 1 }, /"prefix" is 1, but must be a string without/]
+    [
+      'a prefix that is not a string',
+      { client: {}, prefix: 1 },
+      /"prefix" is 1, but must be a string without/
+    ]
   ]
   for (const [name, options, message] of wrong) {
     t.throws(() => new RedisStore(options as never), { constructor: SessionOptionError, message }, name)
   }
 })
 
-void t.test('ready() fails for what no waiting mends', { skip: withoutServer }, async (t) => {
-  const server = await startRedis(t)
+void t.test(
+  'ready() throws an option error for a problem that retrying cannot fix',
+  { skip: withoutServer },
+  async (t) => {
+    const server = await startRedis(t)
 
-  void t.test('a client that was never connected', async (t) => {
-    const store = new RedisStore({ client: createClient({ url: server.url }) })
-    await t.rejects(store.ready(), { code: 'SESSION_OPTION_INVALID', message: /await client\.connect\(\)/ })
-  })
+    void t.test('a client that was never connected', async (t) => {
+      const store = new RedisStore({ client: createClient({ url: server.url }) })
+      await t.rejects(store.ready(), { code: 'SESSION_OPTION_INVALID', message: /await client\.connect\(\)/ })
+    })
 
-  void t.test('a user who may not run scripts, or not on these keys', async (t) => {
-    await server.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+info')
-    await server.command('ACL', 'SETUSER', 'other', 'on', '>pw', '~other:*', '+@all')
-    await server.command('ACL', 'SETUSER', 'typist', 'on', '>pw', '~*', '+@scripting', '+@hash', '+info')
-    for (const username of ['reader', 'other', 'typist']) {
-      const client = new Redis(server.port, { username, password: 'pw' })
+    void t.test('a user without permission for scripts or for these keys', async (t) => {
+      await server.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+info')
+      await server.command('ACL', 'SETUSER', 'other', 'on', '>pw', '~other:*', '+@all')
+      await server.command('ACL', 'SETUSER', 'typist', 'on', '>pw', '~*', '+@scripting', '+@hash', '+info')
+      for (const username of ['reader', 'other', 'typist']) {
+        const client = new Redis(server.port, { username, password: 'pw' })
+        t.teardown(() => client.disconnect())
+        const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
+        await t.rejects(new RedisStore({ client }).ready(), expected, username)
+      }
+    })
+
+    void t.test('a missing password', async (t) => {
+      const locked = await startRedis(t, '--requirepass', 'secret')
+      const client = new Redis(locked.port, { enableReadyCheck: false })
       t.teardown(() => client.disconnect())
-      const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
-      await t.rejects(new RedisStore({ client }).ready(), expected, username)
-    }
-  })
+      client.on('error', () => undefined)
+      await t.rejects(new RedisStore({ client }).ready(), { message: /`username` and `password`/ })
+    })
 
-  void t.test('a missing password', async (t) => {
-    const locked = await startRedis(t, '--requirepass', 'secret')
-    const client = new Redis(locked.port, { enableReadyCheck: false })
-    t.teardown(() => client.disconnect())
-    client.on('error', () => undefined)
-    await t.rejects(new RedisStore({ client }).ready(), { message: /`username` and `password`/ })
-  })
-
-  void t.test('but an engine that is only away is an error of its own', async (t) => {
-    const client = new Redis(1, { lazyConnect: true, maxRetriesPerRequest: 0 })
-    t.teardown(() => client.disconnect())
-    client.on('error', () => undefined)
-    const error = await new RedisStore({ client }).ready().catch((error: unknown) => error)
-    t.not(error instanceof SessionOptionError, true)
-    t.ok(error instanceof Error)
-  })
-})
+    void t.test('an unreachable engine is not an option error', async (t) => {
+      const client = new Redis(1, { lazyConnect: true, maxRetriesPerRequest: 0 })
+      t.teardown(() => client.disconnect())
+      client.on('error', () => undefined)
+      const error = await new RedisStore({ client }).ready().catch((error: unknown) => error)
+      t.not(error instanceof SessionOptionError, true)
+      t.ok(error instanceof Error)
+    })
+  }
+)
 
 void t.test(
-  'where no command waits for a connection, none has a time-out of the client’s',
+  'without an offline queue, commands do not use the client’s timeout',
   { skip: withoutRedis },
   async (t) => {
     const signals = t.capture(AbortSignal, 'timeout', (milliseconds: number) => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 
+/** A prepared statement, or its text alone if the pool cannot prepare. */
 export interface Statement {
   readonly name: string
   readonly text: string
@@ -7,7 +8,7 @@ export interface Statement {
 
 export type Statements = Readonly<Record<keyof ReturnType<typeof textsOfStatements>, Statement>>
 
-/** Named after their text, so that two stores can share a pool. */
+/** Returns the statements of a table. Each is named after its text, so that two stores can share a pool. */
 export function statementsOf(table: string): Statements {
   const texts = Object.entries(textsOfStatements(table))
   return Object.fromEntries(texts.map(([name, text]) => [name, { name: nameOf(text), text }])) as Statements
@@ -18,14 +19,14 @@ function nameOf(text: string): string {
 }
 
 /**
- * `$2` is always the library's time, in ms, which decides whether a session is over. A row that says NULL there is not
- * ours: it is found, to be reported.
+ * `$2` is always the time of this process, in ms, which decides whether a session has expired. A row without an expiry is
+ * malformed; it is read, so that it is reported.
  */
 const LIVE = `(expires_at > ${at('$2')}) IS NOT FALSE`
-const ROW = `version, data::text AS data, ${ms('created_at')} AS created, ${ms('last_accessed')} AS accessed,
-  ${ms('expires_at')} AS expires, user_id`
+const ROW = `version, data::text AS data, ${ms('created_at')} AS "createdAt", ${ms('last_accessed')} AS "lastAccessed",
+  ${ms('expires_at')} AS "expiresAt", user_id AS "userId"`
 
-/** Milliseconds as a timestamptz, which a person reads more easily; its microseconds hold them exactly. */
+/** Converts milliseconds to a timestamptz, which is easier to read. Its microseconds hold every millisecond exactly. */
 function at(parameter: string): string {
   return `to_timestamp(${parameter}::float8 / 1000)`
 }
@@ -35,8 +36,8 @@ function ms(column: string): string {
 }
 
 /**
- * An update and a delete that had to wait for another write look again at the row as that one left it. `id` is part of
- * the row, so that a session which moved meanwhile is still found by its user.
+ * An update or a delete that waited for another write checks the row again as that write left it. `destroyByUser` finds
+ * rows by user, so it also ends a session that got a new id meanwhile.
  */
 function textsOfStatements(table: string) {
   return {
@@ -54,32 +55,36 @@ function textsOfStatements(table: string) {
   }
 }
 
-/** The row is locked and read anew before it is judged: a session that ended just now is gone, and no conflict. */
+/**
+ * Locks the row and reads it again first, so that a session that ended meanwhile is gone, not in conflict. `$6` is a JSON
+ * merge patch: stored values are strings, so null only stands for a removed key.
+ */
 function updateOf(table: string): string {
   return `WITH target AS MATERIALIZED (SELECT id, version FROM ${table} WHERE id = $1 AND ${LIVE} FOR UPDATE),
 freed AS (DELETE FROM ${table} WHERE id = $4 AND expires_at <= ${at('$2')} RETURNING 1),
 written AS (UPDATE ${table} AS t SET
     id = coalesce($4, t.id),
-    version = t.version + CASE WHEN $8 THEN 1 ELSE 0 END,
-    data = CASE WHEN $8 THEN (CASE WHEN $5 THEN '{}' ELSE t.data - $6::text[] END) || $7::jsonb ELSE t.data END,
-    last_accessed = ${at('$9')},
-    expires_at = ${at('$10')},
-    created_at = coalesce(${at('$11')}, t.created_at),
-    user_id = CASE WHEN $12 THEN $13 ELSE t.user_id END
+    version = t.version + CASE WHEN $6::jsonb IS NULL THEN 0 ELSE 1 END,
+    data = CASE WHEN $6::jsonb IS NULL THEN t.data WHEN $5 THEN $6::jsonb
+      ELSE jsonb_strip_nulls(t.data || $6::jsonb) END,
+    last_accessed = ${at('$7')},
+    expires_at = ${at('$8')},
+    created_at = coalesce(${at('$9')}, t.created_at),
+    user_id = CASE WHEN $10 THEN $11 ELSE t.user_id END
   FROM target WHERE t.id = target.id AND target.version = coalesce($3::bigint, target.version)
     AND (SELECT count(*) FROM freed) >= 0
   RETURNING 1)
 SELECT EXISTS (SELECT FROM target) AS found, EXISTS (SELECT FROM written) AS written`
 }
 
-/** The lock ends with the batch, so that no process which dies keeps it. Rows that are in use wait for the next sweep. */
+/** A transaction-level advisory lock is released even if the process dies. Locked rows are left for the next sweep. */
 function cleanupOf(table: string): string {
   return `DELETE FROM ${table} WHERE id = ANY (ARRAY(
   SELECT id FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(${lockOf(table)})) AND expires_at <= ${at('$1')}
   ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`
 }
 
-/** A hash index of the user ids, because they may be longer than what a B-tree holds. */
+/** The index of user ids is a hash index, because a B-tree cannot hold an id of any length. */
 export function migrationOf(table: string, name: string): string {
   return `SELECT pg_advisory_xact_lock(${lockOf(table)});
 CREATE TABLE IF NOT EXISTS ${table} (
@@ -99,7 +104,7 @@ function indexOf(name: string, column: string): string {
   return `${name.slice(0, -1)}_${column}_idx"`
 }
 
-/** The number of this table's advisory lock. */
+/** Returns the number of the table's advisory lock. */
 function lockOf(table: string): bigint {
   return createHash('sha256').update(`fastify-sesame ${table}`).digest().readBigInt64BE()
 }

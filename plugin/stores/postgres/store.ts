@@ -1,6 +1,7 @@
 import { SessionOptionError } from '../../errors.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
-import { heldUser, fromHeld, recordOf, toHeld, toJson, UNHOLDABLE, type Row } from './data.js'
+import { decode, encode, encodeChange, encodeData } from '../codec.js'
+import { parseRow, type SessionRow } from '../record.js'
 import { migrationOf, statementsOf, type Statement, type Statements } from './sql.js'
 
 /** What the store needs of a `pg` Pool. */
@@ -11,41 +12,43 @@ export interface PostgresPool {
 }
 
 export interface PostgresQuery {
-  /** The statement is prepared under this name, once a connection; absent: it is not prepared. */
+  /** The name under which each connection prepares the statement. Absent: the statement is not prepared. */
   name?: string
   text: string
   values?: unknown[]
 }
 
 export interface PostgresStoreOptions {
-  /** A Pool of `pg`, or anything with its `query`. It stays the caller's: the store never ends it. */
+  /** A Pool of `pg`, or any object with its `query`. The store never ends it. */
   readonly pool: PostgresPool
-  /** At most 48 bytes, because its indexes are named after it. Default `'sessions'`. */
+  /** Name of the table. At most 48 bytes, because its indexes are named after it. Default `'sessions'`. */
   readonly table?: string
-  /** A schema that is there. Default: the first of the connection's `search_path`. */
+  /** An existing schema. Default: the first one in the connection's `search_path`. */
   readonly schema?: string
-  /** `false` where a pooler gives each statement another connection and forgets what was prepared. Default `true`. */
+  /** Set to `false` behind a pooler that does not keep prepared statements. Default `true`. */
   readonly prepare?: boolean
 }
 
-/** PostgreSQL cuts longer names off without a word, so that two would be one. */
+/** PostgreSQL silently truncates longer names, so that two names could become the same. */
 const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
-/** How many sessions a sweep deletes in one statement: few enough to be done in some tens of milliseconds. */
+/** How many sessions a sweep deletes in one statement. Takes some tens of milliseconds. */
 const SWEEP_BATCH = 1000
-/** How often a statement may run that PostgreSQL broke off, unapplied, because another one was in its way. */
+/** How often a statement is tried that PostgreSQL rolls back because of a concurrent one. */
 const ATTEMPTS = 5
-const BROKEN_OFF = new Set(['40001', '40P01'])
-const TAKEN = '23505'
+/** The SQLSTATEs of a serialization failure and a deadlock. */
+const RETRYABLE = new Set(['40001', '40P01'])
+/** The SQLSTATE of a duplicate id. */
+const DUPLICATE = '23505'
 
 /**
- * Sessions in PostgreSQL 14 or newer: for many processes on many machines. One row a session and one statement a call,
- * so that nothing is lost or half done. `data` is jsonb, to be asked by hand: `WHERE data->>'role' = 'admin'`.
+ * Keeps sessions in PostgreSQL 14 or newer, for any number of processes and machines. A session is one row, and each call
+ * is one atomic statement. `data` is a jsonb object that holds each value as JSON text, so that a value comes back exactly
+ * as it was written. To query a value, cast its text: `WHERE (data->>'role')::jsonb = '"admin"'`. A key, value or user id
+ * that PostgreSQL cannot hold (with a NUL, for example) is stored as its JSON text after a `\x01`.
  *
- * A value comes back equal, but jsonb has an order of its own for the keys of an object. What jsonb cannot hold, such
- * as a NUL, or a text that is no JSON, is kept as `{"$text": …}`; such a key or user id as `$text:…`.
- *
- * A pool whose idle client loses its connection emits `error`, which ends a process that does not listen to it.
+ * If an idle client of a pool loses its connection, the pool emits `error`. That ends the process, unless it has a
+ * listener.
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
@@ -55,7 +58,7 @@ export class PostgresStore implements SessionStore {
   readonly #sql: Statements
   #closed = false
 
-  /** @throws {SessionOptionError} for a pool without `query`, and for a name that PostgreSQL cannot hold. */
+  /** @throws {SessionOptionError} if the pool has no `query`, or if PostgreSQL cannot hold a name. */
   constructor({ pool, table = 'sessions', schema, prepare = true }: PostgresStoreOptions) {
     this.#pool = checkedPool(pool)
     const name = quoted('table', table, LONGEST_TABLE)
@@ -65,35 +68,34 @@ export class PostgresStore implements SessionStore {
     this.#sql = statementsOf(this.#table)
   }
 
-  /** Makes the table and its indexes where they are missing. Any number of processes may do it at once. */
+  /** Creates the table and its indexes if they are missing. Processes may call it at the same time. */
   async migrate(): Promise<void> {
-    // Several statements in one query are one transaction, and no pool can spread them over its connections.
+    // Several statements in one query run in one transaction, on one connection.
     await this.#pool.query({ text: this.#migration })
   }
 
   /**
-   * Whether the table can be read.
-   * @throws {SessionOptionError} when it is missing or not ours, the pool has ended, or the login is refused.
+   * Reads the table once.
+   * @throws {SessionOptionError} if the table is missing or has other columns, the pool has ended, or the login is refused.
    */
   async ready(): Promise<void> {
-    if (this.#pool.ending === true)
-      throw new SessionOptionError('pool', 'was ended: give a pool that is open')
+    if (this.#pool.ending === true) throw new SessionOptionError('pool', 'was ended: pass an open pool')
     try {
       await this.get('')
     } catch (error) {
-      throw hopeless(error as Error, this.#table) ?? error
+      throw fatalError(error as Error, this.#table) ?? error
     }
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
-    const [row] = await this.#run<Row>(this.#sql.get, [toHeld(id), Date.now()])
-    return row && recordOf(id, row)
+    const [row] = await this.#run<SessionRow>(this.#sql.get, [encode(id), Date.now()])
+    return row && parseRow(id, row)
   }
 
   async create(id: string, record: SessionRecord): Promise<boolean> {
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = record
-    const values = [toHeld(id), Date.now(), version, toJson(data), createdAt, lastAccessed, expiresAt]
-    const rows = await this.#run(this.#sql.create, [...values, heldUser(userId)])
+    const values = [encode(id), Date.now(), version, encodeData(data), createdAt, lastAccessed, expiresAt]
+    const rows = await this.#run(this.#sql.create, [...values, userId && encode(userId)])
     return rows.length > 0
   }
 
@@ -103,32 +105,32 @@ export class PostgresStore implements SessionStore {
       if (result?.written === true) return 'ok'
       return result?.found === true ? 'conflict' : 'gone'
     } catch (error) {
-      if (codeOf(error) === TAKEN) return 'conflict'
+      if (codeOf(error) === DUPLICATE) return 'conflict'
       throw error
     }
   }
 
   async destroy(id: string): Promise<boolean> {
-    const [row] = await this.#run<Ended>(this.#sql.destroy, [toHeld(id), Date.now()])
+    const [row] = await this.#run<Ended>(this.#sql.destroy, [encode(id), Date.now()])
     return row?.live === true
   }
 
   async listByUser(userId: string): Promise<StoredSession[]> {
-    const rows = await this.#run<Row & { id: string }>(this.#sql.list, [toHeld(userId), Date.now()])
+    const rows = await this.#run<SessionRow & { id: string }>(this.#sql.list, [encode(userId), Date.now()])
     return rows.flatMap((row) => {
-      const id = fromHeld(row.id)
-      const record = recordOf(id, row)
+      const id = decode(row.id)
+      const record = parseRow(id, row)
       return record === undefined ? [] : [{ id, record }]
     })
   }
 
   async destroyByUser(userId: string, except?: string): Promise<number> {
-    const spared = except === undefined ? null : toHeld(except)
-    const rows = await this.#run<Ended>(this.#sql.destroyByUser, [toHeld(userId), Date.now(), spared])
+    const spared = except === undefined ? null : encode(except)
+    const rows = await this.#run<Ended>(this.#sql.destroyByUser, [encode(userId), Date.now(), spared])
     return rows.filter(({ live }) => live).length
   }
 
-  /** In batches, by one process at a time: another one that is at it leaves nothing to do, and 0 comes back. */
+  /** Removes expired sessions in batches. Returns 0 while another process sweeps. */
   async cleanup(): Promise<number> {
     let removed = 0
     for (let batch = SWEEP_BATCH; batch === SWEEP_BATCH && !this.#closed; removed += batch) {
@@ -137,7 +139,7 @@ export class PostgresStore implements SessionStore {
     return removed
   }
 
-  /** Stops a sweep that is under way. The pool is the caller's to end. */
+  /** Stops a running sweep. Does not end the pool. */
   close(): void {
     this.#closed = true
   }
@@ -147,7 +149,7 @@ export class PostgresStore implements SessionStore {
     try {
       return rowsOf<R>(await this.#pool.query(this.#prepare ? { name, text, values } : { text, values }))
     } catch (error) {
-      if (attempt === ATTEMPTS || !BROKEN_OFF.has(codeOf(error))) throw error
+      if (attempt === ATTEMPTS || !RETRYABLE.has(codeOf(error))) throw error
       return this.#run<R>(statement, values, attempt + 1)
     }
   }
@@ -156,23 +158,26 @@ export class PostgresStore implements SessionStore {
 function checkedPool(pool: unknown): PostgresPool {
   const { query } = Object(pool) as { query?: unknown }
   if (typeof query === 'function') return pool as PostgresPool
-  // Not inspected: it may well be a connection string with its password.
-  throw new SessionOptionError('pool', `has no query(), so it is no pool; ${POOL_LINE}`)
+  // The value is not quoted, because it may be a connection string with a password.
+  throw new SessionOptionError('pool', `has no query(), so it is not a pool; ${POOL_HINT}`)
 }
 
-const POOL_LINE = 'it must be one of pg: `new PostgresStore({ pool: new pg.Pool({ connectionString }) })`'
+const POOL_HINT = 'use `new PostgresStore({ pool: new pg.Pool({ connectionString }) })`'
 
 function rowsOf<R>(answer: unknown): R[] {
   const { rows } = Object(answer) as { rows?: unknown }
   if (Array.isArray(rows)) return rows as R[]
-  throw new SessionOptionError('pool', `answers without rows, so it is no pool of PostgreSQL; ${POOL_LINE}`)
+  throw new SessionOptionError(
+    'pool',
+    `returned no rows, so it does not look like a pool of pg; ${POOL_HINT}`
+  )
 }
 
-/** A name that is nothing but a name, whatever is in it. */
+/** Returns `name` as a quoted identifier. */
 function quoted(option: string, name: unknown, longest: number): string {
-  const isFine =
-    typeof name === 'string' && name !== '' && Buffer.byteLength(name) <= longest && !UNHOLDABLE.test(name)
-  if (isFine) return `"${name.replaceAll('"', '""')}"`
+  const isValid =
+    typeof name === 'string' && name !== '' && Buffer.byteLength(name) <= longest && encode(name) === name
+  if (isValid) return `"${name.replaceAll('"', '""')}"`
   throw SessionOptionError.wrong(option, name, `a name of 1 to ${longest} bytes without NUL`)
 }
 
@@ -180,8 +185,8 @@ function codeOf(error: unknown): string {
   return String((error as { code?: unknown } | undefined)?.code)
 }
 
-/** What no waiting mends, as an error of registration. */
-function hopeless(error: Error, table: string): SessionOptionError | undefined {
+/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other. */
+function fatalError(error: Error, table: string): SessionOptionError | undefined {
   if (error instanceof SessionOptionError) return error
   const problem = problemOf(codeOf(error), table)
   if (problem === undefined) return undefined
@@ -196,9 +201,9 @@ function problemOf(code: string, table: string): string | undefined {
       return `has no table ${table}: run \`await store.migrate()\` once`
     case '42703':
     case '42883':
-      return `finds another table at ${table}: choose a name of its own, such as \`table: 'web_sessions'\``
+      return `finds another table at ${table}: choose another name, such as \`table: 'web_sessions'\``
     case '42501':
-      return `may not read ${table}: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} TO its role`
+      return `has no permission for ${table}: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} TO its role`
     case '28000':
     case '28P01':
     case '3D000':
@@ -218,31 +223,18 @@ interface Ended {
 }
 
 function valuesOf(id: string, patch: SessionPatch): unknown[] {
-  const {
-    set,
-    remove,
-    clear = false,
-    lastAccessed,
-    expiresAt,
-    createdAt,
-    userId,
-    renameTo,
-    ifVersion
-  } = patch
-  const data = toJson(set)
+  const { clear = false, lastAccessed, expiresAt, createdAt, userId, renameTo, ifVersion } = patch
   return [
-    toHeld(id),
+    encode(id),
     Date.now(),
     ifVersion ?? null,
-    renameTo === undefined ? null : toHeld(renameTo),
+    renameTo === undefined ? null : encode(renameTo),
     clear,
-    remove.map(toHeld),
-    data,
-    clear || remove.length > 0 || data !== '{}',
+    encodeChange(patch),
     lastAccessed,
     expiresAt,
     createdAt ?? null,
     userId !== undefined,
-    heldUser(userId ?? null)
+    userId && encode(userId)
   ]
 }

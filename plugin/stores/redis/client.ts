@@ -18,35 +18,36 @@ export interface IoRedisClient {
 /** The reply to HGETALL. */
 export type Hash = Record<string, string>
 
-/** The same few commands, whichever client carries them. */
+/** The commands that the store uses, with either client. */
 export interface Engine {
-  /** In a cluster a script reaches one slot only. */
+  /** A script can reach only one slot of a cluster. */
   readonly isCluster: boolean
   read(key: string): Promise<Hash>
   run(script: Script, keys: string[], args: string[]): Promise<unknown>
 }
 
-/** @throws {SessionOptionError} naming what the client lacks. */
+/** @throws {SessionOptionError} naming the methods that the client does not have. */
 export function engineOf(client: unknown): Engine {
   if (typeof client !== 'object' || client === null) {
-    const got = client === null ? 'null' : `a ${typeof client}`
-    throw new SessionOptionError('client', `is ${got}, but must be a client: ${CLIENT_LINES}`)
+    // The value is not quoted, because it may be a connection string with a password.
+    const got = client === null || client === undefined ? String(client) : `a ${typeof client}`
+    throw new SessionOptionError('client', `is ${got}; it must be a client: ${CLIENT_HINT}`)
   }
   const methods = 'hGetAll' in client ? ['hGetAll', 'eval', 'evalSha'] : ['hgetall', 'eval', 'evalsha']
   const missing = methods.filter((name) => typeof Reflect.get(client, name) !== 'function')
   if (missing.length > 0)
     throw new SessionOptionError(
       'client',
-      `lacks ${missing.join(', ')}; it must be a client: ${CLIENT_LINES}`
+      `has no ${missing.join(', ')}; it must be a client: ${CLIENT_HINT}`
     )
-  // The cluster clients of both kinds know the slots, the others do not.
+  // Only the cluster clients have `slots`, in both packages.
   const isCluster = 'slots' in client
   return 'hGetAll' in client
     ? nodeRedisEngine(client as NodeRedisClient, isCluster)
     : ioRedisEngine(client as IoRedisClient, isCluster)
 }
 
-const CLIENT_LINES = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
+const CLIENT_HINT = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
 
 function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
   const client = withOwnOptions(given)
@@ -64,8 +65,8 @@ function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
 }
 
 /**
- * The application's own mapping of replies, to Buffers for one, must not reach the store. Where no command waits for a
- * connection, none needs a time-out of the client's: that is an AbortSignal each, which costs as much as the command.
+ * Returns a client without the application's type mapping, which may turn replies into Buffers. Without an offline queue,
+ * also drops the client's command timeout: it creates an AbortSignal per command, which costs as much as the command.
  */
 function withOwnOptions(given: NodeRedisClient): NodeRedisClient {
   const { options, withCommandOptions, withTypeMapping } = given as {
@@ -91,13 +92,13 @@ function ioRedisEngine(client: IoRedisClient, isCluster: boolean): Engine {
   }
 }
 
-/** Whether Redis answered with an error of this code. */
+/** Returns true if `error` is a Redis error reply with this code. */
 export function isReply(error: unknown, code: string): boolean {
   return error instanceof Error && error.message.startsWith(code)
 }
 
-/** What no waiting mends, as an error of registration. */
-export function hopeless(error: Error): SessionOptionError | undefined {
+/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other. */
+export function fatalError(error: Error): SessionOptionError | undefined {
   const problem = PROBLEMS.find(([codes]) => codes.test(error.message))?.[1]
   if (problem === undefined) return undefined
   const wrong = new SessionOptionError('client', problem)
@@ -108,11 +109,11 @@ export function hopeless(error: Error): SessionOptionError | undefined {
 const PROBLEMS: readonly (readonly [RegExp, string])[] = [
   [
     /^(?:CROSSSLOT|MOVED)/,
-    'reaches one node of a cluster: use `createCluster()` of redis, or `new Redis.Cluster()` of ioredis'
+    'reaches only one node of a cluster: use `createCluster()` of redis, or `new Redis.Cluster()` of ioredis'
   ],
-  [/^(?:NOAUTH|WRONGPASS)/, 'has no password, or a wrong one: give the client `username` and `password`'],
+  [/^(?:NOAUTH|WRONGPASS)/, 'has no password or a wrong one: pass `username` and `password` to the client'],
   [
     /^NOPERM|ACL failure|can't run this command/,
-    'may not do what the store needs: `ACL SETUSER … ~<prefix>* +@hash +@sortedset +@keyspace +@scripting`'
+    'lacks a permission that the store needs: `ACL SETUSER … ~<prefix>* +@hash +@sortedset +@keyspace +@scripting`'
   ]
 ]

@@ -1,17 +1,16 @@
 import { createHash } from 'node:crypto'
 
-/** A Lua script, and what Redis knows it by once it has seen it. */
+/** A Lua script and the SHA-1 by which Redis caches it. */
 export interface Script {
   readonly text: string
   readonly sha: string
 }
 
-/** In the place of a user: leave it as it is; the session is nobody's. */
+/** Arguments in place of a user: do not change the user, or remove it. */
 export const UNCHANGED = ''
 export const NOBODY = '-'
-/** What stands before a key in the name of its field: as it is, or as hex of its UTF-16. */
-export const PLAIN = '.'
-export const ESCAPED = ','
+/** Starts the name of each field that holds data, and each user argument that names a user. */
+export const MARK = '.'
 
 function script(body: string): Script {
   const text = SHARED + body
@@ -19,8 +18,8 @@ function script(body: string): Script {
 }
 
 /**
- * ARGV[1] is always the library's time, which decides whether a session is over; Redis' own only clears away.
- * A script that fails keeps what it wrote so far, so that whatever can fail for want of memory comes first.
+ * ARGV[1] is always the time of this process, which decides whether a session has expired. Redis' own clock only frees the
+ * memory. Redis does not roll back a script that fails, so the commands that can run out of memory come first.
  */
 const SHARED = `
 local now = tonumber(ARGV[1])
@@ -28,11 +27,11 @@ local now = tonumber(ARGV[1])
 local function live(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return nil, 'gone' end
-  if kind ~= 'hash' then return nil, 'foreign' end
+  if kind ~= 'hash' then return nil, 'malformed' end
   local meta = redis.call('HMGET', key, 'v', 'c', 'e', 'u')
   local version, expires = tonumber(meta[1]), tonumber(meta[3])
-  if not (version and meta[2] and expires) then return nil, 'foreign' end
-  if now >= expires then return nil, 'over' end
+  if not (version and meta[2] and expires) then return nil, 'malformed' end
+  if now >= expires then return nil, 'expired' end
   return { version = version, created = meta[2], expires = expires, user = meta[4] }
 end
 
@@ -50,9 +49,9 @@ end
 export const CREATE = script(`
 local key, users, user = KEYS[1], KEYS[2], ARGV[7]
 local taken, why = live(key)
-if taken or why == 'foreign' then return { 'taken' } end
+if taken or why == 'malformed' then return { 'taken' } end
 if users and user ~= '${NOBODY}' then enter(users .. user, ARGV[2], ARGV[3], ARGV[5]) end
-if why == 'over' then redis.call('DEL', key) end
+if why == 'expired' then redis.call('DEL', key) end
 redis.call('HSET', key, 'v', ARGV[8], 'c', ARGV[6], 'a', ARGV[4], 'e', ARGV[3])
 if user ~= '${NOBODY}' then redis.call('HSET', key, 'u', user) end
 put(key, 9)
@@ -68,7 +67,7 @@ if not before then return { why } end
 if ARGV[8] ~= '' and tonumber(ARGV[8]) ~= before.version then return { 'conflict' } end
 if rename then
   local taken, why = live(target)
-  if taken or why == 'foreign' then return { 'conflict' } end
+  if taken or why == 'malformed' then return { 'conflict' } end
 end
 
 local user = before.user
@@ -87,8 +86,7 @@ redis.call('HSET', key, 'v', before.version + (writes and 1 or 0), 'a', ARGV[4],
 if user then redis.call('HSET', key, 'u', user) else redis.call('HDEL', key, 'u') end
 if ARGV[10] ~= '' then
   for _, field in ipairs(redis.call('HKEYS', key)) do
-    local mark = field:sub(1, 1)
-    if mark == '${PLAIN}' or mark == '${ESCAPED}' then redis.call('HDEL', key, field) end
+    if field:sub(1, 1) == '${MARK}' then redis.call('HDEL', key, field) end
   end
 end
 for i = 13, first - 1 do redis.call('HDEL', key, ARGV[i]) end

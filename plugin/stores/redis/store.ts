@@ -1,40 +1,40 @@
-import { toUSVString } from 'node:util'
-import { channels } from '../../diagnostics.js'
 import { SessionOptionError } from '../../errors.js'
-import { engineOf, hopeless, isReply } from './client.js'
+import { decode, encode } from '../codec.js'
+import { parseRecord, reportInvalidRecord } from '../record.js'
+import { engineOf, fatalError, isReply } from './client.js'
 import type { Engine, Hash, IoRedisClient, NodeRedisClient } from './client.js'
-import { CREATE, DESTROY, ENTER, ESCAPED, LEAVE, LIST, NOBODY, PLAIN, UNCHANGED, UPDATE } from './scripts.js'
+import { CREATE, DESTROY, ENTER, LEAVE, LIST, MARK, NOBODY, UNCHANGED, UPDATE } from './scripts.js'
 import type { Script } from './scripts.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 
 export type { IoRedisClient, NodeRedisClient }
 
 export interface RedisStoreOptions {
-  /** A connected client. It stays the caller's: the store neither connects nor closes it. */
+  /** A connected client. The store does not close it. */
   readonly client: NodeRedisClient | IoRedisClient
-  /** What every key begins with; without `{` and `}`, which place keys in a cluster. Default `'sesame:'`. */
+  /** Starts every key. Must not contain `{` or `}`, which decide the slot of a key in a cluster. Default `'sesame:'`. */
   readonly prefix?: string
 }
 
-/** What the scripts say: how it went, and the user of the record as it was before, or as it is to be indexed. */
+/** The reply of a script: the result, and the record's previous user or, after `enter`, the user to index. */
 type Answer = readonly [status: string, user?: string]
-/** The leading digits of an id are its key's hash tag: 256 groups, spread over all masters, each in one slot. */
+/** How many leading digits of an id are the hash tag of its key. Two give 256 groups of sessions, each in one slot. */
 const TAG_LENGTH = 2
 
 /**
- * Sessions in Redis or Valkey, on a single server, behind Sentinel or in a cluster. A session is a hash with a field
- * for each key, a write is one script, and Redis itself drops what has expired. On a cluster the index of a user's
- * sessions lies elsewhere than the sessions: an entry is written before its session, and removed after it.
+ * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. A session is a hash with one field per key, a
+ * write is one script, and Redis removes expired sessions by itself. In a cluster, the list of a user's sessions is in
+ * another slot than the sessions: an entry is written before its session and removed after it.
  */
 export class RedisStore implements SessionStore {
-  /** Two in a cluster, so that a rotation stays in its slot. */
+  /** 2 in a cluster, so that a rotation stays in its slot. */
   readonly rotationPrefix?: number
   readonly #client: RedisStoreOptions['client']
   readonly #engine: Engine
   readonly #prefix: string
   readonly #userPrefix: string
 
-  /** @throws {SessionOptionError} when `client` is no client, or `prefix` no string without braces. */
+  /** @throws {SessionOptionError} if `client` is not a client or `prefix` is not a string without braces. */
   constructor({ client, prefix = 'sesame:' }: RedisStoreOptions) {
     if (typeof prefix !== 'string' || /[{}]/.test(prefix))
       throw SessionOptionError.wrong('prefix', prefix, 'a string without { and }')
@@ -45,16 +45,16 @@ export class RedisStore implements SessionStore {
     if (this.#engine.isCluster) this.rotationPrefix = TAG_LENGTH
   }
 
-  /** @throws {SessionOptionError} when the client was never connected, is no cluster's, or may not use its keys. */
+  /** @throws {SessionOptionError} if the client is not connected, reaches only one node of a cluster or lacks a permission. */
   async ready(): Promise<void> {
     if ((this.#client as { isOpen?: boolean }).isOpen === false) {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
-      // Neither finds or changes anything; who may not run scripts, or use these keys, is found out.
+      // There is no such session. Both fail if the client may not run scripts or use these keys.
       await Promise.all([this.get('ready'), this.destroy('ready')])
     } catch (error) {
-      throw hopeless(error as Error) ?? error
+      throw fatalError(error as Error) ?? error
     }
   }
 
@@ -64,13 +64,13 @@ export class RedisStore implements SessionStore {
       hash = await this.#engine.read(this.#key(id))
     } catch (error) {
       if (!isReply(error, 'WRONGTYPE')) throw error
-      return reportForeign(id)
+      return reportInvalidRecord(id, 'shape')
     }
     return recordOf(id, hash)
   }
 
   async create(id: string, record: SessionRecord): Promise<boolean> {
-    const user = record.userId === null ? NOBODY : toBytes(record.userId)
+    const user = record.userId === null ? NOBODY : MARK + encode(record.userId)
     const args = timesOf(record)
     args.push(id, String(record.createdAt), user, String(record.version))
     pushPairs(args, record.data)
@@ -88,7 +88,7 @@ export class RedisStore implements SessionStore {
     const answer = this.#engine.isCluster
       ? await this.#updateInCluster(id, patch, keys, args)
       : await this.#run(UPDATE, [...keys, this.#userPrefix], args)
-    return this.#settled(id, answer)
+    return this.#resultOf(id, answer)
   }
 
   async destroy(id: string): Promise<boolean> {
@@ -96,7 +96,7 @@ export class RedisStore implements SessionStore {
   }
 
   async listByUser(userId: string): Promise<StoredSession[]> {
-    const ids = await this.#idsOf(toBytes(userId))
+    const ids = await this.#idsOf(MARK + encode(userId))
     const records = await Promise.all(ids.map((id) => this.get(id)))
     const found: StoredSession[] = []
     for (const [index, record] of records.entries()) {
@@ -105,9 +105,9 @@ export class RedisStore implements SessionStore {
     return found
   }
 
-  /** A session that rotates meanwhile is entered under its new id before it moves, so that a later look finds it. */
+  /** Lists and ends until no session is left: a session that rotates meanwhile is listed under its new id. */
   async destroyByUser(userId: string, except?: string): Promise<number> {
-    const user = toBytes(userId)
+    const user = MARK + encode(userId)
     const seen = new Set<string>()
     for (let count = 0; ;) {
       const ids = (await this.#idsOf(user)).filter((id) => id !== except)
@@ -124,30 +124,30 @@ export class RedisStore implements SessionStore {
     if (tagOf(target) !== tagOf(id))
       throw new Error(`RedisStore: in a cluster a rotation keeps the first ${TAG_LENGTH} digits of the id`)
     let answer = await this.#run(UPDATE, keys, args)
-    // Only the record knows its user: the script changes nothing while a user's entry has still to be made.
+    // Only the record knows its user. The script does not change anything until the user's list has an entry.
     while (answer[0] === 'enter') {
       args[ENTERED] = answer[1] as string
       await this.#enter(args[ENTERED], target, args)
       answer = await this.#run(UPDATE, keys, args)
     }
     const [status, before] = answer
-    // Of a session that keeps its id the entry stays: its user may be the same again before it is gone.
+    // If the id did not change, leave the entry: the session may be assigned to the same user again.
     if (status === 'ok' && before !== undefined && target !== id) this.#leave(before, id)
     return answer
   }
 
-  /** Ends a session, if it is this user's; `UNCHANGED` is anybody's. */
+  /** Ends a session if it belongs to `user`. `UNCHANGED` is any user. */
   async #end(id: string, user: string): Promise<boolean> {
     const { isCluster } = this.#engine
     const keys = isCluster ? [this.#key(id)] : [this.#key(id), this.#userPrefix]
     const answer = await this.#run(DESTROY, keys, [String(Date.now()), id, user])
-    const ended = this.#settled(id, answer) === 'ok'
+    const ended = this.#resultOf(id, answer) === 'ok'
     if (ended && isCluster && answer[1] !== undefined) this.#leave(answer[1], id)
     return ended
   }
 
-  #settled(id: string, [status]: Answer): UpdateResult {
-    if (status === 'foreign') reportForeign(id)
+  #resultOf(id: string, [status]: Answer): UpdateResult {
+    if (status === 'malformed') reportInvalidRecord(id, 'shape')
     return status === 'ok' || status === 'conflict' ? status : 'gone'
   }
 
@@ -159,7 +159,7 @@ export class RedisStore implements SessionStore {
     await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, expiresAt, id] as string[])
   }
 
-  /** Not waited for: an entry that stays is never shown and goes with its time, but a failure here is no failure. */
+  /** Best effort and not awaited: a leftover entry is filtered out of lists and expires by itself. */
   #leave(user: string, id: string): void {
     this.#run(LEAVE, [this.#userPrefix + user], [String(Date.now()), id]).catch(() => undefined)
   }
@@ -177,16 +177,16 @@ function tagOf(id: string): string {
   return id.slice(0, TAG_LENGTH)
 }
 
-// Where argsOf() puts what a cluster looks at again.
+/** The index in `argsOf()` of the user whose list has an entry. */
 const ENTERED = 10
 
 function argsOf(id: string, patch: SessionPatch): string[] {
   const { set, remove, clear, createdAt = '', userId, renameTo = '', ifVersion = '' } = patch
-  const user = userId === undefined ? UNCHANGED : userId === null ? NOBODY : toBytes(userId)
+  const user = userId === undefined ? UNCHANGED : userId === null ? NOBODY : MARK + encode(userId)
   const args = timesOf(patch)
   args.push(id, String(createdAt), user, String(ifVersion), renameTo, clear === true ? '1' : '', '')
   args.push(String(remove.length))
-  for (const key of remove) args.push(toBytes(key))
+  for (const key of remove) args.push(MARK + encode(key))
   pushPairs(args, set)
   return args
 }
@@ -197,41 +197,27 @@ function timesOf({ lastAccessed, expiresAt }: SessionPatch | SessionRecord): str
 }
 
 function pushPairs(args: string[], data: Readonly<Record<string, string>>): void {
-  for (const [key, text] of Object.entries(data)) args.push(toBytes(key), text)
-}
-
-/** A key or a user id as Redis keeps it. UTF-8 would turn every lone surrogate into one and the same character. */
-function toBytes(text: string): string {
-  return toUSVString(text) === text ? PLAIN + text : ESCAPED + Buffer.from(text, 'utf16le').toString('hex')
+  for (const [key, text] of Object.entries(data)) args.push(MARK + encode(key), encode(text))
 }
 
 function recordOf(id: string, hash: Hash): SessionRecord | undefined {
-  const version = Number(hash.v)
-  const createdAt = Number(hash.c)
-  const lastAccessed = Number(hash.a)
-  const expiresAt = Number(hash.e)
-  if (!Number.isFinite(version + createdAt + lastAccessed + expiresAt)) {
-    return Object.keys(hash).length === 0 ? undefined : reportForeign(id)
-  }
-  if (Date.now() >= expiresAt) return undefined
-  const userId = hash.u === undefined ? null : fromBytes(hash.u)
-  return { version, data: dataOf(hash), createdAt, lastAccessed, expiresAt, userId }
+  if (hash.e === undefined && Object.keys(hash).length === 0) return undefined
+  const record = parseRecord(id, () => ({
+    version: hash.v,
+    data: dataOf(hash),
+    createdAt: hash.c,
+    lastAccessed: hash.a,
+    expiresAt: hash.e,
+    userId: hash.u === undefined ? null : decode(hash.u.slice(MARK.length))
+  }))
+  return record !== undefined && Date.now() < record.expiresAt ? record : undefined
 }
 
-/** Without a prototype, in which `__proto__` is a key like any other. */
+/** Has no prototype, so that `__proto__` is an ordinary key. */
 function dataOf(hash: Hash): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   for (const field in hash) {
-    if (field.startsWith(PLAIN) || field.startsWith(ESCAPED)) data[fromBytes(field)] = hash[field] as string
+    if (field.startsWith(MARK)) data[decode(field.slice(MARK.length))] = decode(hash[field] as string)
   }
   return data
-}
-
-function fromBytes(bytes: string): string {
-  return bytes.startsWith(PLAIN) ? bytes.slice(1) : Buffer.from(bytes.slice(1), 'hex').toString('utf16le')
-}
-
-function reportForeign(id: string): undefined {
-  const channel = channels.invalidRecord
-  if (channel.hasSubscribers) channel.publish({ id, reason: 'shape' })
 }

@@ -1,0 +1,54 @@
+import { toUSVString } from 'node:util'
+import { changesData } from './patch.js'
+import type { SessionPatch } from '../types.js'
+
+/** Starts an encoded text. A text that itself starts with it is encoded, too. */
+const MARK = '\x01'
+/** How JSON text spells a string that starts with the mark. */
+const MARKED_STRING = JSON.stringify(MARK).slice(0, -1)
+
+/**
+ * Returns `text` in a form that every engine can hold; `decode` reverses it. PostgreSQL has no NUL, SQLite's JSON
+ * functions compare keys only up to a NUL, and UTF-8 has no lone surrogates. Any other text is returned unchanged.
+ */
+export function encode(text: string): string {
+  const isPlain = !text.includes('\0') && !text.startsWith(MARK) && toUSVString(text) === text
+  return isPlain ? text : MARK + JSON.stringify(text)
+}
+
+/** Reverses `encode`. Throws if `text` was not encoded by it. */
+export function decode(text: string): string {
+  return text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text
+}
+
+/** Returns the JSON text of an object that holds each value of `data`, which is JSON text, as a string. */
+export function encodeData(data: Readonly<Record<string, string>>): string {
+  return JSON.stringify(encodedPairs(data))
+}
+
+/** Returns a JSON merge patch (RFC 7396) for the text of `encodeData`, or `null` if the patch does not change data. */
+export function encodeChange(patch: SessionPatch): string | null {
+  if (!changesData(patch)) return null
+  const change = Object.create(null) as Record<string, string | null>
+  if (patch.clear !== true) for (const key of patch.remove) change[encode(key)] = null
+  return JSON.stringify(Object.assign(change, encodedPairs(patch.set)))
+}
+
+/** Reverses `encodeData`. Throws if `json` was not encoded by it. */
+export function decodeData(json: string): Record<string, string> {
+  const data = JSON.parse(json) as unknown
+  if (typeof data !== 'object' || data === null || Array.isArray(data)) throw new TypeError('not an object')
+  for (const text of Object.values(data)) if (typeof text !== 'string') throw new TypeError('not JSON text')
+  const texts = data as Record<string, string>
+  if (!json.includes(MARKED_STRING)) return texts
+  const decoded = Object.create(null) as Record<string, string>
+  for (const [key, text] of Object.entries(texts)) decoded[decode(key)] = decode(text)
+  return decoded
+}
+
+/** Has no prototype, so that `__proto__` is an ordinary key. */
+function encodedPairs(data: Readonly<Record<string, string>>): Record<string, string> {
+  const pairs = Object.create(null) as Record<string, string>
+  for (const key of Object.keys(data)) pairs[encode(key)] = encode(data[key] as string)
+  return pairs
+}
