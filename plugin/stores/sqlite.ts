@@ -206,7 +206,9 @@ export function openWith(
   return database
 }
 
-/** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
+/**
+ * Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead.
+ */
 function requireFrom(file: string = __filename): NodeJS.Require {
   return createRequire(file)
 }
