@@ -3,6 +3,7 @@ import { basicCases } from './cases/basic.js'
 import { expiryCases } from './cases/expiry.js'
 import { failureCases } from './cases/failure.js'
 import { raceCases } from './cases/races.js'
+import { speedCases } from './cases/speed.js'
 import { textCases } from './cases/texts.js'
 import { userCases } from './cases/users.js'
 import { createProcesses, type Processes } from './processes.js'
@@ -79,6 +80,7 @@ const TIMEOUT = 60_000
 const CASES: readonly Case[] = [
   ...basicCases,
   ...textCases,
+  ...speedCases,
   ...expiryCases,
   ...userCases,
   ...failureCases,
