@@ -37,74 +37,80 @@ export type JsonForm<T> = T extends JsonValue
         ? { [Key in keyof T]: JsonForm<T[Key]> }
         : T
 
-/** What a store keeps for one id. */
+/** The stored state of one session. */
 export interface SessionRecord {
-  /** 1 at creation, +1 for each write that changes data; a touch leaves it. */
+  /** 1 at creation. Each write that changes data adds 1; a touch does not. */
   readonly version: number
-  /** Key to JSON text. A store never looks inside, and any string may be a key, `__proto__` too. */
+  /** Each key with its value as JSON text. A store never parses a value. Any string can be a key, `__proto__` too. */
   readonly data: Readonly<Record<string, string>>
-  /** Milliseconds since the epoch, as the two below. */
+  /** Milliseconds since the epoch. Restarts at a login. */
   readonly createdAt: number
+  /** Milliseconds since the epoch. */
   readonly lastAccessed: number
+  /** Milliseconds since the epoch. From this time on, the session counts as absent. */
   readonly expiresAt: number
+  /** `null` in an anonymous session. */
   readonly userId: string | null
 }
 
-/** The change that one request made to a record. A store applies all of it in one atomic step, or nothing. */
+/** The changes of one request to a record. A store applies all of them in one atomic step, or none. */
 export interface SessionPatch {
+  /** The keys to set, each with its value as JSON text. */
   readonly set: Readonly<Record<string, string>>
+  /** The keys to remove. */
   readonly remove: readonly string[]
-  /** Drop all data before `set`. */
+  /** Remove all data before applying `set`. */
   readonly clear?: boolean
   readonly lastAccessed: number
   readonly expiresAt: number
-  /** Present at a rotation, which restarts the clock. */
+  /** The new `createdAt`. Absent: unchanged. */
   readonly createdAt?: number
-  /** Absent: unchanged. */
+  /** The new user. Absent: unchanged. */
   readonly userId?: string | null
-  /** Rotation: the record moves to this id, never its own, and the old id is gone. */
+  /** Move the record to this id, which differs from its own. The old id is gone afterwards. */
   readonly renameTo?: string
-  /** Apply only if the record's version is this one. */
+  /** Apply the patch only if the record has this version. */
   readonly ifVersion?: number
 }
 
-/** What `update` did: written, not there (never an insert), or not written because of `ifVersion` or a taken `renameTo`. */
+/** The result of `update`: written, absent (never inserted), or not written because of `ifVersion` or a taken `renameTo`. */
 export type UpdateResult = 'ok' | 'gone' | 'conflict'
 
-/** A record and the id it is kept under. */
+/** A record and its id. */
 export interface StoredSession {
   readonly id: string
   readonly record: SessionRecord
 }
 
 /**
- * Where sessions live. Each write is one atomic step in the engine: never a read and then a write.
- * A store throws only when its backend fails; whatever else happens is a value.
+ * A store of sessions. Each write is one atomic step in the engine, never a read followed by a write. A store throws only
+ * if its backend fails; any other outcome is a return value.
  */
 export interface SessionStore {
   /**
-   * How many leading digits of its id a session keeps at a rotation, so that the old and the new record lie in one
-   * place, such as one slot of a Redis Cluster. Default 0. Each digit makes the new token 16 times dearer to find.
+   * How many leading digits of its id a session keeps at a rotation, so that both ids are in the same place, such as a slot
+   * of a Redis Cluster. Each digit makes a new token 16 times as expensive to generate. Default 0.
    */
   readonly rotationPrefix?: number
   /**
-   * Asked once, while the plugin registers. Throws where the store can never work as it is set up (a missing table, a
-   * wrong client), naming what is missing and what to do; an engine that is only away is no error here.
+   * Called once, during registration. Throws a `SessionOptionError` with the fix in its message if the store cannot work
+   * as it is set up (a missing table or a wrong client). Any other error, such as an unreachable engine, is only logged.
    */
   ready?(): Awaitable<void>
-  /** The record, or `undefined` when there is none or it has expired. */
+  /** Returns the record, or `undefined` if it is absent or has expired. */
   get(id: string): Awaitable<SessionRecord | undefined>
-  /** `false`: the id is taken, and nothing changed. */
+  /** Stores a new record. Returns `false` and changes nothing if the id is taken. */
   create(id: string, record: SessionRecord): Awaitable<boolean>
-  /** Of a record that is absent or expired: `'gone'`, never an insert. */
+  /** Applies a patch. Returns `'gone'` if the record is absent or has expired, and never inserts it. */
   update(id: string, patch: SessionPatch): Awaitable<UpdateResult>
-  /** `false`: it was not there. */
+  /** Removes a record. Returns `false` if it is absent or has expired. */
   destroy(id: string): Awaitable<boolean>
-  /** Every live session of a user, in no particular order. */
+  /** Returns every live session of a user, in no particular order. */
   listByUser?(userId: string): Awaitable<StoredSession[]>
-  /** Ends every session of a user but `except`, an id; how many ended. */
+  /** Ends every session of a user except the id `except`. Returns how many ended. */
   destroyByUser?(userId: string, except?: string): Awaitable<number>
-  /** Removes expired records; how many went. */
+  /** Removes expired records. Returns how many. */
   cleanup?(): Awaitable<number>
+  /** Releases resources that the store opened. */
   close?(): Awaitable<void>
 }

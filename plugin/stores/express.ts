@@ -5,7 +5,7 @@ import type { SessionPatch, SessionRecord, SessionStore, UpdateResult } from '..
 import { applyPatch, changesData } from './patch.js'
 import { parseRecord } from './record.js'
 
-/** What a store of express-session or @fastify/session has. */
+/** A store of express-session or @fastify/session. */
 export interface ExpressStore {
   get(sid: string, callback: (error?: unknown, session?: unknown) => void): unknown
   set(sid: string, session: never, callback: (error?: unknown) => void): unknown
@@ -13,30 +13,29 @@ export interface ExpressStore {
   touch?(sid: string, session: never, callback: (error?: unknown) => void): unknown
 }
 
-/** The session object that the store keeps: it makes its time to live of the cookie, and JSON of the whole. */
+/** The session object that the store keeps. The store reads its lifetime from the cookie and serializes the whole object. */
 interface ExpressSession {
   readonly cookie: ExpressCookie
-  /** What a touch leaves, as JSON: a store that keeps documents must not see our keys as its own. */
+  /** The rest of the record as JSON, so that a document store does not interpret its keys. A touch does not change it. */
   readonly sesame: string
 }
 
 interface ExpressCookie {
   readonly originalMaxAge: number
   readonly maxAge: number
-  /** ISO 8601; some stores make a Date of it. */
+  /** ISO 8601. Some stores turn it into a Date. */
   readonly expires: string | Date
-  /** Milliseconds since the epoch: beside the expiry what a touch changes. */
+  /** Milliseconds since the epoch. A touch changes only this and the expiry. */
   readonly lastAccessed: number
 }
 
 /**
- * Any store of express-session or @fastify/session under this library's contract. Writes to one session wait for each
- * other within this process, so that none is lost and none revives a session.
+ * Adapts a store of express-session or @fastify/session. Within this process, writes to one session wait for each other,
+ * so that no change is lost and no write revives a session.
  *
- * What it cannot promise: that of another process on the same data. There a change may be lost, or a session that is being
- * changed outlive its end, because such a store can only put a whole session, whatever is there by then. It cannot find
- * sessions by user. The store stays open: whoever made it closes it.
- * @throws {SessionOptionError} when `store` has no get, set and destroy.
+ * It cannot promise this across processes: such a store can only write whole sessions, so a change may be lost, or a
+ * session may be revived by a concurrent write. It cannot find sessions by user. The application closes `store` itself.
+ * @throws {SessionOptionError} if `store` has no get, set and destroy.
  */
 export function fromExpressStore(store: ExpressStore): SessionStore {
   requireStore(store)
@@ -69,7 +68,7 @@ export function fromExpressStore(store: ExpressStore): SessionStore {
   }
 }
 
-/** Nothing else goes to the store: some make a file name of it, or a property's. */
+/** Only such ids reach the store, because some stores use an id as a file or property name. */
 const ID = /^[0-9a-f]{64}$/
 
 type Read = (id: string) => Promise<SessionRecord | undefined>
@@ -87,7 +86,10 @@ async function update(calls: Calls, read: Read, id: string, patch: SessionPatch)
   return 'ok'
 }
 
-/** The new one first: a failure between the steps must not log anybody out. Then it is taken away, as nobody knows its token. */
+/**
+ * Writes the new id first, so that a failure between the two steps does not log the user out. If the old id cannot be
+ * removed, removes the new one, whose token no browser has.
+ */
 async function move(calls: Calls, id: string, renameTo: string, session: ExpressSession): Promise<void> {
   await calls.set(renameTo, session)
   try {
@@ -98,7 +100,7 @@ async function move(calls: Calls, id: string, renameTo: string, session: Express
   }
 }
 
-/** The store's methods, with promises. */
+/** The methods of the store as promises. */
 interface Calls {
   get(id: string): Promise<unknown>
   set(id: string, session: ExpressSession): Promise<unknown>
@@ -110,7 +112,7 @@ function callsOf(store: ExpressStore): Calls {
   const get = (id: string) => promised((callback) => store.get(id, callback))
   const set = (id: string, session: ExpressSession) =>
     promised((callback) => store.set(id, session as never, callback))
-  // Some stores keep the cookie that a touch brings, others only move their own expiry: the first touch shows which.
+  // On a touch, some stores save the cookie and others only extend their own expiry. The first touch shows which.
   let keepsCookie: boolean | undefined
   return {
     get,
@@ -125,7 +127,7 @@ function callsOf(store: ExpressStore): Calls {
   }
 }
 
-/** Whatever comes first: the callback, a rejection or a throw. */
+/** Settles with the first of a callback, a rejection and a throw. */
 function promised(call: (callback: (error?: unknown, value?: unknown) => void) => unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const answer = call((error, value) => {
@@ -137,9 +139,9 @@ function promised(call: (callback: (error?: unknown, value?: unknown) => void) =
 }
 
 interface Queue {
-  /** Runs `work` when nothing else is at work on any of the ids. */
+  /** Runs `work` when no earlier work on any of the ids is running. */
   <T>(ids: readonly string[], work: () => Promise<T>): Promise<T>
-  /** When all that was asked for is done. */
+  /** Resolves when all queued work is done. */
   idle(): Promise<void>
 }
 
@@ -162,7 +164,7 @@ function createQueue(): Queue {
   })
 }
 
-/** Whether nothing changes but the times, and these do: of a touch that changes nothing one cannot learn what it keeps. */
+/** Returns true if only the times change. A touch that changes nothing does not show whether the store keeps the cookie. */
 function isTouch(patch: SessionPatch, { lastAccessed, expiresAt }: SessionRecord): boolean {
   if (changesData(patch) || patch.createdAt !== undefined || patch.userId !== undefined) return false
   return patch.lastAccessed !== lastAccessed || patch.expiresAt !== expiresAt
@@ -204,6 +206,6 @@ function cookieOf(session: unknown): ExpressCookie | undefined {
 function requireStore(store: ExpressStore): void {
   const given = store as unknown as Partial<Record<string, unknown>> | null | undefined
   const isStore = ['get', 'set', 'destroy'].every((method) => typeof given?.[method] === 'function')
-  // Not inspected: it may well be a connection string with its password.
-  if (!isStore) throw new SessionOptionError('store', 'has no get, set and destroy, so it is no store')
+  // The value is not quoted, because it may be a connection string with a password.
+  if (!isStore) throw new SessionOptionError('store', 'has no get, set and destroy, so it is not a store')
 }

@@ -6,19 +6,18 @@ import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
 
 export interface SqliteStoreOptions {
-  /** The table, made where it is missing. Default `'sessions'`. */
+  /** Name of the table, which is created if it is missing. Default `'sessions'`. */
   readonly table?: string
   /**
-   * For a database that the store opens. With `'normal'`, the default, no answered write is lost when the process is
-   * killed, but the last ones may be when the machine loses power; with `'full'` none is then either, at the price of
-   * an fsync a write.
+   * For a database that the store opens. With `'normal'`, answered writes survive a killed process, but the last ones may
+   * be lost in a power failure. With `'full'` they survive that, too, at the cost of an fsync per write. Default `'normal'`.
    */
   readonly synchronous?: 'normal' | 'full'
-  /** For a database that the store opens: ms to wait for another process's write. The event loop waits too. Default 2,000. */
+  /** For a database that the store opens: how many ms to wait for another process's write. Blocks the event loop. Default 2,000. */
   readonly busyTimeout?: number
 }
 
-/** What the store needs of a database: that of `better-sqlite3` and `DatabaseSync` of `node:sqlite` have it. */
+/** A database of `better-sqlite3`, or a `DatabaseSync` of `node:sqlite`. */
 export interface SqliteDatabase {
   exec(sql: string): unknown
   prepare(sql: string): SqliteStatement
@@ -44,12 +43,12 @@ const LARGE_PATCH = `(SELECT json_group_object(key, value) FROM (
 
 /** Milliseconds. */
 const BUSY_PAUSE = 5
-/** How many expired sessions go at once: a few milliseconds in which nobody else can write. */
+/** How many expired sessions a sweep deletes at once. Blocks other writers for a few milliseconds. */
 const SWEEP_BATCH = 500
 
 /**
- * Sessions in a SQLite file: they outlive the process, and several processes of one machine may share them.
- * Every write is one statement, and every answer comes at once.
+ * Keeps sessions in a SQLite file. They outlive the process, and several processes on one machine can share them. Every
+ * write is one statement, and every method except `cleanup` is synchronous.
  */
 export class SqliteStore implements SessionStore {
   readonly #database: SqliteDatabase
@@ -58,9 +57,9 @@ export class SqliteStore implements SessionStore {
   #closed = false
 
   /**
-   * `database`: a path, or a database of `better-sqlite3` or `node:sqlite` that is open. A path is opened by whichever of
-   * the two is there, in WAL mode, and closed by `close()`; an open database keeps its settings and stays open.
-   * @throws {SessionOptionError} when neither is there, an option is wrong, or the table has other columns.
+   * @param database a path, or an open database of `better-sqlite3` or `node:sqlite`. A path is opened in WAL mode with the
+   * first of the two that is available, and `close()` closes it. An open database keeps its settings and stays open.
+   * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has other columns.
    */
   constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
     const { table, ...settings } = resolve(options)
@@ -119,7 +118,7 @@ export class SqliteStore implements SessionStore {
     return Number(this.#statements.destroyByUser.run(values).changes)
   }
 
-  /** Goes in batches, between which others have their turn. */
+  /** Removes expired sessions in batches and yields to the event loop between them. */
   async cleanup(): Promise<number> {
     let removed = 0
     for (;;) {
@@ -131,7 +130,7 @@ export class SqliteStore implements SessionStore {
     }
   }
 
-  /** Stops a sweep that is under way, and closes the database if the store opened it. */
+  /** Stops a running sweep and closes the database if the store opened it. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -165,14 +164,14 @@ export class SqliteStore implements SessionStore {
   }
 }
 
-/** Loads a package that may not be there, and gives what opens a path; throws when it cannot. */
+/** Loads a driver and returns a function that opens a path. Throws if the driver is not available. */
 export type SqliteDriver = () => (path: string) => SqliteDatabase
 
 type DatabaseClass = new (path: string) => SqliteDatabase
 
 /**
- * @internal The drivers by name, the first one first: what somebody installed goes before what came with Node.
- * `load` and `builtin` are Node's own.
+ * @internal Returns the drivers by name in the order of preference: an installed package comes before Node's own module.
+ * `load` is `require`, and `builtin` is `process.getBuiltinModule`.
  */
 export function driversOf(
   load: (name: string) => unknown,
@@ -181,7 +180,7 @@ export function driversOf(
   return {
     'better-sqlite3': () => {
       const Database = load('better-sqlite3') as DatabaseClass
-      // Its binary is loaded by the first database, and may be one for another version of Node.
+      // The first database loads the binary, which may be for another version of Node.
       new Database(':memory:').close()
       return (path) => new Database(path)
     },
@@ -193,7 +192,7 @@ export function driversOf(
   }
 }
 
-/** @internal Opens a path by the first driver that is there. */
+/** @internal Opens a path with the first available driver. */
 export function openWith(
   path: string,
   settings: { readonly synchronous: string; readonly busyTimeout: number },
@@ -201,7 +200,7 @@ export function openWith(
 ): SqliteDatabase {
   const database = loadFirst(drivers)(path)
   database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
-  whenFree(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
+  retryWhileLocked(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
   database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
   return database
 }
@@ -213,8 +212,8 @@ function requireFrom(file: string = __filename): NodeJS.Require {
   return createRequire(file)
 }
 
-/** SQLite's own busy timeout does not hold for a change of the journal mode, which several processes may ask of a new file. */
-function whenFree(work: () => unknown, busyTimeout: number): void {
+/** Retries `work` while the database is locked. SQLite's own busy timeout does not cover a change of the journal mode. */
+function retryWhileLocked(work: () => unknown, busyTimeout: number): void {
   const until = performance.now() + busyTimeout
   for (;;) {
     try {
@@ -245,7 +244,7 @@ function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<
 function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
   const { table = 'sessions', synchronous = 'normal', busyTimeout = 2000 } = options
   if (typeof table !== 'string' || table === '' || table.includes('\0')) {
-    throw SessionOptionError.wrong('table', table, 'the name of a table')
+    throw SessionOptionError.wrong('table', table, 'a table name without NUL')
   }
   if (!['normal', 'full'].includes(synchronous)) {
     throw SessionOptionError.wrong('synchronous', synchronous, "'normal' or 'full'")
@@ -259,7 +258,7 @@ function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
 function requireDatabase(database: SqliteDatabase): SqliteDatabase {
   const given = database as { prepare?: unknown; exec?: unknown } | null | undefined
   if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return database
-  // Not inspected: it may well hold a password.
+  // The value is not quoted, because it may hold a password.
   throw new SessionOptionError(
     'database',
     'has no prepare() and exec(); it must be a path, or an open database of better-sqlite3 or node:sqlite'
@@ -267,7 +266,7 @@ function requireDatabase(database: SqliteDatabase): SqliteDatabase {
 }
 
 function setUp(database: SqliteDatabase, table: string): Statements {
-  // Without a rowid the record lies in the index of the ids: a read goes down one tree instead of two.
+  // Without a rowid, a read searches one tree instead of two.
   database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (
     id TEXT PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL, created_at INTEGER NOT NULL,
     last_accessed INTEGER NOT NULL, expires_at INTEGER NOT NULL, user_id TEXT) WITHOUT ROWID`)
@@ -305,7 +304,7 @@ function sqlFor(table: string) {
         expires_at = excluded.expires_at, user_id = excluded.user_id
       WHERE ${table}.expires_at <= :now`,
     write: `UPDATE ${table} SET ${change} WHERE ${which}`,
-    // An expired record at the new id is replaced; a live one is in the way.
+    // Replaces an expired record at the new id. A live one is a conflict.
     move: `UPDATE OR REPLACE ${table} SET ${change}, id = :renameTo,
       created_at = coalesce(:createdAt, created_at),
       user_id = CASE WHEN :setsUser THEN :userId ELSE user_id END
