@@ -28,7 +28,7 @@ export const channels = {
   gone: typed<{ id: string }>('fastify-sesame:gone'),
   /** `{ id, attempt }`: another request wrote first, so the write is retried and `update` functions run again. */
   conflict: typed<{ id: string; attempt: number }>('fastify-sesame:conflict'),
-  /** `{ id }`: the memory store was full and evicted its least recently used session. */
+  /** `{ id }`: the memory store was full and evicted a session that was not used lately. */
   evicted: typed<{ id: string }>('fastify-sesame:evicted'),
   /** `{ reason }`: a session cookie is malformed or its signature is wrong. */
   malformedCookie: typed<{ reason: string }>('fastify-sesame:malformed-cookie'),

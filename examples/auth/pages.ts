@@ -93,7 +93,7 @@ export function sessionsPage(frame: Frame, list: readonly SessionInfo[], current
 
 function sessionItem(frame: Frame, info: SessionInfo, isCurrent: boolean): Html {
   const { id, createdAt, lastAccessed, data } = info
-  const browser = String(data['browser'])
+  const browser = data.browser ?? 'Unknown browser'
   return html`<li class="card">
     <div>
       <strong>${browser}</strong> ${isCurrent && html`<span class="badge">This device</span>`}

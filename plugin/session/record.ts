@@ -1,4 +1,4 @@
-import type { JsonValue, SessionRecord } from '../types.js'
+import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
 import { emptyTexts } from './changes.js'
 import { deserialize } from './serialize.js'
 
@@ -11,7 +11,7 @@ export interface SessionInfo {
   readonly lastAccessed: number
   readonly expiresAt: number
   /** The application's keys and values, without flash messages and the CSRF secret. */
-  readonly data: Readonly<Record<string, JsonValue | undefined>>
+  readonly data: { readonly [K in SessionKey]?: SessionValue<K> }
 }
 
 /** Returns true for the library's own keys: flash messages and the CSRF secret. */
@@ -31,9 +31,9 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
 
 /** A value that is not JSON is `undefined`. */
 function valuesOf(id: string, record: SessionRecord): SessionInfo['data'] {
-  const values = emptyTexts() as Record<string, JsonValue | undefined>
+  const values = emptyTexts() as Record<string, unknown>
   for (const [key, text] of Object.entries(record.data)) {
-    if (!isOwnKey(key)) values[key] = deserialize(id, key, text) as JsonValue | undefined
+    if (!isOwnKey(key)) values[key] = deserialize(id, key, text)
   }
   return values
 }
