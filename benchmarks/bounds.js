@@ -27,8 +27,9 @@ export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
  * Looser bounds for `--quick`, which runs on shared CI machines. They apply to the fastest round of each contender, because
- * noise only ever adds time, and a scenario that misses its bound is measured again before the run fails. Scenarios with many sessions have
- * the widest bounds, because they depend on the memory of the machine. The quick form catches a 2× regression, not a 5 % one.
+ * noise only adds time. A scenario that misses its bound is measured again before the run fails. Scenarios with many
+ * sessions have the widest bounds, because they depend on the memory of the machine. The quick form catches a slowdown by a
+ * factor of 2, not one of 5 %.
  */
 export const QUICK_BOUNDS = {
   anonymous: 1.25,
@@ -40,8 +41,8 @@ export const QUICK_BOUNDS = {
 }
 
 /**
- * Compares the results with the bounds and returns one `{ title, bound, measured, holds }` for each bound that was measured.
- * `results` maps each scenario to its lines from summarize(). `quick` applies the bounds of the quick form and skips the peers.
+ * Compares the results with the bounds and returns one `{ title, bound, measured, holds }` per measured bound.
+ * `results` maps each scenario to its lines from summarize(). `quick` applies the quick bounds and skips the peers.
  */
 export function compare(results, { quick = false, scale } = {}) {
   const line = (scenario, name) => results[scenario]?.find(({ contender }) => contender === name)

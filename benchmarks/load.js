@@ -20,7 +20,7 @@ export function createLoad({ url, method, path, headers = {}, cookies = [], foll
 }
 
 /**
- * Sends `amount` requests and waits for all replies. Rejects if `died` rejects, which happens when the server process exits.
+ * Sends `amount` requests and waits for all replies. Rejects if `died` rejects: the server process exited.
  * Calls `onCookie` with each session cookie that a reply sets.
  */
 export async function sendLoad(load, amount, { died, onCookie }) {

@@ -20,9 +20,9 @@ export async function prepare(server, contender, scenario) {
 }
 
 /**
- * Warms a server up until V8 has compiled its code: until enough requests were sent and a window no longer costs clearly less
- * than the window before it. Returns how many requests take `seconds` of the server's CPU time. Windows are measured in CPU time,
- * because a busy machine would serve fewer requests in the same wall time.
+ * Warms a server up until V8 has compiled its code: until enough requests were sent and a window no longer costs clearly
+ * less than the window before it. Returns how many requests take `seconds` of the server's CPU time. Windows are measured
+ * in CPU time, because a busy machine would serve fewer requests in the same wall time.
  */
 export async function warmUp(server, load, seconds) {
   let last = await measure(server, load, load.connections)
@@ -68,8 +68,8 @@ async function cookiesOf(server, { kind }, { sessions, bytes }) {
 }
 
 /**
- * Creates `count` sessions of about `bytes` bytes by real requests and returns their cookies. `app.inject()` would be faster,
- * but it makes V8 allocate parts of all later requests in old space, which slows garbage collection down.
+ * Creates `count` sessions of about `bytes` bytes by real requests and returns their cookies. `app.inject()` would be
+ * faster, but it makes V8 allocate parts of all later requests in old space, which slows garbage collection down.
  */
 export async function seed({ url, died }, count, bytes = 0) {
   const cookies = []

@@ -17,7 +17,10 @@ export const NAME = 'Ada'
 /** About 64 KB of JSON, the size of a very full shopping cart. */
 export const LARGE = 64 * 1024
 
-/** Waits for one turn of the event loop. The handler of `/add` waits between reading and writing, so that concurrent requests overlap. */
+/**
+ * Waits for one turn of the event loop. The handler of `/add` waits between reading and writing, so that concurrent
+ * requests overlap.
+ */
 export function nextTurn() {
   return new Promise((resolve) => setImmediate(resolve))
 }

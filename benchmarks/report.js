@@ -58,7 +58,10 @@ function cpuRatio({ ratio }) {
   return fixed(ratio.cpu, 2)
 }
 
-/** Returns the rows of a scenario's table. The first row is the header. For a failed or skipped contender the second cell says why. */
+/**
+ * Returns the rows of a scenario's table. The first row is the header. For a failed or skipped contender the second cell
+ * says why.
+ */
 export function rowsOf(lines, skipped = []) {
   const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
   return [

@@ -13,7 +13,10 @@ export function addPlainRoutes(app) {
   })
 }
 
-/** Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because these differ. */
+/**
+ * Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because these
+ * differ.
+ */
 export function addSessionRoutes(app) {
   app.get('/hello', async () => HELLO)
   app.get('/read', async ({ session }) => ({ name: session.get('name') ?? null }))

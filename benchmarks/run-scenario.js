@@ -13,7 +13,7 @@ const PROFILE_INTERVAL = 100
  * The contenders take turns, round after round, so that noise from the machine affects all of them. Each turn starts a new
  * process, because its memory layout makes a process a few percent faster or slower for its whole life. A contender that
  * fails is dropped, and the others continue.
- * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, which is called before each step.
+ * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, a function called before each step.
  */
 export async function runScenario(scenario, contenders, settings) {
   const { rounds, onStep } = settings

@@ -1,5 +1,6 @@
-// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a process of its own with
-// --expose-gc. `sizes` measures the memory per session and the time of a lookup. `sweep` measures how long a sweep blocks the event loop.
+// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a process of its own
+// with --expose-gc. `sizes` measures the memory per session and the time of a lookup. `sweep` measures how long a sweep
+// blocks the event loop.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'

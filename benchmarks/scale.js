@@ -16,7 +16,10 @@ const PAYLOADS = [100, 1000, 10_000, 100_000, 1_000_000]
 const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
 const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
-/** How often `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the payload scenarios. */
+/**
+ * How often `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the payload
+ * scenarios.
+ */
 export const SCALE_STEPS =
   2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
 const SWEEPS = 5

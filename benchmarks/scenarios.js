@@ -5,9 +5,9 @@ const change = { method: 'POST', path: '/change', sessions: 1 }
 
 /**
  * The scenarios. `sessions` is the number of sessions that exist before the measurement; each request uses a random one of
- * them, and with 0 no request sends a session cookie. `bytes` is the size of each session. `follow` is an option of createLoad; `'each'` needs
- * one session per connection. With `csrf`, requests carry a token and the headers of a browser. With `counts`, each request
- * adds one to a counter.
+ * them, and with 0 no request sends a session cookie. `bytes` is the size of each session. `follow` is an option of
+ * createLoad; `'each'` needs one session per connection. With `csrf`, requests carry a token and the headers of a browser.
+ * With `counts`, each request adds one to a counter.
  */
 export const SCENARIOS = [
   { name: 'anonymous', title: 'an anonymous visitor', method: 'GET', path: '/hello', sessions: 0 },

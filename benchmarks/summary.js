@@ -3,9 +3,9 @@ import { median } from './statistics.js'
 const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
- * Returns one line per contender with the medians of all rounds. `ratio` has the medians of the ratios to the reference in the
- * same round. `leastCpu` divides the lowest CPU time of any round by the lowest of the reference. `lost` is the number of lost
- * updates per thousand requests, if the scenario counts them.
+ * Returns one line per contender with the medians of all rounds. `ratio` has the medians of the ratios to the reference in
+ * the same round. `leastCpu` divides the lowest CPU time of any round by the lowest of the reference. `lost` is the number
+ * of lost updates per thousand requests, if the scenario counts them.
  * `entries` come from `runScenario`; the first is the reference. An entry with a `problem` gets no figures.
  */
 export function summarize(entries) {

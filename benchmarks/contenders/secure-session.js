@@ -3,7 +3,10 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** Keeps the session encrypted in the cookie and writes only changed sessions. Derives the key from `secret` once, at startup. */
+/**
+ * Keeps the session encrypted in the cookie and writes only changed sessions. Derives the key from `secret` once, at
+ * startup.
+ */
 export default async function secure() {
   const app = Fastify()
   const { name: cookieName, ...cookie } = COOKIE
