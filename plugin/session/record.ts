@@ -1,5 +1,4 @@
 import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
-import { emptyTexts } from './changes.js'
 import { deserialize } from './serialize.js'
 
 /** What a device list may show of a session. */
@@ -31,9 +30,9 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
 
 /** A value that is not JSON is `undefined`. */
 function valuesOf(id: string, record: SessionRecord): SessionInfo['data'] {
-  const values = emptyTexts() as Record<string, unknown>
+  const values = Object.create(null) as SessionInfo['data']
   for (const [key, text] of Object.entries(record.data)) {
-    if (!isOwnKey(key)) values[key] = deserialize(id, key, text)
+    if (!isOwnKey(key)) Reflect.set(values, key, deserialize(id, key, text))
   }
   return values
 }
