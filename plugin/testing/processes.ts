@@ -44,7 +44,7 @@ export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
   async function connect(to: StoreProcess | undefined): Promise<[Remote, Remote]> {
     assert.ok(
       to,
-      'makeStore() returned no `process`. If that is intended, give the reason in `lacks: { "two processes": … }`'
+      'makeStore() returned no `process`. If that is intended, give the reason in `unsupported: { "two processes": … }`'
     )
     if (children.length === 0) children = [start(), start()]
     connected = true

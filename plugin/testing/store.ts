@@ -19,9 +19,9 @@ export interface StoreProcess {
 /** One fresh, empty store. After its case the kit closes the store, if it has `close`, and then calls `teardown`. */
 export interface StoreUnderTest {
   readonly store: SessionStore
-  /** Required, unless the store lacks 'two processes'. */
+  /** Required, unless 'two processes' is unsupported. */
   readonly process?: StoreProcess
-  /** Makes the engine fail. Required together with `mend`, unless the store lacks 'engine failure'. */
+  /** Makes the engine fail. Required together with `mend`, unless 'engine failure' is unsupported. */
   readonly break?: () => Awaitable<unknown>
   /** Makes the engine work again. */
   readonly mend?: () => Awaitable<unknown>
@@ -44,8 +44,8 @@ export type Capability = 'by user' | 'cleanup' | 'two processes' | 'moved clock'
 
 /** Options of `testStore` and `caseNames`. */
 export interface TestStoreOptions {
-  /** Maps each capability that the store lacks to the reason. Its cases are skipped with that reason. Default: none. */
-  readonly lacks?: Readonly<Partial<Record<Capability, string>>>
+  /** Maps each capability that the store does not have to the reason. Its cases are skipped with it. Default: none. */
+  readonly unsupported?: Readonly<Partial<Record<Capability, string>>>
   /** Milliseconds that one case may take. Default: 60,000. */
   readonly timeout?: number
 }
@@ -60,7 +60,7 @@ export type StoreRunner = (
 /** The names of the cases, without the name of the store. */
 export interface StoreCases {
   readonly run: readonly string[]
-  /** `reason` is the capability, followed by the reason given in `lacks`. */
+  /** `reason` is the capability, followed by the reason given in `unsupported`. */
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 
@@ -119,8 +119,8 @@ export function caseNames(options: TestStoreOptions = {}): StoreCases {
   return { run, skipped }
 }
 
-function reasonToSkip({ needs }: Case, { lacks }: TestStoreOptions): string | undefined {
-  const reason = needs && lacks?.[needs]
+function reasonToSkip({ needs }: Case, { unsupported }: TestStoreOptions): string | undefined {
+  const reason = needs && unsupported?.[needs]
   return reason === undefined ? undefined : `${needs}: ${reason}`
 }
 

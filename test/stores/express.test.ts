@@ -13,13 +13,14 @@ const found = await findPostgres(t)
 
 const ID = idOf('a')
 
-const LACKS = {
-  'by user': 'such a store cannot find by user',
-  cleanup: 'such a store expires by itself',
-  'two processes': 'such a store can only put a whole session'
+/** What an express-session store cannot do. */
+const UNSUPPORTED = {
+  'by user': 'the store cannot find sessions by user',
+  cleanup: 'the store expires sessions by itself',
+  'two processes': 'the store can only replace a whole session'
 }
 
-void t.test('the contract on a store of nothing but get, set and destroy', async (t) => {
+void t.test('the store contract on a store with only get, set and destroy', async (t) => {
   const { run, skipped } = testStore(
     'fake',
     () => {
@@ -31,41 +32,41 @@ void t.test('the contract on a store of nothing but get, set and destroy', async
       }
     },
     t.test,
-    { lacks: LACKS }
+    { unsupported: UNSUPPORTED }
   )
-  t.comment(`a trivial store: ${run.length} cases, ${skipped.length} skipped`)
+  t.comment(`a store with three methods: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the contract on memorystore', async (t) => {
+void t.test('the store contract on memorystore', async (t) => {
   const { run, skipped } = testStore(
     'memorystore',
     () => ({ store: fromExpressStore(makeMemoryStore()) }),
     t.test,
     {
-      lacks: { ...LACKS, 'engine failure': 'its engine is this process' }
+      unsupported: { ...UNSUPPORTED, 'engine failure': 'its engine is this process' }
     }
   )
   t.comment(`memorystore: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the contract on connect-redis', { skip: withoutRedis }, async (t) => {
+void t.test('the store contract on connect-redis', { skip: withoutRedis }, async (t) => {
   const url = await sharedRedis(t)
   const client = await createClient({ url }).connect()
   t.teardown(() => client.close())
-  const lacks: TestStoreOptions['lacks'] = {
-    ...LACKS,
+  const unsupported: TestStoreOptions['unsupported'] = {
+    ...UNSUPPORTED,
     'engine failure': 'its cases share one server'
   }
   const { run, skipped } = testStore(
     'connect-redis',
     () => ({ store: fromExpressStore(new RedisStore({ client, prefix: freshPrefix() })) }),
     t.test,
-    { lacks }
+    { unsupported }
   )
   t.comment(`connect-redis: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the contract on connect-pg-simple', { skip: found.skip }, async (t) => {
+void t.test('the store contract on connect-pg-simple', { skip: found.skip }, async (t) => {
   if (!('server' in found)) return
   const pool = makePool(t, found.server)
   const schema = await makeSchema(t, pool)
@@ -83,15 +84,15 @@ void t.test('the contract on connect-pg-simple', { skip: found.skip }, async (t)
       }
     },
     t.test,
-    { lacks: LACKS }
+    { unsupported: UNSUPPORTED }
   )
   t.comment(`connect-pg-simple: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('a touch that keeps the cookie is used from then on', async (t) => {
+void t.test('uses touch() from then on if it stores the cookie', async (t) => {
   const calls: string[] = []
   const memory = makeMemoryStore()
-  const store = fromExpressStore(recorded(memory, calls))
+  const store = fromExpressStore(recordCalls(memory, calls))
   await store.create(ID, makeRecord())
   calls.length = 0
   await store.update(ID, makePatch({ lastAccessed: 1 }))
@@ -101,7 +102,7 @@ void t.test('a touch that keeps the cookie is used from then on', async (t) => {
   t.equal((await store.get(ID))?.lastAccessed, 2)
 })
 
-void t.test('a touch that only moves the engine’s expiry gives way to set', async (t) => {
+void t.test('uses set() if touch() only moves the expiry in the engine', async (t) => {
   const fake = makeFake({ touch: true })
   const store = fromExpressStore(fake)
   await store.create(ID, makeRecord())
@@ -113,17 +114,17 @@ void t.test('a touch that only moves the engine’s expiry gives way to set', as
   t.equal((await store.get(ID))?.lastAccessed, 2)
 })
 
-void t.test('a touch of a session that went away in the meantime is no failure', async (t) => {
+void t.test('a touch of a session that was deleted meanwhile does not fail', async (t) => {
   const memory = makeMemoryStore()
   const store = fromExpressStore({
-    ...recorded(memory, []),
+    ...recordCalls(memory, []),
     touch: (sid, _session, callback) => memory.destroy(sid, callback)
   })
   await store.create(ID, makeRecord())
   t.equal(await store.update(ID, makePatch()), 'ok')
 })
 
-void t.test('a rename that fails in the middle leaves the old session and no other', async (t) => {
+void t.test('a rename that fails halfway leaves only the old session', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   await store.create(ID, makeRecord())
@@ -140,23 +141,26 @@ void t.test('a rename that fails in the middle leaves the old session and no oth
   t.ok(await store.get(ID))
 })
 
-void t.test('a store that throws or rejects fails as one that calls back', async (t) => {
-  const error = new Error('down')
-  for (const fail of [
-    () => {
-      throw error
-    },
-    () => Promise.reject(error),
-    (_sid: string, callback: (error: unknown) => void) => callback(error),
-    (_sid: string, callback: (error: unknown) => void) => callback('down')
-  ]) {
-    const store = fromExpressStore({ ...makeFake(), get: fail })
-    await t.rejects(Promise.resolve(store.get(ID)), /down/)
-    await t.rejects(Promise.resolve(store.update(ID, makePatch())), /down/)
+void t.test(
+  'an error that the store throws, rejects with or passes to the callback is reported',
+  async (t) => {
+    const error = new Error('down')
+    for (const fail of [
+      () => {
+        throw error
+      },
+      () => Promise.reject(error),
+      (_sid: string, callback: (error: unknown) => void) => callback(error),
+      (_sid: string, callback: (error: unknown) => void) => callback('down')
+    ]) {
+      const store = fromExpressStore({ ...makeFake(), get: fail })
+      await t.rejects(Promise.resolve(store.get(ID)), /down/)
+      await t.rejects(Promise.resolve(store.update(ID, makePatch())), /down/)
+    }
   }
-})
+)
 
-void t.test('a write that failed does not hold up the next', async (t) => {
+void t.test('a failed write does not block the next one', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   fake.failing.add('set')
@@ -168,7 +172,7 @@ void t.test('a write that failed does not hold up the next', async (t) => {
   t.equal(await store.create(ID, makeRecord()), true)
 })
 
-void t.test('close waits for the writes that were asked for', async (t) => {
+void t.test('close() waits for pending writes', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   void store.create(ID, makeRecord())
@@ -176,7 +180,7 @@ void t.test('close waits for the writes that were asked for', async (t) => {
   t.equal(fake.texts.size, 1)
 })
 
-void t.test('the cookie carries the time to live in each of the forms that stores read', async (t) => {
+void t.test('the cookie has the expiry in every form that stores read', async (t) => {
   const fake = makeFake()
   const now = Date.now()
   await fromExpressStore(fake).create(ID, makeRecord({ expiresAt: now + 60_000 }))
@@ -188,7 +192,7 @@ void t.test('the cookie carries the time to live in each of the forms that store
   }
 })
 
-void t.test('a store may make a Date of the cookie’s expiry', async (t) => {
+void t.test('a store can return the cookie’s expiry as a Date', async (t) => {
   const fake = makeFake()
   const dated: ExpressStore = {
     ...fake,
@@ -205,7 +209,7 @@ void t.test('a store may make a Date of the cookie’s expiry', async (t) => {
   t.equal((await store.get(ID))?.expiresAt, record.expiresAt)
 })
 
-void t.test('a session that is not ours is absent and reported', async (t) => {
+void t.test('treats a malformed session as absent and reports it', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   const cookie = { expires: new Date(Date.now() + 60_000), lastAccessed: 1 }
@@ -223,7 +227,7 @@ void t.test('a session that is not ours is absent and reported', async (t) => {
   t.same(messages, Array(8).fill({ id: ID, reason: 'shape' }))
 })
 
-void t.test('nothing but an id reaches the store', async (t) => {
+void t.test('only valid ids reach the store', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   for (const id of ['../../etc/passwd', '__proto__', '', ID.toUpperCase(), `${ID}\n`]) {
@@ -234,7 +238,7 @@ void t.test('nothing but an id reaches the store', async (t) => {
   t.same(fake.calls, [])
 })
 
-void t.test('what is no store is refused, saying what one has', async (t) => {
+void t.test('anything but a store throws an error that names the required methods', async (t) => {
   for (const wrong of [
     undefined,
     null,
@@ -251,18 +255,18 @@ void t.test('what is no store is refused, saying what one has', async (t) => {
   }
 })
 
-/** The same store, whose calls are told in `calls`. */
-function recorded(store: ExpressStore, calls: string[]): ExpressStore {
-  const tell = <A extends unknown[]>(name: string, method: (...args: A) => unknown) => {
+/** Returns the same store, which adds the name of each call to `calls`. */
+function recordCalls(store: ExpressStore, calls: string[]): ExpressStore {
+  const record = <A extends unknown[]>(name: string, method: (...args: A) => unknown) => {
     return (...args: A) => {
       calls.push(name)
       return method.apply(store, args)
     }
   }
   return {
-    get: tell('get', store.get),
-    set: tell('set', store.set),
-    destroy: tell('destroy', store.destroy),
-    ...(store.touch && { touch: tell('touch', store.touch) })
+    get: record('get', store.get),
+    set: record('set', store.set),
+    destroy: record('destroy', store.destroy),
+    ...(store.touch && { touch: record('touch', store.touch) })
   }
 }

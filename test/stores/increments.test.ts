@@ -5,21 +5,22 @@ import { signIn } from '../../plugin/testing/index.js'
 import { makeApp, SECRET } from '../fixtures/app.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Several processes change one session at once, through the whole plugin. INCREMENTS: how many there are in all.
+// Several processes change one session at the same time, through the whole plugin.
+// INCREMENTS sets how many increments they make in total.
 
 const CHILD = fileURLToPath(new URL('../fixtures/increments-child.js', import.meta.url))
 const PROCESSES = 8
 const TIMES = Math.ceil(Number(process.env['INCREMENTS'] ?? 2500) / PROCESSES)
 
 const engines = await findEngines(t)
-// The processes take turns with the clients of an engine, so each engine is tested once.
+// The processes use all clients of an engine in turn, so one test for each engine is enough.
 const once = engines.filter(({ client }) => client !== 'ioredis')
 const children = Array.from({ length: PROCESSES }, () => fork(CHILD, { execArgv: [] }))
 t.teardown(() => children.map((child) => child.kill('SIGKILL')))
 
 for (const { engine, skip, open } of once) {
   void t.test(
-    `eight processes add to one session, and no increment is lost: ${engine}`,
+    `no increment is lost when eight processes add to one session: ${engine}`,
     { skip, timeout: 280_000 },
     async (t) => {
       const { store, ways } = await open(t)

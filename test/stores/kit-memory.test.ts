@@ -3,7 +3,7 @@ import { MemoryStore } from '../../plugin/stores/memory.js'
 import { testStore } from '../../plugin/testing/index.js'
 
 const { run, skipped } = testStore('memory', () => ({ store: new MemoryStore() }), t.test, {
-  lacks: {
+  unsupported: {
     'two processes': 'its sessions are in one process',
     'engine failure': 'its engine is this process'
   }

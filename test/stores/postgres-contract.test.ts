@@ -16,7 +16,7 @@ void t.test('the store contract', { skip }, async (t) => {
       return { store, process: { module, argument: { url: server.url, schema } } }
     },
     (name, options, body) => t.test(name, options, body),
-    { lacks: { 'engine failure': 'shown in postgres-failures.test.ts, where the server is killed' } }
+    { unsupported: { 'engine failure': 'shown in postgres-failures.test.ts, where the server is killed' } }
   )
   t.comment(`PostgreSQL: ${run.length} cases run, ${skipped.length} skipped`)
 })

@@ -8,25 +8,26 @@ import { signIn } from '../../plugin/testing/index.js'
 import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { makePool, makeStore, run, startPostgres, type OwnPostgresServer } from '../fixtures/postgres.js'
 
-// Each way in which the engine can fail, on a server of this file's own.
+// Makes PostgreSQL fail in each way that it can, on a server that only this file uses.
 
 const found = await startPostgres(t)
 const { skip } = found
 const server = 'server' in found ? found.server : (undefined as unknown as OwnPostgresServer)
 
+/** Milliseconds. */
 const STORE_TIMEOUT = 500
-/** What a machine that is busy with other things may add to it. */
+/** How much longer a busy machine may take, in ms. */
 const SLACK = 2000
-/** From the engine's return to the first answer. */
+/** The time from the server's return to the first 200, at most, in ms. */
 const RECOVERY = 1000
 
 interface Failure {
   readonly config?: PoolConfig
-  /** What the application asks meanwhile; default a read. */
+  /** The request to send meanwhile. Default: a read. */
   readonly url?: string
-  /** What is told of it in `cause`. */
+  /** The message of the error's `cause`. */
   readonly cause: RegExp
-  /** Makes the engine fail; what it gives back mends it. */
+  /** Makes the server fail. Returns a function that makes it work again. */
   fail(pool: Pool, schema: string): Promise<() => Promise<unknown>>
 }
 
@@ -51,10 +52,10 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'is stopped in the middle of everything': {
+  'is suspended': {
     cause: NO_ANSWER,
     async fail(pool, schema) {
-      // Each connection that the pool may have is there, so that none is made anew.
+      // Opens all connections of the pool. A new one would reach a process that is not suspended.
       await Promise.all(Array.from({ length: pool.options.max }, () => pool.query('SELECT pg_sleep(0.1)')))
       const name = `application_name = '${schema}'`
       const { rows } = await pool.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${name}`)
@@ -64,7 +65,7 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'has no connection left in the pool': {
+  'has no free connection in the pool': {
     cause: NO_ANSWER,
     async fail(pool) {
       const clients = await takeAll(pool)
@@ -73,10 +74,10 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'answers that the pool took too long': {
+  'gets no connection before the pool’s own timeout': {
     config: { connectionTimeoutMillis: 200 },
     cause: /timeout exceeded when trying to connect/,
-    fail: (pool, schema) => (FAILURES['has no connection left in the pool'] as Failure).fail(pool, schema)
+    fail: (pool, schema) => (FAILURES['has no free connection in the pool'] as Failure).fail(pool, schema)
   },
   'is a read-only replica': {
     url: '/set?name=bob',
@@ -92,7 +93,7 @@ const FAILURES: Record<string, Failure> = {
   }
 }
 
-/** All of a pool's connections. One by one, and again where a busy machine made one wait too long. */
+/** Takes all of a pool's connections, one by one. Retries those that a busy machine delayed too long. */
 async function takeAll(pool: Pool): Promise<PoolClient[]> {
   const clients: PoolClient[] = []
   for (let tries = 0; clients.length < pool.options.max; tries++) {
@@ -105,51 +106,51 @@ async function takeAll(pool: Pool): Promise<PoolClient[]> {
 }
 
 for (const [name, failure] of Object.entries(FAILURES)) {
-  void t.test(`a server that ${name} is a 503, and no logout`, { skip }, async (t) => {
+  void t.test(`a server that ${name} causes a 503 and logs nobody out`, { skip }, async (t) => {
     const { app, pool, schema, causes, cookie } = await setUp(t, failure.config)
     const url = failure.url ?? '/read'
-    const mend = await failure.fail(pool, schema)
+    const repair = await failure.fail(pool, schema)
     const before = performance.now()
     const responses = await Promise.all(Array.from({ length: 5 }, () => send(app, cookie, url)))
     const took = performance.now() - before
-    for (const response of responses) checkUnavailable(t, response)
+    for (const response of responses) assertUnavailable(t, response)
     for (const cause of causes) t.match(cause, failure.cause)
     t.equal(causes.length, 5)
     t.ok(took < STORE_TIMEOUT + SLACK, `answered in ${Math.round(took)} ms`)
-    await mend()
+    await repair()
     const back = performance.now()
-    const first = await firstAnswer(app, cookie)
+    const first = await firstSuccess(app, cookie)
     const recovery = Math.round(performance.now() - back)
     t.match(first.json(), { name: /ada|bob/ }, 'the session is still there')
-    t.ok(recovery < RECOVERY, `works ${recovery} ms after the return`)
-    t.comment(`${name}: 5 × 503 in ${Math.round(took)} ms; first 200 ${recovery} ms after the return`)
+    t.ok(recovery < RECOVERY, `works again after ${recovery} ms`)
+    t.comment(`${name}: 5 × 503 in ${Math.round(took)} ms; first 200 after ${recovery} ms`)
     t.equal((await send(app, cookie, '/set?name=eve')).statusCode, 200)
   })
 }
 
-void t.test('a server that is down at the start is waited for', { skip }, async (t) => {
+void t.test('an app starts while the server is down, and works once it is up', { skip }, async (t) => {
   const { pool, schema, cookie } = await setUp(t)
   await server.kill()
   const store = new PostgresStore({ pool, schema })
   const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT }))
-  checkUnavailable(t, await send(app, cookie, '/read'))
+  assertUnavailable(t, await send(app, cookie, '/read'))
   await server.start()
   const back = performance.now()
-  t.same((await firstAnswer(app, cookie)).json(), { name: 'ada' })
+  t.same((await firstSuccess(app, cookie)).json(), { name: 'ada' })
   const recovery = Math.round(performance.now() - back)
-  t.ok(recovery < RECOVERY, `works ${recovery} ms after the start`)
+  t.ok(recovery < RECOVERY, `works ${recovery} ms after the server’s start`)
 })
 
-void t.test('a server that is killed under load, and is started again', { skip }, async (t) => {
+void t.test('works again after the server was killed under load and restarted', { skip }, async (t) => {
   const { app, cookie } = await setUp(t)
   const times: { readonly at: number; readonly status: number }[] = []
-  let going = true
+  let isRunning = true
   const client = async (url: string) => {
-    while (going) {
+    while (isRunning) {
       const response = await send(app, cookie, url)
       times.push({ at: performance.now(), status: response.statusCode })
       if (response.statusCode === 200) continue
-      checkUnavailable(t, response)
+      assertUnavailable(t, response)
       await delay(10)
     }
   }
@@ -160,18 +161,18 @@ void t.test('a server that is killed under load, and is started again', { skip }
   await server.start()
   const back = performance.now()
   await delay(1500)
-  going = false
+  isRunning = false
   await Promise.all(clients)
   const count = (wanted: number) => times.filter(({ status }) => status === wanted).length
   const counts = { 200: count(200), 503: count(503), other: times.length - count(200) - count(503) }
   const recovery = Math.round((times.find(({ at, status }) => at > back && status === 200)?.at ?? NaN) - back)
-  t.comment(`killed under load: ${JSON.stringify(counts)}; first 2xx ${recovery} ms after the return`)
+  t.comment(`killed under load: ${JSON.stringify(counts)}; first 2xx after ${recovery} ms`)
   t.equal(counts.other, 0)
   t.ok(counts[200] > 0 && counts[503] > 0)
   t.ok(recovery < RECOVERY)
 })
 
-void t.test('with onStoreError anonymous a request goes on without its session', { skip }, async (t) => {
+void t.test('with onStoreError: anonymous, a request goes on without its session', { skip }, async (t) => {
   const { pool, schema, cookie } = await setUp(t)
   const store = new PostgresStore({ pool, schema })
   const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT, onStoreError: 'anonymous' }))
@@ -180,10 +181,10 @@ void t.test('with onStoreError anonymous a request goes on without its session',
   await server.start()
   t.same(response.json(), { name: null })
   t.equal(setCookieOf(response), undefined)
-  // Every answer is a 200 here, so that only the name tells whether the engine is back.
-  let back = await firstAnswer(app, cookie)
+  // Every response here is a 200. Only the name shows whether the server is back.
+  let back = await firstSuccess(app, cookie)
   for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
-    back = await firstAnswer(app, cookie)
+    back = await firstSuccess(app, cookie)
     if (back.json<{ name: unknown }>().name !== null) break
   }
   t.same(back.json(), { name: 'ada' })
@@ -203,8 +204,8 @@ async function setUp(t: Test, config: PoolConfig = {}) {
   return { app, pool, schema, causes, cookie }
 }
 
-/** 503, in our words alone, and the cookie stays as it is. */
-function checkUnavailable(t: Test, response: Response): void {
+/** Asserts a 503 without any text of the driver, and an unchanged cookie. */
+function assertUnavailable(t: Test, response: Response): void {
   t.strictSame(response.json(), {
     statusCode: 503,
     code: 'SESSION_STORE_UNAVAILABLE',
@@ -214,7 +215,7 @@ function checkUnavailable(t: Test, response: Response): void {
   t.equal(setCookieOf(response), undefined)
 }
 
-async function firstAnswer(app: FastifyInstance, cookie: string): Promise<Response> {
+async function firstSuccess(app: FastifyInstance, cookie: string): Promise<Response> {
   for (;;) {
     const response = await send(app, cookie, '/read')
     if (response.statusCode === 200) return response

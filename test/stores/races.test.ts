@@ -8,12 +8,12 @@ import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { counted, countsOf } from '../fixtures/counts.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Through the whole plugin: ends of sessions race writes that loaded them before.
+// Logouts, revocations and rotations race writes that loaded the session before, through the whole plugin.
 
 const ROUNDS = 1000
-/** As many rounds at once as keep an engine busy. */
+/** How many rounds run at the same time: enough to keep an engine busy. */
 const AT_ONCE = 25
-/** How many turns of the event loop the one or the other of the racers is ahead, at most. */
+/** How many turns of the event loop one racer is ahead of the other, at most. */
 const LEAD = 12
 
 interface Signed {
@@ -23,7 +23,7 @@ interface Signed {
   readonly id: string
 }
 
-/** What ends a session, or gives it another id; whether it did. */
+/** Each ends a session or gives it another id, and returns whether it did. */
 const ENDS: Record<string, (signed: Signed) => Promise<boolean>> = {
   logout: async ({ app, cookie }) => (await send(app, cookie, '/logout')).statusCode === 200,
   rotation: async ({ app, cookie }) => (await send(app, cookie, '/rotate')).statusCode === 200,
@@ -34,7 +34,7 @@ const KINDS = Object.keys(ENDS)
 
 for (const { engine, client, skip, open } of await findEngines(t)) {
   const name = client === undefined ? engine : `${engine} with ${client}`
-  const title = `${ROUNDS} logouts, revocations and rotations race slow writes, and none comes back: ${name}`
+  const title = `${ROUNDS} logouts, revocations and rotations race slow writes, and no session comes back: ${name}`
   void t.test(title, { skip, timeout: 280_000 }, async (t) => {
     const { store } = await open(t)
     const { app, startWriter } = addWriters(await makeApp(t, { store, storeTimeout: 30_000 }))
@@ -76,7 +76,11 @@ for (const { engine, client, skip, open } of await findEngines(t)) {
     await Promise.all(Array.from({ length: AT_ONCE }, go))
     for (const [kind, statuses] of raced) {
       t.comment(`${name}, ${kind}: ${counted(statuses)}`)
-      t.same(Object.keys(countsOf(statuses)), ['200', '409'], 'some writes came before, some after')
+      t.same(
+        Object.keys(countsOf(statuses)),
+        ['200', '409'],
+        'some writes came before the end and some after'
+      )
     }
   })
 }
@@ -86,7 +90,10 @@ async function afterTurns<T>(turns: number, work: () => Promise<T>): Promise<T> 
   return work()
 }
 
-/** `startWriter(cookie, key)`: a request that has loaded its session, and writes the key once it is released. */
+/**
+ * Adds routes, and `startWriter(cookie, key)`, which starts a request. The request loads its session, and writes the key once
+ * it is released.
+ */
 function addWriters(app: FastifyInstance) {
   const gates = new EventEmitter().setMaxListeners(0)
   addRoutes(app)

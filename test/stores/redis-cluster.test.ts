@@ -48,7 +48,7 @@ void t.test('the store contract on three masters', { skip: withoutServer }, asyn
         (name, options, body) => t.test(name, options, body),
         {
           timeout: 60_000,
-          lacks: {
+          unsupported: {
             cleanup: 'Redis removes expired sessions by itself',
             'engine failure': 'redis-failure.test.ts kills a master'
           }

@@ -45,7 +45,7 @@ void t.test('the store contract', { skip: withoutRedis }, async (t) => {
         (name, options, body) => t.test(name, options, body),
         {
           timeout: 60_000,
-          lacks: {
+          unsupported: {
             cleanup: 'Redis removes expired sessions by itself',
             'engine failure': 'redis-failure.test.ts kills the server'
           }

@@ -20,8 +20,8 @@ for (const [name, driver] of [
   const problem = driver && problemOf(driver)
   void t.test(name, { skip: problem ?? false }, async (t) => {
     // Starting processes is slow, so one way to open SQLite runs the cases that need them.
-    const lacks = driver === undefined ? { 'two processes': 'covered with an open database' } : {}
-    const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { lacks })
+    const unsupported = driver === undefined ? { 'two processes': 'covered with an open database' } : {}
+    const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { unsupported })
     t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
   })
 }

@@ -15,7 +15,7 @@ import { idOf } from '../../plugin/testing/records.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession } from '../../plugin/types.js'
 import { withoutVersion } from '../fixtures/stores.js'
 
-const LACKS = { 'two processes': 'one process', 'engine failure': 'no engine' }
+const UNSUPPORTED = { 'two processes': 'one process', 'engine failure': 'no engine' }
 
 type Around = Parameters<typeof wrapStore>[1]
 
@@ -225,7 +225,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
 
 for (const [fault, cases, around] of MUTANTS) {
   void t.test(`the kit fails exactly the cases that cover this fault: ${fault}`, async (t) => {
-    const names = caseNames({ lacks: LACKS }).run.filter((name) => cases.test(name))
+    const names = caseNames({ unsupported: UNSUPPORTED }).run.filter((name) => cases.test(name))
     const failed = await failures(cases, () => {
       const store = new MemoryStore()
       return { store: wrapStore(store, around(store)) }
@@ -271,27 +271,27 @@ void t.test(
     ] as const) {
       const messages = Object.values(await failures(cases, bare, {}))
       t.equal(messages.length, 1)
-      t.match(messages[0], 'give the reason in `lacks')
+      t.match(messages[0], 'give the reason in `unsupported')
       t.match(messages[0], capability)
-      t.same(await failures(cases, bare, { lacks: { [capability]: 'declared' } }), {})
+      t.same(await failures(cases, bare, { unsupported: { [capability]: 'declared' } }), {})
     }
   }
 )
 
 void t.test('a store with only the four required methods passes the remaining cases', async (t) => {
-  const lacks = { ...LACKS, 'by user': 'by id alone', cleanup: 'by itself' }
+  const unsupported = { ...UNSUPPORTED, 'by user': 'by id alone', cleanup: 'by itself' }
   const make: MakeStore = () => {
     const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
     return { store: { get, create, update, destroy } }
   }
-  t.same(await failures(/./, make, { lacks }), {})
+  t.same(await failures(/./, make, { unsupported }), {})
 })
 
 void t.test('caseNames() lists the skipped cases with their reasons', async (t) => {
   const all = caseNames()
   t.same(all.skipped, [])
   t.equal(new Set(all.run).size, all.run.length, 'every name is unique')
-  const { run, skipped } = caseNames({ lacks: LACKS })
+  const { run, skipped } = caseNames({ unsupported: UNSUPPORTED })
   t.equal(run.length + skipped.length, all.run.length)
   t.match(skipped[0], { reason: 'engine failure: no engine' })
 })
@@ -314,7 +314,7 @@ void t.test('the kit runs under node:test', async (t) => {
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   const [code] = (await once(child, 'close')) as [number]
-  const { run, skipped } = caseNames({ lacks: LACKS })
+  const { run, skipped } = caseNames({ unsupported: UNSUPPORTED })
   t.equal(code, 0, output.slice(-500))
   t.match(output, `# pass ${run.length}\n`)
   t.match(output, `# skipped ${skipped.length}\n`)
@@ -324,7 +324,7 @@ void t.test('the kit runs under node:test', async (t) => {
 async function failures(
   cases: RegExp,
   make: MakeStore,
-  options: TestStoreOptions = { lacks: LACKS }
+  options: TestStoreOptions = { unsupported: UNSUPPORTED }
 ): Promise<Record<string, string>> {
   const bodies: [string, () => Promise<void>][] = []
   testStore(

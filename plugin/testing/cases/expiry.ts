@@ -106,7 +106,7 @@ const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime
     async run(store, { lifetime, expire }) {
       assert.ok(
         store.cleanup !== undefined,
-        'the store has no cleanup(). If that is intended, give the reason in `lacks: { cleanup: … }`'
+        'the store has no cleanup(). If that is intended, give the reason in `unsupported: { cleanup: … }`'
       )
       assert.equal(await store.cleanup(), 0)
       for (const name of ['a', 'b', 'c']) await store.create(idOf(name), expiring(lifetime))

@@ -33,7 +33,7 @@ export const failureCases: readonly Case[] = [
     async run(subject) {
       assert.ok(
         subject.break && subject.mend,
-        'makeStore() returned no break() and mend(). If that is intended, give the reason in `lacks: { "engine failure": … }`'
+        'makeStore() returned no break() and mend(). If that is intended, give the reason in `unsupported: { "engine failure": … }`'
       )
       const { store } = subject
       const record = makeRecord({ userId: 'ada' })

@@ -168,7 +168,7 @@ function byUser(store: SessionStore): ByUser {
   const has = store.listByUser !== undefined && store.destroyByUser !== undefined
   assert.ok(
     has,
-    'the store has no listByUser() or destroyByUser(). If that is intended, give the reason in `lacks: { "by user": … }`'
+    'the store has no listByUser() or destroyByUser(). If that is intended, give the reason in `unsupported: { "by user": … }`'
   )
   return store as ByUser
 }
