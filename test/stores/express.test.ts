@@ -250,7 +250,7 @@ void t.test('anything but a store throws an error that names the required method
   ]) {
     t.throws(() => fromExpressStore(wrong as unknown as ExpressStore), {
       code: 'SESSION_OPTION_INVALID',
-      message: /"store" has no get, set and destroy, so it is no store$/
+      message: /"store" has no get, set and destroy, so it is not a store$/
     })
   }
 })

@@ -220,6 +220,18 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
       if (method === 'update' && answer === 'gone') throw new Error('not found')
       return answer
     }
+  ],
+  [
+    'an update takes quadratic time',
+    /time in proportion/,
+    () =>
+      (method, [, patch], next) => {
+        if (method !== 'update') return next()
+        const { set, remove } = patch as SessionPatch
+        const keys = Object.keys(set).length + remove.length
+        for (const start = performance.now(); performance.now() - start < (keys / 1500) ** 2;);
+        return next()
+      }
   ]
 ]
 
