@@ -4,9 +4,9 @@ import type { Awaitable, SessionRecord, SessionStore } from '../types.js'
 type Found = SessionRecord | undefined
 
 /**
- * Returns `store`, which moves each session over from `old` when its owner comes back, so that changing the store logs
- * nobody out. `listByUser` and `destroyByUser` exist only if both stores have them: revoking in one store only would
- * miss sessions. `timeout`: how long concurrent requests wait for a move, in milliseconds.
+ * Returns a store that uses `store` and moves each session over from `old` when its browser returns, so that changing the
+ * store logs nobody out. `listByUser` and `destroyByUser` exist only if both stores have them: revoking in one store only
+ * would miss sessions. `timeout`: how long concurrent requests wait for a move, in milliseconds.
  */
 export function migratingStore(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
   const moves = createMoves(store, old, timeout)
@@ -62,18 +62,17 @@ function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
 }
 
 /**
- * Copies a session, then deletes the old record. A logout deletes in the same order, the old record first. So either
- * the delete here finds nothing and removes the copy again, or the second delete of the logout finds the copy. If the
- * delete here fails, either may be true, so the copy is removed.
+ * Copies a session, then deletes the old record. A logout also deletes the old record first, then the new one. So either
+ * the delete here finds nothing and the copy is removed again, or the second delete of the logout finds the copy. If the
+ * delete here fails, either may have happened, so the copy is removed.
  */
 async function takeOver(store: SessionStore, old: SessionStore, id: string): Promise<Found> {
   const record = await old.get(id)
   // Another process may have moved the session since the new store was asked.
   if (record === undefined) return store.get(id)
-  if (!(await store.create(id, record))) {
-    await old.destroy(id)
-    return store.get(id)
-  }
+  // Another process is moving it. Only that process may delete the old record: if its delete found nothing, it would take
+  // this for a logout.
+  if (!(await store.create(id, record))) return store.get(id)
   try {
     if (await old.destroy(id)) return await store.get(id)
   } catch (error) {

@@ -7,7 +7,7 @@ import { makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
 const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingStore(store, old, 2000)
 
-/** Creates two apps with the same secret: the old app uses `before`, the new one moves sessions to `after`. */
+/** Creates two apps with the same secret: the old app uses `before`, and the new app moves sessions to `after`. */
 async function setUp(
   t: Test,
   options: Partial<SessionOptions> = {},
@@ -20,15 +20,15 @@ async function setUp(
   )
   const browser = new Browser(app)
   const signIn = async (): Promise<void> => {
-    const there = new Browser(old)
-    await there.get('/login')
-    await there.get('/set?name=ada')
-    for (const [name, value] of there.cookies) browser.cookies.set(name, value)
+    const oldBrowser = new Browser(old)
+    await oldBrowser.get('/login')
+    await oldBrowser.get('/set?name=ada')
+    for (const [name, value] of oldBrowser.cookies) browser.cookies.set(name, value)
   }
   return { before, after, app, browser, signIn }
 }
 
-void t.test('moves a whole session from the old store when its owner comes back', async (t) => {
+void t.test('a request moves its whole session from the old store to the new store', async (t) => {
   const { before, after, app, browser, signIn } = await setUp(t)
   await signIn()
   app.get('/id', async ({ session }) => session.id)
@@ -68,7 +68,7 @@ void t.test('a logout before or during the move ends the session in both stores'
   for (const moment of ['create', 'destroy'] as const) {
     const [old, store] = [new MemoryStore(), new MemoryStore()]
     old.create('a', makeRecord())
-    const whole: SessionStore = migrating(
+    const combined: SessionStore = migrating(
       wrap(store, async (method, _args, next) => {
         const answer = next()
         if (method === 'create' && moment === 'create') await logOut()
@@ -79,11 +79,11 @@ void t.test('a logout before or during the move ends the session in both stores'
         return next()
       })
     )
-    /** A logout in another process, which uses the bare stores. */
+    /** Logs out in another process, whose stores are not wrapped. */
     const logOut = async (): Promise<void> => {
       t.equal(await migrating(store, old).destroy('a'), true)
     }
-    t.equal(await whole.get('a'), undefined)
+    t.equal(await combined.get('a'), undefined)
     t.equal(old.size + store.size, 0, moment)
   }
 })
@@ -104,11 +104,36 @@ void t.test('a process finds the session that another process has just moved', a
   t.equal(store.size, 1)
 })
 
+void t.test('two processes can move the same session at the same time', async (t) => {
+  const [old, store] = [new MemoryStore(), new MemoryStore()]
+  const record = makeRecord()
+  old.create('a', record)
+  // The second process asks the new store before the first one has made its copy.
+  let isEarly = true
+  const early = wrap(store, (method, _args, next) => {
+    if (method !== 'get' || !isEarly) return next()
+    isEarly = false
+    return undefined
+  })
+  const found: unknown[] = []
+  const first = migrating(
+    store,
+    wrap(old, async (method, _args, next) => {
+      if (method === 'destroy' && isEarly) found.push(await migrating(early, old).get('a'))
+      return next()
+    })
+  )
+  found.push(await first.get('a'))
+  t.match(found, [record, record])
+  t.equal(old.size, 0)
+  t.equal(store.size, 1)
+})
+
 void t.test('removes the copy if the old record cannot be deleted', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())
   const logouts: unknown[] = []
-  const whole = migrating(
+  const combined = migrating(
     wrap(store, async (method, _args, next) => {
       // Another process looks for the copy before it exists.
       if (method === 'create') logouts.push(await migrating(store, old).destroy('a'))
@@ -119,12 +144,12 @@ void t.test('removes the copy if the old record cannot be deleted', async (t) =>
       return next()
     })
   )
-  await t.rejects(async () => whole.get('a'), /lost/)
+  await t.rejects(async () => combined.get('a'), /lost/)
   t.same(logouts, [true])
   t.equal(old.size + store.size, 0)
 
   old.create('b', makeRecord())
-  await t.rejects(async () => whole.get('b'), /lost/)
+  await t.rejects(async () => combined.get('b'), /lost/)
   t.equal(store.get('b'), undefined)
   t.ok(await migrating(store, old).get('b'), 'the old record still exists and moves later')
 })
@@ -171,11 +196,11 @@ void t.test('revokeAll throws if the old store cannot find sessions by user', as
   await t.rejects(app.sessionManager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
 })
 
-void t.test('a failure of the old store is a 503, and the session survives it', async (t) => {
+void t.test('a failure of the old store causes a 503, and the session survives', async (t) => {
   let down = false
   const { browser, signIn } = await setUp(t, {}, (store) =>
     wrap(store, (_method, _args, next) => {
-      if (down) throw new Error('away')
+      if (down) throw new Error('the store is down')
       return next()
     })
   )
@@ -220,12 +245,12 @@ void t.test('migrateFrom must be a store', async (t) => {
 })
 
 void t.test(
-  'a move that fails half-way leaves no record under the old id after a rotation, and is listed once',
+  'a session whose move failed halfway is listed once, and a rotation leaves no record under its old id',
   async (t) => {
     let fails = true
     const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
       wrap(store, (method, _args, next) => {
-        if (method === 'destroy' && fails) throw new Error('away')
+        if (method === 'destroy' && fails) throw new Error('the store is down')
         return next()
       })
     )
@@ -243,7 +268,7 @@ void t.test(
   }
 )
 
-void t.test('a move that never finishes is a 503, and a later request starts another move', async (t) => {
+void t.test('a move that never finishes causes a 503, and a later request starts another move', async (t) => {
   let hangs = true
   const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
     wrap(store, async (method, _args, next) => {
