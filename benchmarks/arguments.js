@@ -62,7 +62,7 @@ function read(args) {
   }
 }
 
-/** Returns the entries of `all` that are in `names`, or `undefined` if there are none. */
+/** Returns the entries of `all` whose names are in `names`, or `undefined` if there are none. */
 function chosen(all, names) {
   const named = all.filter(({ name }) => names.includes(name))
   return named.length === 0 ? undefined : named

@@ -13,10 +13,10 @@ export async function check(server, contender) {
     return expect('GET /read', (await visitor('GET', '/read')).body, { name: NAME })
   expect('the name read without a session', (await visitor('GET', '/read')).body, { name: null })
   await checkCookie(await browse(server.url)('POST', '/seed'))
-  await checkLife(browse(server.url), contender)
+  await checkSession(browse(server.url), contender)
 }
 
-async function checkLife(visitor, { kind, skip }) {
+async function checkSession(visitor, { kind, skip }) {
   await visitor('POST', '/seed')
   expect('the value read back', (await visitor('GET', '/read')).body, { name: NAME })
   expect('the first change', (await visitor('POST', '/change')).body, { visits: 1 })
@@ -62,7 +62,7 @@ function checkCookie({ setCookie = '' }) {
     throw new Error(`the cookie has neither Max-Age nor Expires: ${setCookie}`)
 }
 
-/** Returns a client that keeps the session cookie. A call with `cookie` sends that cookie instead and keeps nothing. */
+/** Returns a client that keeps the session cookie. A call with `cookie` sends that cookie instead. */
 function browse(url) {
   let jar = ''
   async function send(method, path, cookie) {

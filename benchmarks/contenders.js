@@ -13,9 +13,10 @@ const COOKIE_ONLY = {
 const cookiePeer = { ...COOKIE_ONLY, ...NO_CSRF }
 
 /**
- * The contenders. The first is the reference. `module` is the file in contenders/ if it differs from `name`. Its function
- * gets `settings`. `kind` is `none` (no sessions), `server` (sessions in a store) or `cookie` (sessions in the client's cookie).
- * `engine` names the database server that the contender needs. `skip` maps scenarios to the reason for skipping them.
+ * The contenders. The first is the reference. `module` is the file in contenders/ if it differs from `name`. The file's
+ * function gets `settings`. `kind` is `none` (no sessions), `server` (sessions in a store) or `cookie` (sessions in the
+ * client's cookie). `engine` names the database server that the contender needs. `skip` maps scenarios to the reason for
+ * skipping them.
  */
 export const CONTENDERS = [
   { name: 'bare', title: 'bare Fastify', kind: 'none', skip: {} },

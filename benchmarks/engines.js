@@ -102,7 +102,7 @@ async function accountFor(folder) {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** Waits until PostgreSQL answers. It accepts connections a moment earlier. */
+/** Waits until PostgreSQL answers. It accepts connections shortly before that. */
 async function waitForAnswer(url) {
   const { default: pg } = await import('pg')
   for (const until = Date.now() + START_TIMEOUT; ; await delay(50)) {

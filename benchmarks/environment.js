@@ -23,7 +23,7 @@ const PACKAGES = [
 /** Returns the machine, the package versions and the settings of a run, for the report. */
 export function describeEnvironment({ rounds, cpu }) {
   const pinning =
-    cpu === undefined ? 'The operating system chose the cores.' : 'The server had a core of its own.'
+    cpu === undefined ? 'The operating system chose the cores.' : 'The server ran on its own core.'
   return {
     date: new Date().toISOString().slice(0, 10),
     node: process.version.slice(1),

@@ -7,9 +7,9 @@ import { percentile } from './statistics.js'
 
 /**
  * Prepares the bytes of the requests, so that sending them is cheap compared with serving them.
- * Each request sends a random one of `cookies`, the values of session cookies, or no cookie if the list is empty.
- * With `follow`, a request sends the newest cookie that a reply set: with `'each'` a reply on the same connection, with
- * `'shared'` a reply on any connection.
+ * `cookies` has values of the session cookie. Each request sends a random value, or no cookie if the list is empty.
+ * With `follow`, a request sends the newest cookie that was set by a reply on the same connection (`'each'`) or on any
+ * connection (`'shared'`).
  */
 export function createLoad({ url, method, path, headers = {}, cookies = [], follow, connections }) {
   const start = startOf({ url, method, path, headers })
@@ -20,7 +20,7 @@ export function createLoad({ url, method, path, headers = {}, cookies = [], foll
 }
 
 /**
- * Sends `amount` requests and waits for all replies. Rejects if `died` rejects: the server process exited.
+ * Sends `amount` requests and waits for all replies. Rejects if the server process exits (`died`).
  * Calls `onCookie` with each session cookie that a reply sets.
  */
 export async function sendLoad(load, amount, { died, onCookie }) {
@@ -46,7 +46,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   let opened = 0
   return function setupClient(client) {
     const slot = follow === 'each' ? opened++ : 0
-    // autocannon can vary requests itself, but then builds the text of each request anew.
+    // autocannon can vary requests itself, but it then builds the text of each request again.
     client.getRequestBuffer =
       follow === undefined ? () => requests[(Math.random() * requests.length) | 0] : () => requests[slot]
     if (follow === undefined && onCookie === undefined) return
@@ -61,7 +61,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   }
 }
 
-/** Resolves at the last reply. autocannon notices the end only later, and this idle time must not count. */
+/** Resolves at the last reply. autocannon reports the end later, and the time until then must not count. */
 function repliesOf(instance, amount, tally) {
   return new Promise((resolve) => {
     instance.on('reqError', () => tally.failed++)

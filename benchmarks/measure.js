@@ -39,7 +39,7 @@ export async function warmUp(server, load, seconds) {
   return amountFor(seconds, last, load)
 }
 
-/** Rounds to a multiple of the connections. All of them send the same number of requests, and none is idle at the end. */
+/** Rounds to a multiple of the connections, so that all send the same number of requests and none is idle at the end. */
 function amountFor(seconds, { cpu }, { connections }) {
   return connections * Math.max(1, Math.round((seconds * 1e6) / cpu / connections))
 }
@@ -76,7 +76,7 @@ export async function seed({ url, died }, count, bytes = 0) {
   const path = `/seed?bytes=${bytes}`
   const load = createLoad({ url, method: 'POST', path, connections: Math.min(count, CONNECTIONS) })
   await sendLoad(load, count, { died, onCookie: (cookie) => cookies.push(cookie) })
-  if (cookies.length !== count) throw new Error(`set ${cookies.length} cookies for ${count} new sessions`)
+  if (cookies.length !== count) throw new Error(`got ${cookies.length} cookies for ${count} new sessions`)
   return cookies
 }
 
@@ -84,7 +84,7 @@ function fakeCookie() {
   return `${randomBytes(32).toString('hex')}.${randomBytes(32).toString('base64url')}`
 }
 
-/** Returns the headers that a browser sends with a script's request to its own site, and a CSRF token. */
+/** Returns the headers that a browser sends with a same-origin request, and a CSRF token. */
 async function csrfHeaders({ url }, { kind }, cookie) {
   const token = kind === 'none' ? NO_TOKEN : (await sendRequest(url, 'GET', '/token', { cookie })).body.token
   return { Origin: url, 'Sec-Fetch-Site': 'same-origin', 'X-CSRF-Token': token }

@@ -9,7 +9,7 @@ import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
-/** How many cookies are verified in turn: more than the cache of verified cookies holds. */
+/** Number of cookies that are verified in turn. More than the cache of verified cookies holds. */
 const COOKIES = 200_000
 
 const app = Fastify()
@@ -53,7 +53,7 @@ await run({ colors: process.stdout.isTTY === true })
 held.release()
 await app.close()
 
-/** Loads the session as the `onRequest` hook does. Resets the state first, because a request loads its session once. */
+/** Loads the session like the `onRequest` hook. Resets the state first, because a request loads its session only once. */
 function load() {
   request[kState] = null
   internals.load(request)

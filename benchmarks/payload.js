@@ -1,4 +1,4 @@
-// The replies and the session data of all contenders, so that all do the same work.
+// The replies and the session data. All contenders use them, so that all do the same work.
 import { setImmediate } from 'node:timers'
 
 export const SECRET = 'a secret for the benchmarks, 32 bytes or more'

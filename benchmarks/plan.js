@@ -1,4 +1,4 @@
-/** The contenders of the quick form: the reference, and the contender with bounds. */
+/** The contenders of `--quick`: the reference, and the contender with bounds. */
 const QUICK_CONTENDERS = ['bare', 'sesame-memory']
 
 /**

@@ -108,7 +108,7 @@ export function boundRows(bounds) {
   return [['', 'bound', 'measured', ''], ...rows]
 }
 
-/** Returns the whole report as Markdown. Its argument is the run as it is written to results.json. */
+/** Returns the whole report as Markdown. The argument has the same shape as results.json. */
 export function markdownReport({ environment, scenarios, bounds, scale }) {
   const facts = Object.entries(environment.versions).map(([name, version]) => `${name} ${version}`)
   const parts = [

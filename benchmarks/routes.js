@@ -14,8 +14,8 @@ export function addPlainRoutes(app) {
 }
 
 /**
- * Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because these
- * differ.
+ * Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because each
+ * library has its own functions for them.
  */
 export function addSessionRoutes(app) {
   app.get('/hello', async () => HELLO)

@@ -11,8 +11,8 @@ const PROFILE_INTERVAL = 100
 /**
  * Measures the contenders in one scenario and returns `{ contender, samples }` for each, with a `problem` if it failed.
  * The contenders take turns, round after round, so that noise from the machine affects all of them. Each turn starts a new
- * process, because its memory layout makes a process a few percent faster or slower for its whole life. A contender that
- * fails is dropped, and the others continue.
+ * process, because the memory layout of a process can make it a few percent faster or slower for its whole life. A
+ * contender that fails is dropped, and the others continue.
  * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, a function called before each step.
  */
 export async function runScenario(scenario, contenders, settings) {
@@ -59,7 +59,7 @@ async function keepProfile(server, name, folder) {
   await server.ask('stopProfile', { file: join(folder, `${name}.cpuprofile`) })
 }
 
-/** Returns the entries in the same order, but starts with a different one in each round. */
+/** Returns the entries in the same order, but starting with a different entry in each round. */
 function startingAt(entries, round) {
   const start = round % entries.length
   return [...entries.slice(start), ...entries.slice(0, start)]

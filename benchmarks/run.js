@@ -21,7 +21,7 @@ const ALL = { contenders: CONTENDERS, scenarios: SCENARIOS }
 const OK = 0
 const MISSED = 1
 const BAD_USAGE = 2
-/** How often at most a scenario that misses its bound in the quick form is measured again. */
+/** Maximum number of times that `--quick` repeats a scenario that misses its bound. */
 const MAX_REPEATS = 2
 
 // Exit through `process.exit`, so that the exit handlers stop the engines.
@@ -78,8 +78,8 @@ async function measureAll(matches, options) {
 }
 
 /**
- * Measures one scenario. With `--quick`, a scenario that misses its bound is measured again: noise goes away, slower code
- * does not.
+ * Measures one scenario. With `--quick`, a scenario that misses its bound is measured again, because other work on the
+ * machine may be the cause.
  */
 async function linesOf(scenario, contenders, settings) {
   const entries = await runScenario(scenario, contenders, settings)

@@ -1,4 +1,4 @@
-// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a process of its own
+// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a separate process
 // with --expose-gc. `sizes` measures the memory per session and the time of a lookup. `sweep` measures how long a sweep
 // blocks the event loop.
 import { randomBytes } from 'node:crypto'
@@ -13,7 +13,7 @@ const DAY = 86_400_000
 const LOOKUPS = 500_000
 const ID_BYTES = 32
 
-// Created before every measurement and used after it, so that no figure includes the memory of the ids.
+// Created before the first measurement and kept until the end, so that no figure includes the memory of the ids.
 const ids = makeIds(SESSIONS)
 
 const MEASUREMENTS = {
@@ -27,7 +27,7 @@ const MEASUREMENTS = {
 process.send(await MEASUREMENTS[process.argv[2]]())
 process.disconnect()
 
-/** Returns the bytes per session with two short values, without its id. */
+/** Returns the bytes per session with two short values. The id is not included. */
 function memoryOf(userOf) {
   const before = memoryUsed()
   const store = fill(SESSIONS, DAY, userOf)
@@ -35,8 +35,8 @@ function memoryOf(userOf) {
 }
 
 /**
- * Returns two pauses of the event loop in ms: `sweep`, the longest one during a sweep of expired sessions, and `idle`, the
- * longest one in an equally long time without work, which is the noise of the machine.
+ * Returns the longest pauses of the event loop in ms: `sweep` during a sweep of expired sessions, and `idle` during an
+ * equally long time without work. `idle` shows the noise of the machine.
  */
 async function longestHolds() {
   const store = fill(SESSIONS, -1)
@@ -95,7 +95,7 @@ function makeIds(count) {
   )
 }
 
-/** Returns the used memory in bytes, Buffers outside the heap included. */
+/** Returns the used memory in bytes, including Buffers outside the heap. */
 function memoryUsed() {
   globalThis.gc()
   globalThis.gc()

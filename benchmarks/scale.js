@@ -17,8 +17,8 @@ const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
 const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
 /**
- * How often `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the payload
- * scenarios.
+ * Number of times that `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the
+ * payload scenarios.
  */
 export const SCALE_STEPS =
   2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
@@ -72,7 +72,7 @@ function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldsMs, i
       fixed(bytesPerSessionWithUser, 0)
     ],
     [`longest pause of the event loop in each of ${SWEEPS} sweeps, ms`, listed(sweepHoldsMs)],
-    ['longest pause of an idle process in as much time, ms', listed(idleHoldsMs)],
+    ['longest pause in an equally long time without work, ms', listed(idleHoldsMs)],
     ...lookups.map(({ count, nanoseconds }) => [
       `lookup among ${grouped(count)} sessions, ns`,
       fixed(nanoseconds, 0)
@@ -104,7 +104,7 @@ async function payloadTable(settings) {
   return { title: 'CPU µs per request, by session size', rows }
 }
 
-/** Measures the requests per second of one process, and of two that share sessions on one Redis, without pinning. */
+/** Measures the requests per second of one process and of two processes on the same Redis, without pinning. */
 async function processesTable(settings) {
   settings.onStep('scale: two processes on one Redis')
   const servers = await Promise.all(

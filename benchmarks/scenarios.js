@@ -4,8 +4,8 @@ const read = { method: 'GET', path: '/read', sessions: 1 }
 const change = { method: 'POST', path: '/change', sessions: 1 }
 
 /**
- * The scenarios. `sessions` is the number of sessions that exist before the measurement; each request uses a random one of
- * them, and with 0 no request sends a session cookie. `bytes` is the size of each session. `follow` is an option of
+ * The scenarios. `sessions` is the number of sessions that exist before the measurement. Each request uses a random
+ * session, or sends no session cookie if `sessions` is 0. `bytes` is the size of each session. `follow` is an option of
  * createLoad; `'each'` needs one session per connection. With `csrf`, requests carry a token and the headers of a browser.
  * With `counts`, each request adds one to a counter.
  */
@@ -17,12 +17,12 @@ export const SCENARIOS = [
     title: 'an anonymous visitor, the route reads the session',
     sessions: 0
   },
-  { ...read, name: 'read-hot', title: 'reading one key, always the same session' },
-  { ...read, name: 'read-10k', title: 'reading one key, a random one of 10,000 sessions', sessions: 10_000 },
+  { ...read, name: 'read-hot', title: 'reading one key, always of the same session' },
+  { ...read, name: 'read-10k', title: 'reading one key of a random session among 10,000', sessions: 10_000 },
   {
     ...read,
     name: 'read-100k',
-    title: 'reading one key, a random one of 100,000 sessions',
+    title: 'reading one key of a random session among 100,000',
     sessions: 100_000
   },
   { ...read, name: 'read-64k', title: 'reading one key of a 64 KB session', bytes: LARGE },
@@ -47,7 +47,7 @@ export const SCENARIOS = [
   },
   {
     name: 'writers',
-    title: 'eight clients count in the same session',
+    title: 'eight clients add to one counter of the same session',
     method: 'POST',
     path: '/add',
     sessions: 1,

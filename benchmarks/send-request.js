@@ -3,7 +3,7 @@ import { URL } from 'node:url'
 import { COOKIE } from './payload.js'
 
 /**
- * Sends one request on a connection of its own.
+ * Sends one request on a new connection.
  * `cookie` in the result is the new value of the session cookie: `''` if the reply cleared it, `undefined` if the reply did
  * not set it.
  */

@@ -13,7 +13,10 @@ import { mutated } from './fixtures/mutations.js'
 /** The library reads at most this many cookies with the session cookie's name. */
 const CANDIDATES = 4
 
-/** An independent parser by RFC 6265bis section 5.7.2: pairs are separated by semicolons and trimmed of spaces and tabs. */
+/**
+ * Parses a Cookie header independently of the library, by RFC 6265bis section 4.2.1: semicolons separate the pairs.
+ * Removes spaces and tabs around each pair.
+ */
 function valuesIn(header: string, name: string): string[] {
   const pairs = header.split(';').map((pair) => pair.replace(/^[ \t]+|[ \t]+$/g, ''))
   const ours = pairs.filter((pair) => pair.startsWith(`${name}=`)).slice(0, CANDIDATES)
@@ -38,7 +41,7 @@ const junk = fc.oneof(
   fc.constantFrom('x', '%', ';', ' ').map((text) => text.repeat(4096))
 )
 
-/** Cookie headers that mix random pieces with session cookies from `values`. */
+/** Generates Cookie headers that mix random pieces with session cookies from `values`. */
 function headers(values: Arbitrary<string>): Arbitrary<string> {
   const ours = values.map((value) => `session_id=${value}`)
   const piece = fc.oneof(
@@ -86,17 +89,17 @@ void t.test(
   }
 )
 
-void t.test('a live session is found among up to three other cookies of any content', async (t) => {
+void t.test('a live session is found among up to three other cookies with any content', async (t) => {
   const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
   const cookie = await signIn(app, { name: 'ada' })
-  const other = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
-  const tossed = fc.oneof(
+  const randomText = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
+  const otherCookie = fc.oneof(
     mutated(fc.constant(cookie)),
-    other,
-    other.map((text) => `session_id=${text}`)
+    randomText,
+    randomText.map((text) => `session_id=${text}`)
   )
   const around = fc.array(
-    tossed.filter((text) => !text.includes(';')),
+    otherCookie.filter((text) => !text.includes(';')),
     { maxLength: 3 }
   )
   const property = fc.asyncProperty(around, fc.nat(3), async (others, at) => {

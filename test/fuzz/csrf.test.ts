@@ -19,7 +19,7 @@ void t.test('every CSRF token is accepted for its own session and rejected for a
   const property = fc.asyncProperty(fc.boolean(), async (own) => {
     const { payload: token } = await one.browser.get('/token')
     if (seen.has(token) || secretIn(token) !== secretIn(one.token))
-      throw new Error(`the token repeats, or holds another secret: ${token}`)
+      throw new Error(`the token was issued before or holds another secret: ${token}`)
     seen.add(token)
     const sent = {
       method: 'POST',
@@ -55,8 +55,8 @@ void t.test('a modified CSRF token is rejected unless it still encodes the same 
         ...(!inHeader && { payload: { _csrf: text } })
       })
     )
-    const isMask = isShaped(text) && secretIn(text) === secretIn(token)
-    if (verdict !== (isMask ? 'passes' : 'token')) throw new Error(verdict)
+    const isSameSecret = isShaped(text) && secretIn(text) === secretIn(token)
+    if (verdict !== (isSameSecret ? 'passes' : 'token')) throw new Error(verdict)
   })
   await check(t, property, { runs: 800, what: 'hostile inputs tried' })
 })

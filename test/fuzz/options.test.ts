@@ -6,7 +6,7 @@ import { addRoutes, SECRET } from '../fixtures/app.js'
 import { ENTRIES } from '../options/fixtures/docs.js'
 import { check } from './fixtures/check.js'
 
-/** An option's path, such as `cookie` and `sameSite`. */
+/** The path of an option, such as `['cookie', 'sameSite']`. */
 type Path = readonly [string, string?]
 
 const KNOWN = ENTRIES.map(({ path }) => path.split('.') as unknown as Path)
@@ -14,7 +14,7 @@ const unknownName = fc.oneof(
   fc.string({ maxLength: 12 }),
   fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')
 )
-/** Options that Fastify adds and checks itself. */
+/** Returns whether Fastify itself, and not this plugin, handles the option. */
 const isFastifyOption = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
 const path: Arbitrary<Path> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(...KNOWN) },
@@ -22,7 +22,7 @@ const path: Arbitrary<Path> = fc.oneof(
   { weight: 1, arbitrary: fc.tuple(fc.constantFrom('cookie', 'csrf'), unknownName) }
 )
 
-const nothing = (): void => undefined
+const noop = (): void => undefined
 const value = fc.oneof(
   fc.anything({
     withBigInt: true,
@@ -33,7 +33,7 @@ const value = fc.oneof(
   }),
   fc.anything({ withObjectString: true, withSet: true, withSparseArray: true, withTypedArray: true }),
   fc.constantFrom<unknown>(
-    nothing,
+    noop,
     Map,
     Symbol('x'),
     Symbol.iterator,
@@ -94,7 +94,7 @@ const value = fc.oneof(
     Buffer.alloc(64)
   ]),
   fc.constantFrom<unknown>(
-    { get: nothing },
+    { get: noop },
     { type: 'object', properties: {} },
     { properties: { name: { type: 'string' } } },
     { properties: { name: 1 } }
@@ -124,8 +124,8 @@ function isNamed(error: unknown, options: object): boolean {
   return isGiven && code === 'SESSION_OPTION_INVALID' && message.includes(`option "${option}"`)
 }
 
-/** Throws unless the data that one request sets is there in the next request. */
-async function works(options: SessionOptions): Promise<void> {
+/** Registers the plugin and throws unless the second request reads the data that the first request set. */
+async function requireValid(options: SessionOptions): Promise<void> {
   const app = Fastify()
   try {
     await app.register(sessions, options)
@@ -137,25 +137,25 @@ async function works(options: SessionOptions): Promise<void> {
       (seconds) => seconds !== undefined && seconds < 60
     )
     if (body !== '{"name":"ada"}' && !isShortLived)
-      throw new Error(`the session is lost: ${first.body}, ${body}`)
+      throw new Error(`the session was lost after the first request: ${first.body}, ${body}`)
   } finally {
     await app.close()
   }
 }
 
-async function registersOrNames(given: readonly (readonly [Path, unknown])[]): Promise<void> {
+async function requireValidOrNamed(given: readonly (readonly [Path, unknown])[]): Promise<void> {
   const options = optionsOf(given)
-  await works(options as unknown as SessionOptions).catch((error: unknown) => {
+  await requireValid(options as unknown as SessionOptions).catch((error: unknown) => {
     if (!isNamed(error, options)) throw error
   })
 }
 
 void t.test('any value of one option works, or the error names that option', async (t) => {
-  const property = fc.asyncProperty(path, value, async (path, value) => registersOrNames([[path, value]]))
+  const property = fc.asyncProperty(path, value, async (path, value) => requireValidOrNamed([[path, value]]))
   await check(t, property, { runs: 300, what: 'options tried' })
 })
 
 void t.test('any values of several options work, or the error names one of them', async (t) => {
   const several = fc.array(fc.tuple(path, value), { minLength: 2, maxLength: 5 })
-  await check(t, fc.asyncProperty(several, registersOrNames), { runs: 100, what: 'options tried' })
+  await check(t, fc.asyncProperty(several, requireValidOrNamed), { runs: 100, what: 'options tried' })
 })

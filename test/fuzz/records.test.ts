@@ -40,7 +40,7 @@ const field = fc.oneof(
   fc.constantFrom<unknown>(NaN, Infinity, -1, 1.5, 9e18, 8.64e15, '1', '', [], {}, null, undefined)
 )
 
-/** An app on `store`, with a route that uses every part of the session and a logout. */
+/** Creates an app on `store` with two routes: one uses every part of the session, the other is a logout. */
 async function setUp(t: Test, store: SessionStore) {
   const app = await makeApp(t, { store, cleanupInterval: 0 })
   app.get('/all', async ({ session }, reply) => {
@@ -67,7 +67,7 @@ function isPolluted(): boolean {
   return 'polluted' in {} || 'polluted' in Object || 'polluted' in Function
 }
 
-/** An independent check for a valid record. */
+/** Returns whether a value is a valid record. Does not use the library's own check. */
 function isRecord(given: unknown): given is SessionRecord {
   const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(given) as Record<
     string,
@@ -132,21 +132,23 @@ void t.test('treats any store answer that is not a valid record as absent and re
     const { isNew } = JSON.parse(body) as { isNew?: boolean }
     const isLive = found && [given.expiresAt, given.createdAt + 86_400_000].every((time) => time > Date.now())
     const texts: [string, unknown][] = found ? Object.entries(given.data) : []
-    const wrong = texts.filter(([key, text]) => !key.startsWith('$') && text !== undefined && !isJson(text))
-    const told = reported.filter(({ key }) => key !== undefined && !key.startsWith('$')).map(({ key }) => key)
+    const invalid = texts.filter(([key, text]) => !key.startsWith('$') && text !== undefined && !isJson(text))
+    const reportedKeys = reported
+      .map(({ key }) => key)
+      .filter((key) => key !== undefined && !key.startsWith('$'))
     if (statusCode !== 200) throw new Error(body)
     if (isNew === isLive) throw new Error(`isNew is ${isNew}`)
     if (!found && given !== undefined && !reported.some(({ reason }) => reason === 'shape'))
-      throw new Error('the invalid record is not reported')
-    for (const [key] of isLive ? wrong : [])
-      if (!told.includes(key)) throw new Error(`${key} is not reported`)
+      throw new Error('the invalid record was not reported')
+    for (const [key] of isLive ? invalid : [])
+      if (!reportedKeys.includes(key)) throw new Error(`the invalid value of ${key} was not reported`)
     if (isPolluted()) throw new Error('a prototype was changed')
   })
   await check(t, property, { runs: 1000, what: 'garbage records tried' })
 })
 
 void t.test(
-  'garbage in a row of the SQLite table causes no 5xx and hides no other session',
+  'garbage in a row of the SQLite table does not cause a 5xx or hide another session',
   { skip: problemOf('better-sqlite3') ?? false },
   async (t) => {
     const Sqlite = createRequire(import.meta.url)('better-sqlite3') as typeof Database
@@ -165,7 +167,7 @@ void t.test(
       fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
       bytes
     )
-    const marked = fc.oneof(
+    const rowData = fc.oneof(
       text,
       data.map((data) =>
         JSON.stringify(data, (_, it: unknown) => (typeof it === 'bigint' ? String(it) : it))
@@ -177,13 +179,13 @@ void t.test(
     const time = fc.oneof({ weight: 3, arbitrary: fc.constant(now) }, { weight: 1, arbitrary: column })
     const later = time.map((it) => (it === now ? now + 60_000 : it))
     const user = fc.oneof(fc.constantFrom(null, 'bob', '\x01', '\x01{', Buffer.from('bob')), column)
-    const row = fc.tuple(time, marked, time, time, later, user)
+    const row = fc.tuple(time, rowData, time, time, later, user)
     const property = fc.asyncProperty(row, async (row) => {
       put.run(idOfCookie(cookie), ...row)
       const { statusCode, body } = await app.inject({ url: '/all', headers: { cookie } })
       if (![200, 409].includes(statusCode)) throw new Error(body)
       const list = await app.sessionManager.list('bob')
-      if (!list.some(({ id }) => id === idOfCookie(other))) throw new Error('the list lost a session')
+      if (!list.some(({ id }) => id === idOfCookie(other))) throw new Error('the list omits a session')
       const end = await app.inject({ url: '/logout', headers: { cookie } })
       if (end.statusCode !== 200) throw new Error(end.body)
       if (isPolluted()) throw new Error('a prototype was changed')

@@ -94,12 +94,12 @@ void t.test('hostile cookies over sockets cause no 5xx, no store call and no mem
     )
     .map(sendable)
     .filter((text) => !text.includes(value))
-  const looks: number[] = []
+  const measurements: number[] = []
   let batches = 0
   const property = fc.asyncProperty(
     fc.array(hostile, { minLength: BATCH, maxLength: BATCH }),
     async (cookies) => {
-      // The last cookie is valid, which shows that the server reads cookies at all.
+      // The last cookie is valid. Its answer shows that the server reads cookies at all.
       const answers = await ask(socket, [...cookies, cookie])
       const [last, others] = [answers.pop() ?? '', answers]
       if (!last.endsWith('somebody.')) throw new Error(last)
@@ -109,21 +109,21 @@ void t.test('hostile cookies over sockets cause no 5xx, no store call and no mem
         if (!isRight) throw new Error(`${JSON.stringify(cookies[at])}: ${answer}`)
       }
       const calls = store.takeNames().join()
-      if (calls !== 'get') throw new Error(`expected one store call, get, but saw: ${calls}`)
-      // The first third only warms up the server.
-      if (++batches % Math.ceil((runs * RUNS) / 3) === 0) looks.push(memory())
+      if (calls !== 'get') throw new Error(`expected exactly one store call, a get, but got: ${calls}`)
+      // Memory is first measured after a third of the batches. Until then the server warms up.
+      if (++batches % Math.ceil((runs * RUNS) / 3) === 0) measurements.push(memory())
     }
   )
   const runs = 210
   await check(t, property, { runs, what: 'hostile inputs tried', each: BATCH })
-  looks.push(memory())
-  const [first = 0, ...later] = looks
+  measurements.push(memory())
+  const [first = 0, ...later] = measurements
   const growth = Math.max(...later) - first
   t.ok(growth < NOISE, `memory grew by ${growth} bytes`)
   t.comment(`memory grew by ${Math.round(growth / 1024)} KiB`)
 })
 
-void t.test('invalid HTTP closes only its own connection, without a 5xx', async (t) => {
+void t.test('an invalid HTTP request closes only its own connection and does not cause a 5xx', async (t) => {
   const { app, store, cookie } = await setUp(t)
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array)),

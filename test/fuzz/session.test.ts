@@ -61,47 +61,47 @@ const commandsOf = (requests: number): Arbitrary<Command[]> =>
     { minLength: 1, maxLength: 60, size: 'max' }
   )
 
-/** An open request, in the library and in the model. */
+/** An open request: its session in the library and its counterpart in the model. */
 interface Running {
   readonly session: Session
   readonly model: ModelRequest
   readonly response: Promise<Response>
-  /** Lets the handler return, or fail. */
+  /** Makes the handler return, or throw if `isFailed` is true. */
   readonly end: (isFailed: boolean) => void
 }
 
-/** One browser, in the library and in the model. */
+/** A browser, its store and the records that the model expects there. */
 interface Visit {
   readonly browser: Browser
   readonly store: SessionStore
-  /** The record of the current cookie. */
+  /** The model's record for the browser's current cookie. */
   record: ModelRecord | undefined
-  /** The record of every id that was ever issued. */
+  /** The model's record for each id that was ever issued. */
   readonly records: Map<string, ModelRecord>
 }
 
-/** Receives the session of a request and resolves when its handler shall end, with true if it shall fail. */
-type Starting = (session: Session) => Promise<boolean>
+/** Receives the session of a request. Resolves when the handler must end, with true if it must throw. */
+type Handler = (session: Session) => Promise<boolean>
 
-/** An app with one route, which passes its session to the test and waits until the test ends the handler. */
+/** Creates an app with one route. Its handler passes the session to the test and waits until the test ends it. */
 async function setUp(t: Test, store: SessionStore) {
-  const starting: Starting[] = []
+  const handlers: Handler[] = []
   const app = await makeApp(t, { store, cleanupInterval: 0, maxAge: MAX_AGE / 1000 })
   app.get('/', async ({ session }) => {
-    const isFailed = await starting.shift()?.(session)
+    const isFailed = await handlers.shift()?.(session)
     if (isFailed === true) throw new Error('the handler failed')
     return 'done'
   })
-  return { app, starting }
+  return { app, handlers }
 }
 
-async function begin(starting: Starting[], { browser, record }: Visit): Promise<Running> {
+async function begin(handlers: Handler[], { browser, record }: Visit): Promise<Running> {
   const model = new ModelRequest(record)
   let end: (isFailed: boolean) => void = () => undefined
   const ended = new Promise<boolean>((resolve) => (end = resolve))
   let response: Promise<Response> | undefined
   const session = await new Promise<Session>((resolve) => {
-    starting.push((given) => {
+    handlers.push((given) => {
       resolve(given)
       return ended
     })
@@ -114,20 +114,20 @@ async function finish(visit: Visit, { model, response, end }: Running, isFailed:
   const outcome = model.isCommitted ? 'nothing' : model.commit(isFailed)
   end(isFailed)
   const { statusCode, cookies } = await response
-  equal(statusCode, isFailed ? 500 : outcome === 'SESSION_GONE' ? 409 : 200, 'the status')
+  equal(statusCode, isFailed ? 500 : outcome === 'SESSION_GONE' ? 409 : 200, 'the status code')
   const [cookie] = cookies
   const given = cookie === undefined ? undefined : cookie.value === '' ? null : cookie.value
   equal(
     typeof given,
     model.cookie == null ? typeof model.cookie : 'string',
-    'the cookie that is set (string), cleared (object) or absent (undefined)'
+    'the type of the cookie (string: set, object: cleared, undefined: absent)'
   )
   if (model.cookie !== undefined) visit.record = model.cookie ?? undefined
   if (model.cookie != null) visit.records.set(idOfCookie(`=${String(given)}`), model.cookie)
   await verifyStore(visit)
 }
 
-/** Asserts that the store has the same records as the model, and none that ended. */
+/** Asserts that the store has the same live records as the model, and no record of an ended session. */
 async function verifyStore({ store, records }: Visit): Promise<void> {
   for (const [id, record] of records) {
     const stored = await store.get(id)
@@ -143,15 +143,15 @@ async function apply({ session, model }: Running, op: Op): Promise<void> {
   if (name === 'save') {
     const outcome = model.isCommitted ? 'nothing' : model.commit(false)
     const code = await session.save().then(() => 'nothing', codeOf)
-    return equal(code, outcome === 'SESSION_GONE' ? outcome : 'nothing', 'save()')
+    return equal(code, outcome === 'SESSION_GONE' ? outcome : 'nothing', 'the outcome of save()')
   }
   if (!model.isCommitted) return perform(session, model, op)
   if (name === 'read' || name === 'peekFlash' || name === 'mutate') return
-  // A change after the commit must throw; it must not be lost silently.
+  // A change after the commit must throw instead of being lost silently.
   equal(
-    refusal(() => perform(session, new ModelRequest(undefined), op)),
+    errorCodeOf(() => perform(session, new ModelRequest(undefined), op)),
     'SESSION_COMMITTED',
-    `${name} ${key}`
+    `the error code of ${name} ${key}`
   )
 }
 
@@ -175,9 +175,9 @@ function perform(session: Session, model: ModelRequest, op: Op): void {
       session.setFlash(op[1], copy(op[2]) as JsonValue)
       return model.setFlash(op[1], copy(op[2]))
     case 'getFlash':
-      return equal(session.getFlash(op[1]), model.getFlash(op[1]), 'getFlash')
+      return equal(session.getFlash(op[1]), model.getFlash(op[1]), 'the result of getFlash()')
     case 'peekFlash':
-      return equal(session.peekFlash(op[1]), model.peekFlash(op[1]), 'peekFlash')
+      return equal(session.peekFlash(op[1]), model.peekFlash(op[1]), 'the result of peekFlash()')
     case 'read':
       return read(session, model, op[1])
     case 'clear':
@@ -198,8 +198,8 @@ function mutate(session: Session, model: ModelRequest, key: string): void {
 }
 
 function read(session: Session, model: ModelRequest, key: string): void {
-  equal(session.get(key), model.value(key), `get ${key}`)
-  equal(session.has(key), model.value(key) !== undefined, `has ${key}`)
+  equal(session.get(key), model.value(key), `the result of get(${key})`)
+  equal(session.has(key), model.value(key) !== undefined, `the result of has(${key})`)
   equal([...session.keys()].sort(), model.keys().sort(), 'keys')
   equal(session.isNew, model.isNew, 'isNew')
   equal(session.modified, model.isModified, 'modified')
@@ -207,14 +207,14 @@ function read(session: Session, model: ModelRequest, key: string): void {
 
 function equal(seen: unknown, wanted: unknown, what: string): void {
   if (!same(seen, wanted))
-    throw new Error(`${what}: ${JSON.stringify(seen)} instead of ${JSON.stringify(wanted)}`)
+    throw new Error(`${what} is ${JSON.stringify(seen)}, expected ${JSON.stringify(wanted)}`)
 }
 
 function sorted(entries: readonly string[][]): string[] {
   return entries.map((entry) => JSON.stringify(entry)).sort()
 }
 
-function refusal(work: () => void): string {
+function errorCodeOf(work: () => void): string {
   try {
     work()
     return 'nothing'
@@ -230,9 +230,9 @@ function codeOf(error: unknown): string {
 
 const copy = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-/** Starts each request at its first command. Requests that are still open after the last command are ended. */
+/** Runs the commands. A request starts at its first command. Requests that are open after the last command are ended. */
 async function play(
-  starting: Starting[],
+  handlers: Handler[],
   visit: Visit,
   clock: Clock,
   commands: readonly Command[]
@@ -247,7 +247,7 @@ async function play(
       continue
     }
     const [name, isFailed] = operation
-    const request = running.get(target) ?? (name === 'end' ? undefined : await begin(starting, visit))
+    const request = running.get(target) ?? (name === 'end' ? undefined : await begin(handlers, visit))
     if (request === undefined) continue
     running.set(target, request)
     if (name !== 'end') await apply(request, operation)
@@ -263,15 +263,15 @@ const STORES: Record<string, () => SessionStore> = {
 for (const [name, makeStore] of Object.entries(STORES)) {
   for (const requests of [1, 2, 3]) {
     void t.test(
-      `any sequence of session operations matches the model (open requests: ${requests}, on ${name})`,
+      `any sequence of session operations matches the model (requests at once: ${requests}, on ${name})`,
       async (t) => {
         const clock = stopClock(t)
         const store = makeStore()
-        const { app, starting } = await setUp(t, store)
+        const { app, handlers } = await setUp(t, store)
         const property = fc.asyncProperty(commandsOf(requests), async (commands) => {
-          starting.length = 0
+          handlers.length = 0
           await play(
-            starting,
+            handlers,
             { browser: new Browser(app), store, record: undefined, records: new Map() },
             clock,
             commands

@@ -1,7 +1,10 @@
 import t from 'tap'
 import { exploreAll, type Step, type World } from './fixtures/explore.js'
 
-/** Worlds in which each actor takes the given steps. The store and the browser are strings that record who wrote to them. */
+/**
+ * Creates worlds in which each actor takes the given steps. The store and the browser are strings that record which
+ * actors wrote to them.
+ */
 function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   const outcomes: string[] = []
   const begin = async (): Promise<World> => {
@@ -24,16 +27,16 @@ function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   return { begin, outcomes }
 }
 
-/** Runs every order of the steps, without leaving any out. */
-async function outcomesOf(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
+/** Runs every order of the steps without skipping any. */
+async function runEveryOrder(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
   const world = await begin()
   for (const step of path) await world.take(step)
   const enabled = world.enabled()
   if (enabled.length === 0) await world.finish()
-  for (const step of enabled) await outcomesOf(begin, [...path, step])
+  for (const step of enabled) await runEveryOrder(begin, [...path, step])
 }
 
-void t.test('steps that all depend on each other are run in every order', async (t) => {
+void t.test('the explorer runs steps that depend on each other in every order', async (t) => {
   const { begin, outcomes } = makeWorlds([
     ['clock', 'clock'],
     ['clock', 'clock'],
@@ -55,11 +58,11 @@ for (const kinds of [
     ['start', 'write']
   ]
 ] as Step['kind'][][][]) {
-  void t.test(`the explorer leaves out only orders with a known outcome: ${kinds.join(' × ')}`, async (t) => {
+  void t.test(`the explorer skips only orders whose outcome is known: ${kinds.join(' × ')}`, async (t) => {
     const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
     const { schedules } = await exploreAll(reduced.begin)
-    await outcomesOf(full.begin)
+    await runEveryOrder(full.begin)
     t.same(new Set(reduced.outcomes), new Set(full.outcomes))
-    t.ok(schedules < full.outcomes.length, `${schedules} instead of ${full.outcomes.length}`)
+    t.ok(schedules < full.outcomes.length, `${schedules} of ${full.outcomes.length} orders were run`)
   })
 }

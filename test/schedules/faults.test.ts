@@ -18,7 +18,7 @@ interface Fault {
 const FAULTS: Readonly<Record<string, Fault>> = {
   'an update that inserts a missing record': {
     names: ['set a', 'logout'],
-    breaks: /^no resurrection: A lives/,
+    breaks: /^resurrection: A is live/,
     wrong: (store) => ({
       async update(id, patch) {
         const result = await store.update(id, patch)
@@ -30,7 +30,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   'a rotation that inserts a missing record': {
     names: ['rotate', 'revoke'],
-    breaks: /^no resurrection: B lives/,
+    breaks: /^resurrection: B is live/,
     wrong: (store) => ({
       async update(id, patch) {
         const result = await store.update(id, patch)
@@ -42,7 +42,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   'a rotation that keeps the old record': {
     names: ['rotate', 'read'],
-    breaks: /^no fork: one session lives as A and B/,
+    breaks: /^fork: one session is live as A and B/,
     wrong: (store) => ({
       async update(id, patch) {
         const before = patch.renameTo === undefined ? undefined : await store.get(id)
@@ -54,7 +54,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   'an update that overwrites the whole record': {
     names: ['set a', 'set b'],
-    breaks: /^no lost change: A holds/,
+    breaks: /^lost change: A has /,
     wrong: (store) => ({
       async update(id, patch) {
         const before = await store.get(id)
@@ -65,14 +65,14 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   'an update that ignores the version': {
     names: ['add', 'add'],
-    breaks: /^no lost change: A holds/,
+    breaks: /^lost change: A has /,
     wrong: (store) => ({
       update: (id, patch) => store.update(id, withoutVersion(patch))
     })
   },
-  'a destroy that returns what an earlier read found': {
-    names: ['logout', 'start afresh'],
-    breaks: /^the last cookie is a live session's: B is live/,
+  'a destroy that returns the result of an earlier read': {
+    names: ['logout', 'start over'],
+    breaks: /^lost cookie: B is live/,
     wrong: (store) => ({
       async destroy(id) {
         const was = (await store.get(id)) !== undefined
@@ -83,7 +83,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   'a destroyByUser that destroys nothing': {
     names: ['revoke all', 'set a'],
-    breaks: /^no resurrection: A lives/,
+    breaks: /^resurrection: A is live/,
     wrong: () => ({ destroyByUser: () => 1 })
   }
 }
@@ -96,6 +96,6 @@ for (const [name, { names, breaks, wrong }] of Object.entries(FAULTS)) {
     t.match(broken?.message, breaks)
     t.comment([broken?.message, ...(broken?.schedule ?? [])].join('\n'))
     for (const line of broken?.schedule ?? []) t.match(line, /^\d+\. request [12] \([a-z ]+\): /)
-    t.ok((broken?.schedule.length ?? 0) > 1, 'each step has a line')
+    t.ok((broken?.schedule.length ?? 0) > 1, 'the schedule has more than one step')
   })
 }

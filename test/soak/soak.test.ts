@@ -12,10 +12,10 @@ import { reportOf } from './fixtures/report.js'
 
 const SEED = 5
 
-/** Milliseconds after which a test gives up; far more than any test needs. */
+/** Milliseconds after which a test gives up. Far more than any test needs. */
 const TIMEOUT = 60_000
 
-/** Runs the soak's load on an app in this process until `isEnough` returns true. */
+/** Runs the load of the soak test on an app in this process until `isEnough` returns true. */
 async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): Promise<Judge> {
   const judge = makeJudge()
   const app = await makeSoakApp(store)
@@ -30,7 +30,7 @@ async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): P
 
 type Update = SessionStore['update']
 
-/** Makes a MemoryStore asynchronous and replaces the methods that `make` returns. */
+/** Creates an asynchronous MemoryStore, with the methods that `make` returns in place of its own. */
 function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionStore {
   const memory = new MemoryStore()
   const wrong = make(memory) as Record<string, ((...args: unknown[]) => unknown) | undefined>
@@ -92,7 +92,7 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, violation: Vio
   ],
   'does not remove keys': [
     () => withUpdate((memory) => (id, patch) => memory.update(id, { ...patch, remove: [] })),
-    'lost or repeated flash'
+    'lost or repeated flash messages'
   ],
   'evicts live sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
 }
@@ -125,7 +125,7 @@ for (const [name, [make, violation]] of Object.entries(BROKEN)) {
   })
 }
 
-void t.test('a growing heap is reported and a fluctuating heap is not', async (t) => {
+void t.test('the soak reports a growing heap, but not a fluctuating heap', async (t) => {
   const megabytes = (...values: number[]) => values.map((value) => value * 2 ** 20)
   t.ok(isFlat(megabytes(30, 33, 31, 30, 34, 31, 30, 33, 31)))
   const growing = megabytes(30, 32, 34, 36, 38, 40, 42, 44, 46)
@@ -134,4 +134,4 @@ void t.test('a growing heap is reported and a fluctuating heap is not', async (t
   t.notOk(isClean({ ...makeJudge(), checks: 1, heap: growing }))
 })
 
-void t.test('a soak without any check is not clean', async (t) => t.notOk(isClean(makeJudge())))
+void t.test('a soak that made no checks is not clean', async (t) => t.notOk(isClean(makeJudge())))
