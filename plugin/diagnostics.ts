@@ -20,7 +20,7 @@ export const channels = {
   saved: typed<{ id: string }>('fastify-sesame:saved'),
   /** `{ id, previousId }`: a session got a new id. */
   rotated: typed<{ id: string; previousId: string }>('fastify-sesame:rotated'),
-  /** `{ id }`: a session was ended by a logout or `revoke`. `{ userId, count }`: `revokeAll` ended `count` sessions. */
+  /** `{ id }`: ended by logout, `revoke` or session limit. `{ userId, count }`: `revokeAll` ended `count` sessions. */
   destroyed: typed<{ id: string } | { userId: string; count: number }>('fastify-sesame:destroyed'),
   /** `{ id }`: a validly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
   expired: typed<{ id: string } | { count: number }>('fastify-sesame:expired'),

@@ -39,7 +39,7 @@ export class SessionValueError extends SessionError {
   }
 }
 
-/** A mistake in the application, such as a change after the commit, or reading a session on a route without sessions. */
+/** A mistake in the application, such as a change after the commit, or using a session on a route without sessions. */
 export class SessionUsageError extends SessionError {
   constructor(code: UsageCode, message: string) {
     super(code, 500, message)
@@ -55,7 +55,7 @@ export type UsageCode =
   | 'SESSION_READONLY'
   | 'SESSION_STORE_UNSUPPORTED'
 
-/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or took longer than `storeTimeout`. `cause` is the driver's error. */
+/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or took longer than `storeTimeout`. `cause` is the original error. */
 export class SessionStoreError extends SessionError {
   constructor(cause: unknown) {
     super('SESSION_STORE_UNAVAILABLE', 503, 'Session store unavailable', { cause })

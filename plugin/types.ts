@@ -1,4 +1,4 @@
-/** A value or a promise of it. A store that answers synchronously spares the request a promise. */
+/** A value or a promise for it. If a store answers synchronously, the request creates no promise. */
 export type Awaitable<T> = T | PromiseLike<T>
 
 /**
@@ -9,16 +9,16 @@ export type Awaitable<T> = T | PromiseLike<T>
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- merged into by the application
 export interface SessionData {}
 
-/** The keys that `D` declares, or any string while `D` declares none. */
+/** The keys that `D` declares, or any string if `D` declares none. */
 export type SessionKey<D = SessionData> = keyof D extends never ? string : keyof D & string
 
 /** The value that `get` returns for `K`: the JSON form of its declared type, or any `JsonValue` if `K` is not declared. */
 export type SessionValue<K, D = SessionData> = K extends keyof D ? JsonForm<D[K]> : JsonValue
 
 /**
- * The value that `set` accepts for `K`: its declared type, or anything that may be JSON if `K` is not declared.
- * `object` is included because TypeScript does not assign an interface to `JsonValue`. An object that JSON cannot hold
- * throws when it is set.
+ * The value that `set` accepts for `K`: its declared type, or any JSON value or object if `K` is not declared. `object`
+ * is included because TypeScript does not assign an interface to `JsonValue`. `set` throws for an object that JSON
+ * cannot hold.
  */
 export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonValue | object
 
@@ -26,7 +26,7 @@ export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonVa
 export type JsonValue =
   null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue | undefined }
 
-/** The type of a `T` that went through JSON: an object with `toJSON`, such as a Date, becomes the result of `toJSON`. */
+/** The type of a `T` after a trip through JSON: an object with `toJSON`, such as a Date, becomes the result of `toJSON`. */
 export type JsonForm<T> = T extends JsonValue
   ? T
   : T extends { toJSON(...args: never[]): infer Result }
@@ -41,9 +41,9 @@ export type JsonForm<T> = T extends JsonValue
 export interface SessionRecord {
   /** 1 at creation. Each write that changes data adds 1; a touch does not. */
   readonly version: number
-  /** Each key with its value as JSON text. A store never parses a value. Any string can be a key, `__proto__` too. */
+  /** Each key with its value as JSON text. A store never parses a value. Any string can be a key, even `__proto__`. */
   readonly data: Readonly<Record<string, string>>
-  /** Milliseconds since the epoch. Restarts at a login. */
+  /** Milliseconds since the epoch. A rotation sets it to the current time. */
   readonly createdAt: number
   /** Milliseconds since the epoch. */
   readonly lastAccessed: number
@@ -67,13 +67,16 @@ export interface SessionPatch {
   readonly createdAt?: number
   /** The new user. Absent: unchanged. */
   readonly userId?: string | null
-  /** Move the record to this id, which differs from its own. The old id is gone afterwards. */
+  /** Move the record to this id, which differs from the current one. The old id is gone afterwards. */
   readonly renameTo?: string
   /** Apply the patch only if the record has this version. */
   readonly ifVersion?: number
 }
 
-/** The result of `update`: written, absent (never inserted), or not written because of `ifVersion` or a taken `renameTo`. */
+/**
+ * The result of `update`. `'ok'`: the record was written. `'gone'`: there is no record, and none was inserted.
+ * `'conflict'`: nothing was written, because of `ifVersion` or because the id in `renameTo` is taken.
+ */
 export type UpdateResult = 'ok' | 'gone' | 'conflict'
 
 /** A record and its id. */
@@ -83,8 +86,8 @@ export interface StoredSession {
 }
 
 /**
- * A store of sessions. Each write is one atomic step in the engine, never a read followed by a write. A store throws only
- * if its backend fails; any other outcome is a return value.
+ * A store of sessions. Each write is one atomic step in the database, never a read followed by a write. A store throws
+ * only if its backend fails; any other outcome is a return value.
  */
 export interface SessionStore {
   /**

@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path/posix'
 import t from 'tap'
 
-/** The rooms of plugin/ and the rooms that each may import from. `''`: the files outside a folder. */
-const ROOMS: Readonly<Record<string, readonly string[]>> = {
+/** The folders of plugin/, and the folders that each may import from. `''` is the top level. */
+const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   '': [''],
   cookies: [''],
   stores: [''],
@@ -13,7 +13,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   testing: ['http', 'session', 'options', 'cookies', 'stores', '']
 }
 
-/** Stores with a folder or a file of their own, which must not import each other. The other files of the room are shared. */
+/** The stores, which must not import each other. They share the other files in stores/. */
 const STORES = ['memory', 'sqlite', 'postgres', 'redis', 'express']
 
 /** The only dynamic import. TypeBox is slow to load, and only applications with the option `schema` need it. */
@@ -27,11 +27,11 @@ interface Import {
 /** Matches an import or export statement as Prettier writes it. */
 const STATEMENT = /^(?:import|export)( type)? (?:[\w\s{},*$]*? from )?'([^']+)'/gm
 
-const folder = new URL('../plugin/', import.meta.url)
-const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+const root = new URL('../plugin/', import.meta.url)
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .map((file) => file.replaceAll('\\', '/'))
   .filter((file) => file.endsWith('.ts'))
-const sources = new Map(files.map((file) => [file, readFileSync(new URL(file, folder), 'utf8')]))
+const sources = new Map(files.map((file) => [file, readFileSync(new URL(file, root), 'utf8')]))
 const imports = new Map([...sources].map(([file, source]) => [file, importsOf(file, source)]))
 
 function importsOf(file: string, source: string): Import[] {
@@ -41,13 +41,13 @@ function importsOf(file: string, source: string): Import[] {
   }))
 }
 
-const isOurs = (from: string): boolean => sources.has(from)
+const isSource = (from: string): boolean => sources.has(from)
 
-function roomOf(file: string): string {
+function folderOf(file: string): string {
   return file.includes('/') ? (file.split('/', 1)[0] as string) : ''
 }
 
-/** Returns the files and packages that loading `file` loads. `all`: imports of types count, too. */
+/** Returns the files and packages that importing `file` loads. With `all`, type imports count too. */
 function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<string> {
   for (const { from, as } of imports.get(file) ?? []) {
     if ((as === 'type' && !all) || loaded.has(from)) continue
@@ -57,7 +57,7 @@ function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<st
   return loaded
 }
 
-void t.test('the test reads every import statement', async (t) => {
+void t.test('the pattern matches every import statement', async (t) => {
   t.same(imports.get('http/require-auth.ts')?.slice(0, 3), [
     { from: 'fastify', as: 'type' },
     { from: 'errors.ts', as: 'value' },
@@ -69,35 +69,35 @@ void t.test('the test reads every import statement', async (t) => {
   }
 })
 
-void t.test('every file is in a known room, and every relative import names a file', async (t) => {
-  for (const file of files) t.ok(roomOf(file) in ROOMS, `${file} is missing from ROOMS`)
+void t.test('every file is in a known folder, and every relative import points to a file', async (t) => {
+  for (const file of files) t.ok(folderOf(file) in FOLDERS, `${file} is missing from FOLDERS`)
   for (const [file, list] of imports) {
-    for (const { from } of list) if (/^\.|\.ts$/.test(from)) t.ok(isOurs(from), `${file} imports ${from}`)
+    for (const { from } of list) if (/^\.|\.ts$/.test(from)) t.ok(isSource(from), `${file} imports ${from}`)
   }
 })
 
-for (const [room, below] of Object.entries(ROOMS)) {
-  void t.test(`${room === '' ? 'the top level' : room} imports only from the rooms below it`, async (t) => {
-    const inside = files.filter((file) => roomOf(file) === room && file !== 'index.ts')
+for (const [folder, allowed] of Object.entries(FOLDERS)) {
+  void t.test(`${folder === '' ? 'the top level' : folder} imports only from allowed folders`, async (t) => {
+    const inside = files.filter((file) => folderOf(file) === folder && file !== 'index.ts')
     t.not(inside.length, 0)
     for (const file of inside) {
-      for (const { from } of (imports.get(file) ?? []).filter((it) => isOurs(it.from))) {
-        const isAllowed = roomOf(from) === room || below.includes(roomOf(from))
+      for (const { from } of (imports.get(file) ?? []).filter((entry) => isSource(entry.from))) {
+        const isAllowed = folderOf(from) === folder || allowed.includes(folderOf(from))
         t.ok(isAllowed && from !== 'index.ts', `${file} imports ${from}`)
       }
     }
   })
 }
 
-void t.test('no file loads itself in a circle', async (t) => {
+void t.test('there are no circular imports, except of types', async (t) => {
   for (const file of files) t.notOk(loadedBy(file).has(file), file)
 })
 
 void t.test('only http and testing import Fastify', async (t) => {
-  const users = files.filter((file) => imports.get(file)?.some(({ from }) => /fastify/.test(from)))
-  t.ok(users.includes('http/plugin.ts'))
+  const importers = files.filter((file) => imports.get(file)?.some(({ from }) => /fastify/.test(from)))
+  t.ok(importers.includes('http/plugin.ts'))
   t.same(
-    users.filter((file) => !['http', 'testing'].includes(roomOf(file))),
+    importers.filter((file) => !['http', 'testing'].includes(folderOf(file))),
     []
   )
 })
@@ -116,18 +116,18 @@ void t.test('stores do not import each other', async (t) => {
   }
 })
 
-void t.test('importing the plugin loads the memory store and no code of a database', async (t) => {
+void t.test('importing the plugin loads the memory store and no database code', async (t) => {
   const loaded = [...loadedBy('index.ts')]
-  const packages = loaded.filter((from) => !isOurs(from) && !from.startsWith('node:'))
+  const packages = loaded.filter((from) => !isSource(from) && !from.startsWith('node:'))
   t.same(new Set(packages), new Set(['@fastify/cookie', 'fastify-plugin']))
   const stores = STORES.filter((store) => loaded.some((from) => new RegExp(`^stores/${store}\\b`).test(from)))
   t.same(stores, ['memory'])
   t.notOk(loaded.includes('node:sqlite'))
   t.notOk(loaded.some((from) => from.startsWith('testing/')))
-  for (const file of ['index.ts', ...loaded.filter(isOurs)]) {
+  for (const file of ['index.ts', ...loaded.filter(isSource)]) {
     const allowed = file === LAZY_IMPORT.file ? LAZY_IMPORT.code : ''
     const rest = (sources.get(file) ?? '').replace(allowed, '')
-    t.notMatch(rest, /\bimport\(|\brequire\(|createRequire/, `${file} loads nothing at run time`)
+    t.notMatch(rest, /\bimport\(|\brequire\(|createRequire/, `${file} has no other dynamic import`)
   }
 })
 

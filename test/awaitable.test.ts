@@ -20,7 +20,7 @@ void t.test('isPromise() accepts every object with a then() method', async (t) =
   t.equal(await then(thenable, (n) => n + 1), 8)
 })
 
-void t.test('withTimeout() settles like the promise if that settles in time', async (t) => {
+void t.test('withTimeout() settles like the promise if the promise settles in time', async (t) => {
   t.equal(await withTimeout(Promise.resolve(7), 1000), 7)
   await t.rejects(withTimeout(Promise.reject(new Error('own')), 1000), { message: 'own' })
   t.same(
@@ -30,7 +30,7 @@ void t.test('withTimeout() settles like the promise if that settles in time', as
   )
 })
 
-void t.test('withTimeout() rejects a promise that takes longer', async (t) => {
+void t.test('withTimeout() rejects if the promise does not settle in time', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
   let settle: (error: Error) => void = () => undefined

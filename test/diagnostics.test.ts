@@ -21,7 +21,7 @@ interface Scenario {
   readonly options?: Partial<SessionOptions>
   /** Runs before the test subscribes. */
   readonly before?: (stage: Stage) => Promise<unknown>
-  /** Causes the messages and returns what they should be. */
+  /** Causes the messages and returns the expected ones. */
   readonly work: (stage: Stage) => Promise<unknown[]>
 }
 
@@ -30,12 +30,12 @@ async function signIn({ browser, id }: Stage): Promise<string> {
   return id()
 }
 
-const refusing = wrap(new MemoryStore(), (method, _args, next) => {
+const failingCreate = wrap(new MemoryStore(), (method, _args, next) => {
   if (method === 'create') throw new Error('no answer')
   return next()
 })
 
-/** At least one scenario for each channel's message. */
+/** At least one scenario for each channel. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
     'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },
@@ -99,7 +99,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
         return [{ id: ended }]
       }
     },
-    'a revocation': {
+    'revoke()': {
       before: signIn,
       async work({ browser, id }) {
         const { sessionManager } = browser.app
@@ -108,7 +108,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
         return [{ id: id() }]
       }
     },
-    'a revocation of all': {
+    'revokeAll()': {
       before: signIn,
       async work({ browser: { app } }) {
         await app.sessionManager.revokeAll(7)
@@ -140,14 +140,14 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
     'a change after the session ended': {
       before: signIn,
       async work({ browser, id }) {
-        await browser.get('/end-under/set')
+        await browser.get('/ended-first/set')
         return [{ id: id() }]
       }
     },
     'a logout after the session ended': {
       before: signIn,
       async work({ browser, id }) {
-        await browser.get('/end-under/invalidate')
+        await browser.get('/ended-first/invalidate')
         return [{ id: id() }]
       }
     }
@@ -219,7 +219,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   },
   storeFailure: {
     'a store that throws': {
-      options: { store: refusing },
+      options: { store: failingCreate },
       async work({ browser }) {
         await browser.get('/set?name=ada')
         return [{ operation: 'create', error: new Error('no answer') }]
@@ -233,9 +233,9 @@ async function makeStage(t: Test, { options = {} }: Scenario): Promise<Stage> {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: memory, cleanupInterval: 0, ...options }))
   app.post('/change', { preHandler: app.csrfProtection }, async () => 'changed')
-  app.get('/end-under/:what', async ({ session, params }) => {
+  app.get('/ended-first/:change', async ({ session, params }) => {
     await contextOf(app).options.store.destroy(session.id)
-    if ((params as { what: string }).what === 'set') session.set('name', 'late')
+    if ((params as { change: string }).change === 'set') session.set('name', 'late')
     else session.invalidate()
     return 'late'
   })
@@ -257,13 +257,13 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
       await scenario.before?.(stage)
       const messages = listen(t, String(name).slice('fastify-sesame:'.length))
       const tokens = [...stage.browser.cookies.values()]
-      const wanted = await scenario.work(stage)
-      t.same(messages, wanted)
+      const expected = await scenario.work(stage)
+      t.same(messages, expected)
       tokens.push(...stage.browser.cookies.values())
       for (const value of tokens) t.notMatch(inspect(messages), value.split('.')[0])
     })
 
-    void t.test(`${String(name)} builds no message for ${cause} without a subscriber`, async (t) => {
+    void t.test(`${String(name)} is not published by ${cause} without a subscriber`, async (t) => {
       const published: unknown[] = []
       for (const channel of Object.values(channels)) {
         channel.publish = (message: unknown) => void published.push(message)

@@ -32,7 +32,7 @@ interface LockedPackage {
 
 /** The only packages that this package installs in an application, besides their own dependencies. */
 const DEPENDENCIES = ['@fastify/cookie', 'fastify-plugin', 'typebox']
-/** The endings of the files that the build makes of each source. */
+/** The extensions of the files that the build makes from each source file. */
 const BUILT = ['.d.ts', '.d.ts.map', '.js', '.js.map']
 const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
@@ -72,7 +72,7 @@ void t.test(
   }
 )
 
-void t.test('every map points to the packed TypeScript file of its build', async (t) => {
+void t.test('every source map points to the packed TypeScript source of its file', async (t) => {
   for (const name of sources()) {
     for (const extension of ['.js', '.d.ts']) {
       const path = `dist/${name}${extension}`
@@ -93,11 +93,11 @@ void t.test(
   async (t) => {
     const forbidden: Record<string, RegExp> = {
       'embedded sources': /"sourcesContent"/,
-      'a path of a machine': /file:\/\/\/|(?<![\w.])\/(?:home|root|Users|tmp|work)\//,
+      'an absolute path': /file:\/\/\/|(?<![\w.])\/(?:home|root|Users|tmp|work)\//,
       'a private key': /-----BEGIN [A-Z ]*PRIVATE KEY-----/,
-      'a token of npm or GitHub': /\b(?:npm_[A-Za-z0-9]{36}|gh[pousr]_[A-Za-z0-9]{36}|_authToken)\b/,
-      'a key of a cloud': /\bAKIA[0-9A-Z]{16}\b/,
-      'an import of a test': /from '[^']*(?:fixtures|\.test)[^']*'/
+      'an npm or GitHub token': /\b(?:npm_[A-Za-z0-9]{36}|gh[pousr]_[A-Za-z0-9]{36}|_authToken)\b/,
+      'a cloud access key': /\bAKIA[0-9A-Z]{16}\b/,
+      'an import from the tests': /from '[^']*(?:fixtures|\.test)[^']*'/
     }
     for (const path of packed) {
       const text = textOf(path)
@@ -106,16 +106,16 @@ void t.test(
   }
 )
 
-void t.test('every entry point names a packed file and the types next to it', async (t) => {
+void t.test('every entry point names a packed file and the types of that file', async (t) => {
   const entries = Object.entries(manifest.exports)
   t.ok(entries.length >= 7)
   for (const [name, entry] of entries) {
-    for (const path of targetsOf(entry)) t.ok(packed.includes(path), `${name} names ${path}`)
+    for (const path of targetsOf(entry)) t.ok(packed.includes(path), `${name} points to ${path}`)
     if (typeof entry === 'string') continue
     t.equal(
       entry['types'],
       entry['default']?.replace(/\.js$/, '.d.ts'),
-      `${name} names the types of its own code`
+      `${name} names the types of its code`
     )
     t.equal(
       Object.keys(entry)[0],
@@ -139,7 +139,7 @@ void t.test('the built files import only built files, Node modules and declared 
   }
 })
 
-void t.test('each of the three runtime dependencies has a reason on the security page', async (t) => {
+void t.test('the security page lists every runtime dependency and the reason for it', async (t) => {
   t.same(Object.keys(manifest.dependencies).sort(), DEPENDENCIES)
   const section = textOf('docs/security.md')
     .split(/^## /m)
@@ -168,7 +168,7 @@ function installed(): string[] {
   return [...paths]
 }
 
-void t.test('installing the package runs no script, neither its own nor one of a dependency', async (t) => {
+void t.test('installing the package runs no install script of the package or a dependency', async (t) => {
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.notOk(name in manifest.scripts, name)
   for (const path of installed()) t.match(lock.packages[path], { integrity: /^sha512-/ }, path)

@@ -10,14 +10,14 @@ import { optionsTable } from './options/fixtures/docs.js'
 
 const SECRET = 'const secret = process.env.SESSION_SECRET ?? "an example secret of 32 bytes or more"'
 
-/** Blocks that need a server, or a runner, of their own: only their types are checked here, the stores' tests run the rest. */
+/** Matches the examples that need a database or a test runner. Their types are checked, but they do not run. */
 const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|testStore\(/
 
 void t.test('the README’s options table is up to date (npm run docs:options)', async (t) => {
   t.same(cellsOf(sectionOf('options')), cellsOf(optionsTable()))
 })
 
-void t.test('every channel is in the table, with its message', async (t) => {
+void t.test('the README’s table of channels lists every channel with its message', async (t) => {
   const source = readFileSync(new URL('../plugin/diagnostics.ts', import.meta.url), 'utf8')
   const rows = cellsOf(sectionOf('channels')).slice(2)
   const expected = Object.values(channels).map(({ name }) => {
@@ -27,23 +27,20 @@ void t.test('every channel is in the table, with its message', async (t) => {
   t.same(rows, expected)
 })
 
-void t.test(
-  'every error code of the source is in the table of errors, and the other way round',
-  async (t) => {
-    const source = readFileSync(new URL('../plugin/errors.ts', import.meta.url), 'utf8')
-    const codesOf = (text: string) => [...new Set(text.match(/\bSESSION_[A-Z_]+/g))].sort()
-    const [, errors = ''] = /^## Errors\n([\s\S]*?)^## /m.exec(README) ?? []
-    t.same(codesOf(errors), codesOf(source))
-  }
-)
+void t.test('the README’s table of errors lists exactly the error codes of the source', async (t) => {
+  const source = readFileSync(new URL('../plugin/errors.ts', import.meta.url), 'utf8')
+  const codesOf = (text: string) => [...new Set(text.match(/\bSESSION_[A-Z_]+/g))].sort()
+  const [, errors = ''] = /^## Errors\n([\s\S]*?)^## /m.exec(README) ?? []
+  t.same(codesOf(errors), codesOf(source))
+})
 
-void t.test('the first example has at most 25 lines', async (t) => {
+void t.test('the README’s first example has at most 25 lines', async (t) => {
   const [first] = examples()
   t.ok((first?.code ?? '').trim().split('\n').length <= 25)
 })
 
-void t.test('the examples pass the type check, and run', async (t) => {
-  // Inside the project, so that they import the package by its name.
+void t.test('the README’s examples pass the type check and run', async (t) => {
+  // The files must be inside the project to import the package by its name.
   const folder = mkdtempSync(join(process.cwd(), '.readme-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const files = examples().map(({ heading, code }, index) => {
@@ -52,9 +49,9 @@ void t.test('the examples pass the type check, and run', async (t) => {
     return file
   })
   t.ok(files.length >= 8, `${files.length} examples`)
-  const merging = files.filter((file) => readFileSync(file, 'utf8').includes('declare module'))
-  // Those that merge into SessionData each by itself: their keys would hold for the others too.
-  const programs = [files.filter((file) => !merging.includes(file)), ...merging.map((file) => [file])]
+  const declaring = files.filter((file) => readFileSync(file, 'utf8').includes('declare module'))
+  // Each example that declares SessionData is its own program, because its keys would apply to the other examples too.
+  const programs = [files.filter((file) => !declaring.includes(file)), ...declaring.map((file) => [file])]
   t.same(programs.flatMap(problemsOf), [])
   for (const file of files) {
     const code = readFileSync(file, 'utf8')
@@ -62,15 +59,15 @@ void t.test('the examples pass the type check, and run', async (t) => {
     const app = await run(file, code)
     await app.ready()
     t.teardown(() => app.close())
-    if (code.includes('app.listen')) await walk(t, app)
-    if (code.includes('generateCsrf')) await submit(t, app)
+    if (code.includes('app.listen')) await tryLogin(t, app)
+    if (code.includes('generateCsrf')) await tryForm(t, app)
     if (code.includes("'/session'"))
       t.same((await app.inject('/session')).json(), { keys: ['visits'], modified: true })
   }
 })
 
-/** The first example as a person would try it. */
-async function walk(
+/** Tries the first example as a person would: login, dashboard, logout. */
+async function tryLogin(
   t: { equal: (a: unknown, b: unknown) => void; same: (a: unknown, b: unknown) => void },
   app: FastifyInstance
 ) {
@@ -85,7 +82,7 @@ async function walk(
   t.equal(after.headers.location, '/login')
 }
 
-async function submit(
+async function tryForm(
   t: { equal: (a: unknown, b: unknown) => void; match: (a: unknown, b: unknown) => void },
   app: FastifyInstance
 ) {
@@ -95,7 +92,7 @@ async function submit(
   t.equal((await app.inject({ method: 'POST', url: '/webhook' })).statusCode, 200)
 }
 
-/** A block that is no program by itself gets an app, with the plugin unless it registers that. */
+/** Returns an example as a complete program: adds the app and the plugin if the example does not create them. */
 function complete(code: string): string {
   if (code.includes('import Fastify')) return `${code.replace('port: 3000', 'port: 0')}\nexport { app }\n`
   const imported = code.match(/^import .*/gm)?.join() ?? ''
@@ -138,7 +135,7 @@ async function run(file: string, code: string): Promise<FastifyInstance> {
   return app
 }
 
-/** A table's cells, without what a formatter does to it. */
+/** Returns the cells of a Markdown table, without the padding that Prettier adds. */
 function cellsOf(table: string): string[][] {
   return table
     .split('\n')

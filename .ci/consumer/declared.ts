@@ -36,7 +36,7 @@ app.get('/values', async ({ session }) => {
   const role: 'admin' | 'member' | undefined = session.get('role')
   const seenAt: string | undefined = session.get('seenAt')
   const cart: { items: { name: string; addedAt: string }[]; note?: string } | undefined = session.get('cart')
-  // @ts-expect-error a Date reads as a string
+  // @ts-expect-error a Date is read back as a string
   const date: Date | undefined = session.get('seenAt')
   session.get('cart')?.items.push({ name: 'book', addedAt: new Date().toJSON() })
   return { userId, role, seenAt, cart, date }

@@ -1,4 +1,4 @@
-// An application that declares no SessionData, with every entry point of the package.
+// An application that does not declare SessionData and uses every entry point of the package.
 import Fastify from 'fastify'
 import { pino } from 'pino'
 import sessions, {
@@ -23,12 +23,12 @@ app.post('/form', { preHandler: [requireAuth({ freshWithin: 60 }), app.csrfProte
 app.addHook('preHandler', requireAuth())
 app.addHook('preHandler', app.csrfProtection)
 
-const logged = Fastify({ loggerInstance: pino() })
-await logged.register(sessions, { secret })
-logged.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
-logged.post('/form', { preHandler: [requireAuth(), logged.csrfProtection] }, async () => 'ok')
-logged.addHook('preHandler', requireAuth())
-logged.addHook('preHandler', logged.csrfProtection)
+const withPino = Fastify({ loggerInstance: pino() })
+await withPino.register(sessions, { secret })
+withPino.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
+withPino.post('/form', { preHandler: [requireAuth(), withPino.csrfProtection] }, async () => 'ok')
+withPino.addHook('preHandler', requireAuth())
+withPino.addHook('preHandler', withPino.csrfProtection)
 
 const http2 = Fastify({ http2: true })
 await http2.register(sessions, { secret })
@@ -46,9 +46,9 @@ app.get<{ Params: { id: string } }>('/values/:id', async ({ params, session }) =
   session.set('cart', cart)
   session.set('seenAt', new Date())
   session.setFlash('notice', cart)
-  // @ts-expect-error JSON has no bigint
+  // @ts-expect-error a bigint is not a JSON value
   session.set('count', 1n)
-  // @ts-expect-error undefined is not a value
+  // @ts-expect-error undefined is not a JSON value
   session.set('count', undefined)
 
   const value: JsonValue | undefined = session.get('anything')

@@ -5,9 +5,9 @@ import { asksForJson, fieldOf, frameOf, sendPage } from './reply.js'
 import { signedIn } from './signed-in.js'
 import type { Users } from './users.js'
 
-const NAME_LENGTH = 50
+const MAX_NAME_LENGTH = 50
 
-/** Login, logout, and the pages of the signed-in user. */
+/** Registers login, logout, and the pages of the signed-in user. */
 export async function accountRoutes(app: FastifyInstance, { users }: { users: Users }): Promise<void> {
   app.get('/', async ({ session }, reply) => {
     return reply.redirect(session.has('userId') ? '/dashboard' : '/login')
@@ -61,13 +61,13 @@ export async function accountRoutes(app: FastifyInstance, { users }: { users: Us
       return sendPage(reply.code(422), profilePage(frameOf(request, reply), name, problem))
     }
     users.rename(request.user.id, name)
-    request.session.setFlash('success', 'Your profile is saved.')
+    request.session.setFlash('success', 'Your profile was saved.')
     return reply.redirect('/profile', 303)
   })
 }
 
 function problemOf(name: string): string | undefined {
   if (name === '') return 'Please enter a name.'
-  if (name.length > NAME_LENGTH) return `A name has at most ${NAME_LENGTH} characters.`
-  return /\p{C}/u.test(name) ? 'A name has no control characters.' : undefined
+  if (name.length > MAX_NAME_LENGTH) return `A name can have at most ${MAX_NAME_LENGTH} characters.`
+  return /\p{C}/u.test(name) ? 'A name must not contain control characters.' : undefined
 }

@@ -14,7 +14,7 @@ declare module 'fastify-sesame' {
     role: string
     /** Milliseconds since the epoch. */
     loginTime: number
-    /** What the user signed in with, such as `Firefox on Linux`. */
+    /** The browser that the user signed in with, such as `Firefox on Linux`. */
     browser: string
   }
 }
@@ -25,7 +25,7 @@ export interface AppOptions {
   readonly store?: SessionStore | undefined
   /** Default: the demo accounts. */
   readonly users?: Users
-  /** From which level on the log is written, `silent` for none. Default `warn`. */
+  /** The lowest level that is logged. `silent` logs nothing. Default: `warn`. */
   readonly logLevel?: string
 }
 
@@ -34,21 +34,21 @@ const HEADERS = {
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'same-origin',
-  // So that the back button shows nothing after a logout.
+  // After a logout, the back button must not show a page of the session.
   'cache-control': 'no-store'
 }
 
-/** The application, ready to listen. */
+/** Returns the application, ready to listen. */
 export async function build(options: AppOptions): Promise<FastifyInstance> {
   const { secret, store, logLevel = 'warn' } = options
-  // Behind a TLS proxy `trustProxy` belongs here: the cookie's Secure and the check of a form's origin follow it.
+  // Behind a TLS proxy, set `trustProxy` here. The cookie's Secure attribute and the origin check depend on it.
   const app = Fastify({ logger: { level: logLevel }, bodyLimit: 16_384 })
   app.addHook('onRequest', async (_request, reply) => void reply.headers(HEADERS))
-  app.setNotFoundHandler((request, reply) => sendError(request, reply, 404, 'There is no such page.'))
+  app.setNotFoundHandler((request, reply) => sendError(request, reply, 404, 'This page does not exist.'))
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const { statusCode = 500, message } = error
     if (statusCode < 500) return sendError(request, reply, statusCode, message)
-    // What went wrong inside is for the log alone.
+    // The message may reveal internal details, so it only goes to the log.
     request.log.error(error)
     return sendError(request, reply, statusCode, 'Something went wrong. Please try again later.')
   })
@@ -59,8 +59,8 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
     cookieName: 'sid',
     maxAge: 7200,
     idleTimeout: 1800,
-    // Not 'strict': a link from another site comes without the cookie then, and the login page that it ends at would
-    // put a new session in the place of the user's.
+    // With 'strict', a click on a link from another site sends no cookie. The login page that the user then gets would
+    // replace the user's session with a new one.
     cookie: { secure: 'auto', sameSite: 'lax' },
     csrf: { protect: 'all' }
   })

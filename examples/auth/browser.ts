@@ -1,4 +1,4 @@
-// The order matters: most browsers name others too.
+// The order matters: the User-Agent header of most browsers also names other browsers.
 const BROWSERS = [
   ['Edge', /\bEdg(?:e|A|iOS)?\//],
   ['Opera', /\bOPR\//],
@@ -17,7 +17,7 @@ const SYSTEMS = [
   ['Linux', /Linux/]
 ] as const
 
-/** What people call the browser that a User-Agent header names, such as `Firefox on Linux`. */
+/** Returns a readable name for the browser in a User-Agent header, such as `Firefox on Linux`. */
 export function browserOf(userAgent = ''): string {
   const nameIn = (list: typeof BROWSERS | typeof SYSTEMS): string | undefined =>
     list.find(([, pattern]) => pattern.test(userAgent))?.[0]

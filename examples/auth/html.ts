@@ -1,4 +1,4 @@
-/** Text that is HTML already. A class, so that nothing that was parsed from a request can pass for it. */
+/** Text that is already HTML. This is a class, because a value parsed from a request is never an instance of it. */
 export class Html {
   constructor(readonly text: string) {}
 }
@@ -13,7 +13,7 @@ const ENTITIES: Record<string, string> = {
   "'": '&#39;'
 }
 
-/** A template of HTML in which every piece but HTML itself is escaped, for text and for quoted attributes. */
+/** Builds HTML from a template. Escapes all pieces except `Html`, so they are safe in text and quoted attributes. */
 export function html(strings: TemplateStringsArray, ...pieces: Piece[]): Html {
   return new Html(String.raw({ raw: strings }, ...pieces.map(textOf)))
 }

@@ -10,7 +10,7 @@ try {
   await start()
 } catch (error) {
   console.error((error as Error).message)
-  // Not by exitCode alone: a store's connection would keep the process alive.
+  // Setting process.exitCode is not enough: an open store connection would keep the process alive.
   process.exit(1)
 }
 
@@ -20,11 +20,11 @@ async function start(): Promise<void> {
   const app = await build({ secret: SESSION_SECRET ?? randomBytes(32), store })
   await app.listen({ host: HOST, port }).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-    throw new Error(`Port ${port} of ${HOST} is taken: set PORT to another one, or to 0 for any`)
+    throw new Error(`Port ${port} on ${HOST} is in use: set PORT to another port, or to 0 for any free port`)
   })
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void app.close().then(close))
   if (SESSION_SECRET === undefined) {
-    console.log('SESSION_SECRET is not set: a random one was made, so every session ends with this process.')
+    console.log('SESSION_SECRET is not set: using a random secret. All sessions end with this process.')
   }
   const { port: actual } = app.server.address() as AddressInfo
   console.log(`Open http://${HOST}:${actual} and sign in as ada with the password lovelace.`)

@@ -3,12 +3,12 @@ import type { SessionInfo } from 'fastify-sesame'
 import { html, type Html } from './html.js'
 import type { User } from './users.js'
 
-/** What every page shows around its content. */
+/** The values that every page shows around its content. */
 export interface Frame {
   readonly isSignedIn: boolean
   readonly success?: string | undefined
   readonly error?: string | undefined
-  /** The token that every form of the page carries. */
+  /** The CSRF token for the forms of the page. */
   readonly csrf: string
 }
 
@@ -54,7 +54,7 @@ export function dashboardPage(frame: Frame, user: User, since: number, until: nu
   )
 }
 
-/** `problem`: why the name that was sent is refused. */
+/** Returns the profile page. `problem` says why the submitted name was refused. */
 export function profilePage(frame: Frame, name: string, problem?: string): Html {
   return layout(
     'Profile',
@@ -77,12 +77,12 @@ export function profilePage(frame: Frame, name: string, problem?: string): Html 
   )
 }
 
-/** `current`: the id of the session that looks at the page. */
+/** Returns the page with the user's sessions. `current` is the id of the session that requests the page. */
 export function sessionsPage(frame: Frame, list: readonly SessionInfo[], current: string): Html {
   const others = list.filter(({ id }) => id !== current)
   return layout(
     'Sessions',
-    html`<p>Where you are signed in.</p>
+    html`<p>You are signed in on these devices.</p>
       <ul class="sessions">
         ${list.map((info) => sessionItem(frame, info, info.id === current))}
       </ul>
@@ -120,9 +120,9 @@ function endOthersForm(frame: Frame): Html {
 }
 
 const STALE_FORM =
-  'Nothing was changed. If you signed in or out in another tab, open the page again and send the form once more.'
+  'Nothing was changed. If you signed in or out in another tab, open the form again and resubmit it.'
 
-/** `message` says what happened, in words for the visitor. */
+/** Returns an error page. The visitor sees `message`, so it must not contain internal details. */
 export function errorPage(statusCode: number, message: string): Html {
   const title = STATUS_CODES[statusCode] ?? 'Error'
   return layout(
@@ -130,7 +130,7 @@ export function errorPage(statusCode: number, message: string): Html {
     html`<p role="alert">${message}</p>
       <p>
         ${statusCode === 403 && STALE_FORM}
-        <a href="/">Go to the start</a>
+        <a href="/">Go to the home page</a>
       </p>`
   )
 }

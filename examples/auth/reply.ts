@@ -8,8 +8,8 @@ export function sendPage(reply: FastifyReply, page: Html): FastifyReply {
 }
 
 /**
- * A page where the request accepts one, JSON otherwise. It leaves the session alone: a refused request of another site
- * must not make one.
+ * Sends an error as a page if the request accepts HTML, and as JSON otherwise. It does not use the session, because a
+ * refused cross-site request must not create one.
  */
 export function sendError(
   { headers }: FastifyRequest,
@@ -22,18 +22,18 @@ export function sendError(
   return reply.send({ statusCode, error: STATUS_CODES[statusCode], message })
 }
 
-/** Whether the answer is to be JSON, which a browser that opens a page does not ask for. */
+/** Returns whether the client wants JSON. A browser that opens a page asks for HTML. */
 export function asksForJson({ headers: { accept = '' } }: FastifyRequest): boolean {
   return accept.includes('application/json') && !accept.includes('text/html')
 }
 
-/** What every page shows: a token for its forms, and the messages, each once. */
+/** Returns the frame of a page. Reading the flash messages removes them, so each message is shown once. */
 export function frameOf({ session }: FastifyRequest, reply: FastifyReply): Frame {
   const [success, error] = ['success', 'error'].map((key) => session.getFlash(key) as string | undefined)
   return { isSignedIn: session.has('userId'), success, error, csrf: reply.generateCsrf() }
 }
 
-/** A text field of a form or a JSON body; empty where there is none, or something else than text. */
+/** Returns a text field of a form or a JSON body, or an empty string if the field is missing or is not text. */
 export function fieldOf({ body }: FastifyRequest, name: string): string {
   if (typeof body !== 'object' || body === null || !Object.hasOwn(body, name)) return ''
   const value = (body as Record<string, unknown>)[name]

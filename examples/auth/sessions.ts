@@ -8,7 +8,7 @@ interface EndRoute {
   Params: { id: string }
 }
 
-/** The list of the user's sessions, and how to end them. */
+/** Registers the list of the user's sessions and the routes that end sessions. */
 export async function sessionRoutes(app: FastifyInstance, { users }: { users: Users }): Promise<void> {
   const { sessionManager } = app
 
@@ -21,18 +21,19 @@ export async function sessionRoutes(app: FastifyInstance, { users }: { users: Us
     '/sessions/:id/end',
     signedIn(users),
     async ({ session, user, params: { id } }, reply) => {
-      // An id is no secret, so whose session it is must be asked. A foreign one is answered like one that is not there.
+      // Ids are not secret, so check that the session belongs to the user. The reply does not reveal whether another
+      // user has a session with this id.
       const list = await sessionManager.list(user.id)
       const isOther = list.some((info) => info.id === id) && id !== session.id
-      if (isOther && (await sessionManager.revoke(id))) session.setFlash('success', 'The session is ended.')
-      else session.setFlash('error', 'There is no such session any more.')
+      if (isOther && (await sessionManager.revoke(id))) session.setFlash('success', 'The session was ended.')
+      else session.setFlash('error', 'That session no longer exists.')
       return reply.redirect('/sessions', 303)
     }
   )
 
   app.post('/sessions/end-others', signedIn(users), async ({ session, user }, reply) => {
     const count = await sessionManager.revokeAll(user.id, { except: session })
-    session.setFlash('success', count === 1 ? 'One session is ended.' : `${count} sessions are ended.`)
+    session.setFlash('success', count === 1 ? 'One session was ended.' : `${count} sessions were ended.`)
     return reply.redirect('/sessions', 303)
   })
 }

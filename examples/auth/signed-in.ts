@@ -4,12 +4,12 @@ import type { User, Users } from './users.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who is signed in; only on routes behind `signedIn`. */
+    /** The signed-in user. Only set on routes that use `signedIn`. */
     user: User
   }
 }
 
-/** What a route for signed-in users needs: they are sent to the login page where nobody is, and are `request.user`. */
+/** Returns the options of a route for signed-in users: it sets `request.user` and sends others to the login page. */
 export function signedIn(users: Users): { preHandler: preHandlerAsyncHookHandler[] } {
   async function findUser(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     const user = users.find(request.session.get('userId') as string)
@@ -17,7 +17,7 @@ export function signedIn(users: Users): { preHandler: preHandlerAsyncHookHandler
       request.user = user
       return
     }
-    // The account is gone, and the session with it.
+    // The account no longer exists, so its session must end.
     request.session.invalidate()
     return reply.redirect('/login', 303)
   }

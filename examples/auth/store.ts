@@ -1,13 +1,13 @@
 import type { SessionStore } from 'fastify-sesame'
 
 export interface OpenStore {
-  /** `undefined`: sessions in memory. */
+  /** Absent if sessions are kept in memory. */
   readonly store?: SessionStore
-  /** Ends the connections, once the application is closed. */
+  /** Closes the connections. Call it after closing the application. */
   readonly close: () => Promise<unknown>
 }
 
-/** The store that `STORE` names. Each engine is loaded only where it is asked for. */
+/** Opens the store that `STORE` names. Loads a database driver only if the store needs it. */
 export async function openStore(name: string): Promise<OpenStore> {
   if (name === 'memory') return { close: async () => undefined }
   if (/^sqlite:./.test(name)) return openSqlite(name.slice('sqlite:'.length))

@@ -5,14 +5,14 @@ export interface User {
   readonly id: string
   readonly username: string
   readonly role: string
-  /** What the pages call the user; may be changed. */
+  /** The name that the pages show. The user can change it. */
   readonly name: string
 }
 
-/** The table of users: in memory here, a database in a real application. */
+/** The users. This example keeps them in memory; a real application uses a database. */
 export interface Users {
   find(id: string): User | undefined
-  /** The user, or `undefined` when the name or the password is wrong; never says which. */
+  /** Returns the user, or `undefined` if the name or the password is wrong. It does not reveal which one. */
   authenticate(username: string, password: string): Promise<User | undefined>
   rename(id: string, name: string): void
 }
@@ -28,7 +28,7 @@ const DEMO_ACCOUNTS = [
 ]
 
 const derive = promisify<string, Buffer, number, ScryptOptions, Buffer>(scrypt)
-/** OWASP Password Storage Cheat Sheet: as strong as N=2^17 with p=1, in 16 MB. */
+/** The scrypt cost from the OWASP Password Storage Cheat Sheet: as strong as N=2^17 with p=1, but uses only 16 MB. */
 const COST = { N: 2 ** 14, r: 8, p: 5 }
 
 export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
@@ -44,7 +44,7 @@ export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
     find: (id) => users.get(id),
     async authenticate(username, password) {
       const known = passwords.get(username)
-      // A name that nobody has costs the same work, so that the time of the answer does not tell which names exist.
+      // An unknown name costs the same work, so the response time does not reveal which names exist.
       const { salt, hash } = known ?? nobody
       const matches = timingSafeEqual(await hashOf(password, salt), hash)
       return known !== undefined && matches ? users.get(known.userId) : undefined

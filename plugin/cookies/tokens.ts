@@ -14,7 +14,7 @@ export interface VerifiedToken {
 
 /** Mints, signs and verifies tokens under one list of secrets. */
 export interface Tokens {
-  /** Returns a new token: `idLength` random bytes as lower-case hex. `idPrefix`: how its id must begin. */
+  /** Returns a new token: `idLength` random bytes as lower-case hex. `idPrefix`: the start of its id. */
   mint(idPrefix?: string): string
   /** Returns the cookie value of a token, `token.signature`, under the newest secret. */
   sign(token: string): string
@@ -26,10 +26,10 @@ export interface Tokens {
 
 type Signer = (token: string) => string
 
-/** Base64url of 32 bytes. */
+/** The length of 32 bytes as base64url. */
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
-/** Indexed by character code. */
+/** 1 at the character code of each lower-case hex digit. */
 const IS_HEX_DIGIT = new Uint8Array(128)
 for (const digit of '0123456789abcdef') IS_HEX_DIGIT[digit.charCodeAt(0)] = 1
 
@@ -43,7 +43,7 @@ export function idOfToken(token: string): string {
   return hash('sha256', token, 'hex')
 }
 
-/** Creates the tokens of one plugin. `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
+/** Creates the `Tokens` of one plugin. `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
 export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength: number): Tokens {
   const draw = createMint(idLength)
   const signers = secrets.map((secret) => createHmacSha256(secret, idLength * 2))
@@ -112,7 +112,7 @@ function isHex(text: string): boolean {
 
 /**
  * Returns a function that copies a verified token, so that caching it does not keep the whole Cookie header in memory
- * (V8's substrings reference their parent). It uses a Buffer of its own, because small Buffers share a pool that other
+ * (V8's substrings reference their parent). It uses a dedicated Buffer, because small Buffers share a pool that other
  * code can read.
  */
 function createCopier(length: number): (verified: VerifiedToken) => VerifiedToken {
@@ -124,7 +124,7 @@ function createCopier(length: number): (verified: VerifiedToken) => VerifiedToke
   }
 }
 
-/** Returns a function that draws tokens from a pool: one call for 4 KB costs little more than one for 32 bytes. */
+/** Returns a function that takes tokens from a pool of random bytes: drawing 4 KB costs little more than 32 bytes. */
 function createMint(idLength: number): () => string {
   const pool = Buffer.alloc(idLength * TOKENS_PER_REFILL)
   let offset = pool.length

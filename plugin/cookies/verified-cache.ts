@@ -5,7 +5,7 @@ export interface VerifiedCache<T extends { readonly value: string }> {
   keep(entry: T): void
 }
 
-/** About 10 MB for both generations when they are full. */
+/** Cookies per generation. Two full generations take about 10 MB. */
 const GENERATION_SIZE = 16_384
 
 /**

@@ -7,9 +7,9 @@ export type CookieWriter = (name: string, value: string, attributes?: SerializeO
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
-  /** Returns the values of the first cookies with our name, in the order sent. A sibling host may have set one of them. */
+  /** Returns the values of the first four cookies with our name, in the order sent. A sibling host may have set some. */
   read(header: string): string[]
-  /** `expiresAt`: when the session ends, in ms since the epoch. Max-Age is never longer than the remaining time. */
+  /** Sets the cookie. `expiresAt`: when the session ends, in ms since the epoch. Max-Age never outlasts the session. */
   write(reply: FastifyReply, value: string, expiresAt: number): void
   /** Sends an empty cookie with Max-Age=0. Repeats every attribute, or the browser would keep the old cookie. */
   clear(reply: FastifyReply): void
@@ -17,7 +17,7 @@ export interface SessionCookie {
   keepPrivate(reply: FastifyReply): void
 }
 
-/** How many cookies with our name are read: a sibling host can send many, and each costs an HMAC for every secret. */
+/** The most cookies with our name that are read. A sibling host can set many, and each costs an HMAC for every secret. */
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
@@ -31,7 +31,7 @@ export function createCookie(options: ResolvedOptions, serialize: CookieWriter):
   function send(reply: FastifyReply, value: string, maxAge: number | undefined): void {
     warn?.(reply.request)
     const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
-    // Set as a header of the reply, so that a hijacked reply finds it in reply.getHeaders().
+    // Set on Fastify's reply, so that code that hijacks the reply can copy the header from reply.getHeaders().
     reply.header('set-cookie', serialize(cookieName, value, all))
     reply.header(...NO_STORE)
   }
@@ -66,7 +66,7 @@ function secondsUntil(time: number): number {
   return Math.max(0, Math.floor((time - Date.now()) / 1000))
 }
 
-/** Reads only pairs at the start or after ";": RFC 6265bis section 5.7.2 lets a browser send nothing else. */
+/** Reads pairs only at the start of the header or after ";". A browser sends no others: RFC 6265bis section 5.8.3. */
 function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {
@@ -82,7 +82,7 @@ function cookieValues(header: string, start: string): string[] {
   return values
 }
 
-/** Skips the spaces and tabs before `end`. Not `trim()`, which also strips characters that HTTP counts as content. */
+/** Returns `end` moved back over spaces and tabs. `trim()` would also strip characters that HTTP counts as content. */
 function skipSpaceBack(header: string, end: number): number {
   let at = end
   while (at > 0 && (header[at - 1] === ' ' || header[at - 1] === '\t')) at--

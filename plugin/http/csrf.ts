@@ -5,9 +5,9 @@ import { CsrfError, type CsrfCode } from '../errors.js'
 import { Session } from '../session/session.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Checks that a request was made by a page of this site: by its origin, then by a token that only such a page knows. */
+/** Checks that a page of this site made a request: first by its origin, then by a token that only such a page knows. */
 export interface CsrfProtection {
-  /** Returns a new mask of the session's secret: 86 characters, base64url. Creates the secret on the first use. */
+  /** Returns the session's masked secret as a new CSRF token: 86 characters. Creates the secret on the first use. */
   generate(session: Session): string
   /** Checks the origin. @throws {CsrfError} `SESSION_CSRF_ORIGIN`. */
   checkOrigin(request: FastifyRequest): void
@@ -16,11 +16,11 @@ export interface CsrfProtection {
 }
 
 const SECRET_BYTES = 32
-/** The pad and the masked secret, 64 bytes, as base64url. */
+/** The random pad and the masked secret: 64 bytes as base64url. */
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** Methods that change nothing: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
-/** An HTTP URL of a host and port alone. */
+/** An HTTP URL that has only a host and a port. */
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
@@ -39,7 +39,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // If the session is not loaded yet (`protect: 'all'`), the error handler gets an empty one that is never saved.
+      // If the session is not loaded yet (`protect: 'all'`), the error handler gets an empty session that is never saved.
       const state = sessions.stateOf(request)
       if (state.phase === 'unloaded') state.phase = 'failed'
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
@@ -56,7 +56,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   }
 }
 
-/** Returns why the request's origin is refused, or `undefined` if it passes or only the token can tell. */
+/** Returns why the request's origin is refused, or `undefined` if it is allowed or no header tells it. */
 function foreignOrigin(
   { raw, protocol, host }: FastifyRequest,
   trusted: readonly string[]
@@ -75,7 +75,7 @@ function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string |
   return values.length === 0 ? undefined : values.join(', ')
 }
 
-/** Returns our origin as a browser writes it, without the default port. Never `null`, which sandboxed pages send. */
+/** Returns our origin as a browser writes it, without the default port. Never `'null'`, which sandboxed pages send. */
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined

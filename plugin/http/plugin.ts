@@ -26,11 +26,11 @@ declare module 'fastify' {
     csrfProtection: (request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction) => void
   }
   interface FastifyRequest {
-    /** The request's session. If there is none, a new, empty one, which is stored only if something is set. */
+    /** The request's session. If the store has none, it is new and empty, and is stored only if something is set. */
     readonly session: Session
   }
   interface FastifyReply {
-    /** Returns a token for a form's hidden field or a script's header: 86 characters, different each time. */
+    /** Returns a CSRF token for a form's hidden field or a script's header: 86 characters, different each time. */
     generateCsrf(): string
   }
 }
@@ -59,23 +59,23 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
 }
 
 /**
- * Returns the serializer of @fastify/cookie. If the application has not registered it, it is registered in a context
+ * Returns the serializer of @fastify/cookie. If the application has not registered that plugin, registers it in a context
  * without routes, so that its decorators do not slow down every request.
  */
 async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
-  let host = app
+  let owner = app
   if (!app.hasPlugin('@fastify/cookie')) {
-    await app.register(async (aside) => {
-      await aside.register(fastifyCookie, { hook: false })
-      host = aside
+    await app.register(async (context) => {
+      await context.register(fastifyCookie, { hook: false })
+      owner = context
     })
   }
-  return (name, value, attributes) => host.serializeCookie(name, value, attributes)
+  return (name, value, attributes) => owner.serializeCookie(name, value, attributes)
 }
 
 /**
- * Fails the registration if the store can never work. A backend that is unavailable now only logs a warning, because it
- * may be back for the first request.
+ * Fails the registration if the store can never work. Only logs a warning if the backend is unavailable now, because it
+ * may be available again for the first request.
  */
 async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
   try {
@@ -124,15 +124,19 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
 }
 
 /**
- * Calls `done` at once if nothing is pending: a promise for each hook would cost more than the session does. An error
- * that Fastify throws in `done()`, for example for an invalid header, goes to `done` too, or nothing would handle it.
+ * Calls `done` synchronously if nothing is pending: a promise for each hook would cost more than the session does. If
+ * `done()` throws an error of Fastify, for example for an invalid header, the error is passed to `done` too, because
+ * nothing else would handle it.
  */
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
   else done()
 }
 
-/** On every route, the origin is checked before the body is read. On single routes one preHandler checks both. */
+/**
+ * Adds the CSRF checks. `everywhere`: hooks check every route, the origin before the body is read and the token after it.
+ * Otherwise only the preHandler `csrfProtection` checks both, on the routes that use it.
+ */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
   function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {
     csrf.checkOrigin(request)

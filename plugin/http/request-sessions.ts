@@ -18,7 +18,7 @@ export const kSessions = Symbol('fastify-sesame.sessions')
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** @internal Absent where the plugin is not registered. */
+    /** @internal Absent if the plugin is not registered. */
     [kSessions]?: RequestSessions
   }
 }
@@ -33,7 +33,7 @@ export class RequestSessions {
   readonly #load: Load
   readonly #committer: Committer
   readonly #cookie: SessionCookie
-  /** Running commits. A reply that is sent meanwhile waits for its cookie. */
+  /** Commits that are still running. A reply that is sent meanwhile waits for the commit, which may set its cookie. */
   readonly #commits = new WeakMap<SessionState, Promise<void>>()
 
   constructor(options: ResolvedOptions, store: GuardedStore, serialize: CookieWriter) {
@@ -60,7 +60,7 @@ export class RequestSessions {
     state.phase = header === undefined ? 'loaded' : 'off'
   }
 
-  /** Returns the session that `request.session` is, and creates it on the first use. */
+  /** Returns the value of `request.session`. Creates it on the first use. */
   open(request: FastifyRequest): Session {
     const state = this.stateOf(request)
     state.used = true
@@ -83,7 +83,7 @@ export class RequestSessions {
     return this.#commit(session, reply, 'early')
   }
 
-  /** Commits by `session.save()`. */
+  /** Commits when the application calls `session.save()`. */
   async saveEarly({ session, reply }: RequestState): Promise<void> {
     if (session !== undefined && reply !== undefined) return this.save(session, reply)
     if (session?.modified === true)
@@ -93,7 +93,7 @@ export class RequestSessions {
       )
   }
 
-  /** Commits as the reply is sent. Answers at once if nothing is to be written. */
+  /** Commits as the reply is sent. Synchronous if nothing has to be written. */
   finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const state = this.stateOf(request)
     if (state.used) varyByCookie(reply)
@@ -179,7 +179,7 @@ function modeOf({ phase, error }: RequestState, config: 'readonly' | undefined):
   return config === 'readonly' ? 'readonly' : 'open'
 }
 
-/** The reply to an accepted upgrade, 101, is not written by Fastify and carries none of the reply's headers. */
+/** Returns false if headers cannot be sent. The 101 reply to an upgrade has none, because Fastify does not write it. */
 function canSetCookie({ raw, request }: FastifyReply, moment: Moment): boolean {
   const { upgrade } = request.raw as { upgrade?: boolean }
   return !raw.headersSent && !(upgrade === true && moment === 'early')

@@ -8,25 +8,25 @@ import type { RequestSessions } from './request-sessions.js'
 export const kState = Symbol('fastify-sesame.state')
 
 /**
- * `unloaded`: the `onRequest` hook has not run yet. `loaded`: the cookie was looked at. `off`: the route has no session.
- * `failed`: the session could not be loaded, or was not because the request comes from another site. `late`: the reply
- * was sent and nothing had used the session.
+ * `unloaded`: the `onRequest` hook has not run yet. `loaded`: the session was looked up. `off`: the route has no session.
+ * `failed`: the session was not loaded, because the store failed or the request comes from another site. `late`: the
+ * reply was sent and nothing had used the session.
  */
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
-/** The session of one request. One object, because Fastify initializes each decorator of every request. */
+/** All state of one request's session. A single object, because each request decorator costs time on every request. */
 export class RequestState implements Saver {
   readonly #sessions: RequestSessions
   phase: Phase = 'unloaded'
-  /** The loaded session, or the one that `request.session` opened. */
+  /** The loaded session, or the new session that `request.session` created. */
   session: Session | undefined
-  /** Why the session could not be loaded, if the request may not go on without it. */
+  /** The error of the store, if the request must fail because its session could not be loaded. */
   error: SessionStoreError | undefined
   /** The pending load, shared by concurrent callers. */
   loading: Awaitable<void> | undefined = undefined
   /** True if the cookie was validly signed but its session has ended, even after a new session is opened. */
   ended = false
-  /** True if the application looked at the session. */
+  /** True if the application accessed the session. */
   used = false
   /** Set by the `onRequest` hook, for `session.save()`. */
   reply: FastifyReply | undefined

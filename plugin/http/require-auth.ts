@@ -10,11 +10,11 @@ import { sessionConfigOf } from './request-state.js'
 export interface RequireAuthOptions {
   /** The data key of the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
   readonly userKey?: string
-  /** Where a page request is redirected. Default `'/login'`. */
+  /** The path or URL that a page request is redirected to. Default `'/login'`. */
   readonly loginPath?: string
   /** The flash message `error` for a page, and the message of a JSON error. Default `'Please login to continue'`. */
   readonly message?: string
-  /** A new login is needed this many seconds after the login or the last `regenerate()`. Default: never. */
+  /** Seconds after the last `regenerate()` (or the session's creation) until a new login is needed. Default: no limit. */
   readonly freshWithin?: number
   /** Refuses a signed-in session with 403 by returning `false`. An error that it throws becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
@@ -36,7 +36,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
   checkOptions(options, RULES, 'requireAuth.')
 
-  /** Returns why the session is not signed in, or not any more. */
+  /** Returns the error if the session is not signed in or its login is too old, otherwise `undefined`. */
   function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
     if (!isSignedIn(session.get(userKey)))
       return ended
@@ -79,8 +79,8 @@ function askForLogin(
 }
 
 /**
- * Browsers send `Accept: text/html` for navigation. `fetch` accepts everything, with a Sec-Fetch-Mode other than `navigate`. A
- * route's schema may have turned the header into an array.
+ * Returns true if the client wants an HTML page. Browsers send `Accept: text/html` for navigation. `fetch` accepts
+ * everything, with a Sec-Fetch-Mode other than `navigate`. A route's schema may have turned the header into an array.
  */
 function wantsPage({ headers }: FastifyRequest): boolean {
   const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers as Record<string, string | string[]>
@@ -88,7 +88,7 @@ function wantsPage({ headers }: FastifyRequest): boolean {
   return wanted.includes('text/html') || (wanted.trim() === '*/*' && mode === 'navigate')
 }
 
-/** 0 may be a user's id. */
+/** 0 counts as signed in, because it may be a user's id. */
 function isSignedIn(value: unknown): boolean {
   return value === 0 || Boolean(value)
 }

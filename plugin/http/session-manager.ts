@@ -7,7 +7,7 @@ import { endSession, type GuardedStore } from '../stores/guarded.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Sessions for code that has no `request.session`: hooks before the plugin's, device lists, scheduled work. */
+/** Sessions for code that has no `request.session`: hooks that run before the plugin's, device lists, scheduled jobs. */
 export interface SessionManager {
   /** Returns the request's live session, or `undefined` if it has none. Loads it if `onRequest` has not run yet. */
   get(request: AnyRequest): Promise<Session | undefined>
@@ -21,16 +21,17 @@ export interface SessionManager {
   /** Ends the session and clears its cookie: a logout. */
   destroy(session: Session, reply: AnyReply): Promise<void>
 
-  /** Removes expired sessions and returns how many. Returns 0 if the store removes them by itself. */
+  /** Removes expired sessions and returns how many. Returns 0 if the database removes them itself. */
   cleanup(): Promise<number>
 
   /**
    * Returns the live sessions of a user, most recent activity first.
-   * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, if the store cannot find by user.
+   * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, if the store cannot find
+   * sessions by user.
    */
   list(userId: string | number): Promise<SessionInfo[]>
 
-  /** Ends one session by its id. Returns `false` if there was none. Requests that it is serving can no longer save. */
+  /** Ends one session by its id. Returns `false` if there was none. Requests that use the session can no longer save. */
   revoke(id: string): Promise<boolean>
 
   /**

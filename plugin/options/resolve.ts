@@ -11,7 +11,7 @@ import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 const SECRET_BYTES = 32
 /** A browser drops a cookie if its name and value together are longer: RFC 6265bis section 5.6. */
 const COOKIE_BYTES = 4096
-/** Fastify passes these options of its own to every plugin. */
+/** Options of Fastify's `register`, which it also passes on to the plugin. */
 const FASTIFY_OPTIONS = new Set(['prefix', 'logLevel', 'logSerializers'])
 
 /** The options `T` after the defaults are filled in. Only those named by `Absent`, which have no default, may be absent. */
@@ -37,7 +37,8 @@ export type ResolvedOptions = Omit<FilledOptions, 'secret' | 'idleTimeout' | 'st
 
 /**
  * Checks the options given to `register` and fills in the defaults. Calls `makeStore` only if no store was given.
- * @throws {SessionOptionError} for the first wrong option: its name, its value and the values that it accepts.
+ * @throws {SessionOptionError} for the first wrong option. The message says its name, its value (never a secret) and
+ * which values it accepts.
  */
 export function resolveOptions(given: SessionOptions, makeStore: () => SessionStore): ResolvedOptions {
   const options = checkAndFill(given)
@@ -67,7 +68,7 @@ function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** Returns new objects: the objects of the caller are neither changed nor kept. */
+/** Returns new objects: the caller's objects are neither changed nor kept. */
 function checkAndFill(given: SessionOptions): FilledOptions {
   const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
   const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
@@ -79,7 +80,7 @@ function checkAndFill(given: SessionOptions): FilledOptions {
   return { ...options, cookie, csrf }
 }
 
-/** Replaces each option that is `undefined` by its default. */
+/** Replaces each option that is `undefined` with its default. */
 function fill(given: object, table: Readonly<Record<string, Option>>): object {
   const defaults = Object.entries(table).filter(([, option]) => option.default !== undefined)
   return Object.fromEntries([
@@ -138,9 +139,9 @@ function resolveSecret(option: string, secret: unknown): KeyObject {
   const bytes = Buffer.from(secret as Uint8Array)
   if (bytes.length < SECRET_BYTES)
     throw new SessionOptionError(option, `has ${bytes.length} bytes, but must have at least ${fix}`)
-  // The key is a copy, so that wiping or reusing the Buffer of the caller does not change it.
+  // The key is a copy, so that it does not change if the caller erases or reuses the Buffer.
   const key = createSecretKey(bytes)
-  // `bytes` may be part of the memory that Node shares among small Buffers.
+  // Erase the copy: it may be in the pool that Node shares among small Buffers.
   bytes.fill(0)
   return key
 }
@@ -162,7 +163,7 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
-/** `text` is undefined for a hole in a sparse list, which `every()` skips. */
+/** `text` is undefined for a hole in a sparse array: the `every()` that checks the option's type skips holes. */
 function isOrigin(text: string | undefined): boolean {
   return (
     text !== undefined &&

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { SessionOptionError } from '../errors.js'
 
-/** What an option accepts: `want` completes the error message "option … is …, but must be …". */
+/** A rule for an option's value. `want` completes the error message "option … is …, but must be …". */
 export interface Rule {
   readonly want: string
   readonly accepts: (value: unknown) => boolean
@@ -22,7 +22,7 @@ export function checkOptions(given: object, rules: Readonly<Record<string, Rule>
   }
 }
 
-/** For options that `resolveOptions` checks in detail, with messages of their own. */
+/** Accepts every value. For options that `resolveOptions` checks in detail, with more specific messages. */
 export const anything: Rule = { want: '', accepts: () => true }
 
 export const flag: Rule = { want: 'true or false', accepts: (value) => typeof value === 'boolean' }
@@ -45,7 +45,7 @@ export function number(want: string, isInRange: (value: number) => boolean): Rul
   return { want, accepts: (value) => Number.isFinite(value) && isInRange(value as number) }
 }
 
-/** An object of named options. Their own rules say more. */
+/** Returns a rule that accepts any object. The options in the object have separate rules. */
 export function objectOf(content: string): Rule {
   return {
     want: `an object of ${content}`,

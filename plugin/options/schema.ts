@@ -19,7 +19,7 @@ function isObject(value: unknown): value is object {
 }
 
 /**
- * Compiles each property of `schema` by itself, so that reading one key checks one value.
+ * Compiles each property of `schema` separately, so that reading one key checks one value.
  * TypeBox is imported only here: loading it takes more CPU than loading Fastify, and most applications have no schema.
  */
 export async function compileSchema(schema: ObjectSchema | undefined): Promise<ProblemOf> {

@@ -7,7 +7,7 @@ import type { ObjectSchema } from './schema.js'
 export interface SessionOptions {
   /**
    * Required. A string or Buffer of at least 32 bytes, or a list of them. The first secret signs and all
-   * verify. A cookie that an older secret signed is issued again.
+   * verify. A cookie signed with an older secret is signed again with the first.
    */
   secret: string | Uint8Array | readonly (string | Uint8Array)[]
   /**
@@ -21,8 +21,8 @@ export interface SessionOptions {
    */
   maxAge?: number | undefined
   /**
-   * Seconds without a request until a session ends. It may end up to a tenth earlier, never later. Absent: no
-   * idle timeout.
+   * Seconds without a request until a session ends. It may end earlier, by at most a tenth of this time, but
+   * never later. Absent: no idle timeout.
    */
   idleTimeout?: number | undefined
   /** The attributes of the session cookie. */

@@ -5,7 +5,7 @@ import type { CookieOptions, CsrfOptions, SessionOptions } from './session-optio
 /** One row of the table. An option without a default is absent unless it is given. */
 export interface Option<T = unknown> extends Rule {
   readonly default?: NonNullable<T>
-  /** The text of the README's table and of the option's doc comment. */
+  /** The text in the README's table and in the option's doc comment. */
   readonly description: string
 }
 
@@ -99,7 +99,7 @@ export const OPTIONS = {
   secret: {
     ...anything,
     description:
-      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs and all verify. A cookie that an older secret signed is issued again.'
+      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs and all verify. A cookie signed with an older secret is signed again with the first.'
   },
   cookieName: {
     ...text(HTTP_TOKEN, 'a cookie name without spaces, ";" or "="'),
@@ -116,7 +116,7 @@ export const OPTIONS = {
   idleTimeout: {
     ...lifetime,
     description:
-      'Seconds without a request until a session ends. It may end up to a tenth earlier, never later. Absent: no idle timeout.'
+      'Seconds without a request until a session ends. It may end earlier, by at most a tenth of this time, but never later. Absent: no idle timeout.'
   },
   cookie: {
     ...objectOf('cookie attributes'),

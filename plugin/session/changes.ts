@@ -6,13 +6,13 @@ export type Updater = (current: unknown) => unknown
 
 /** The change of one key. */
 interface Change {
-  /** `undefined`: removed. */
+  /** The new JSON text, or `undefined` if the key is removed. */
   readonly text: string | undefined
   /** The updaters to run again on a newer record. Absent if the result does not depend on the stored value. */
   readonly updaters?: readonly Updater[]
 }
 
-/** The difference between the loaded data and the data that the request leaves. */
+/** The difference between the loaded data and the data at the end of the request. */
 export interface Difference {
   readonly set: Readonly<Record<string, string>>
   readonly remove: readonly string[]
@@ -74,7 +74,7 @@ export class Changes {
     this.#put(key, value, { text: serialize(key, value) })
   }
 
-  /** Reads, calls `updater` and writes. `rebase` calls it again on a newer value. */
+  /** Sets `key` to the result of `updater`. `rebase` runs the updater again on a newer value. */
   update(key: string, updater: Updater): void {
     this.#recordMutation(key)
     const { value, text } = this.#run(key, updater)
@@ -150,13 +150,13 @@ export class Changes {
       const value = updater(this.value(key))
       return { value, text: serialize(key, value) }
     } catch (error) {
-      // Discard changes in place that the updater made: they could not be repeated on a newer record.
-      if (this.#isSpoilt(key)) this.#objects?.delete(key)
+      // Discard changes in place that the updater made: a retry could not repeat them on a newer record.
+      if (this.#isMutatedInPlace(key)) this.#objects?.delete(key)
       throw error
     }
   }
 
-  #isSpoilt(key: string): boolean {
+  #isMutatedInPlace(key: string): boolean {
     const object = this.#objects?.get(key)
     try {
       return object !== undefined && isMutated(key, object, this.#text(key))
@@ -186,7 +186,7 @@ export class Changes {
     if (this.#objects !== undefined) for (const key of this.#objects.keys()) this.#recordMutation(key)
   }
 
-  /** Turns a change in place into a change of its key. */
+  /** Records a change in place as a change of its key. */
   #recordMutation(key: string): void {
     const object = this.#objects?.get(key)
     if (object === undefined || !isMutated(key, object, this.#text(key))) return

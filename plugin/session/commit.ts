@@ -10,12 +10,12 @@ import { RetryQueue } from './retry-queue.js'
 import { createSessionLimit, type SessionLimit } from './session-limit.js'
 import type { SessionContext, SessionState } from './state.js'
 
-/** How often an `update` function may run again because another process wrote first. */
+/** How many times an `update` function may run again because another process wrote first. */
 const ATTEMPTS = 32
-/** Milliseconds. */
+/** The longest pause between two attempts, in milliseconds. */
 const LONGEST_PAUSE = 250
 
-/** What the reply must do with the session cookie. `expiresAt`: when the session ends, in ms since the epoch. */
+/** Tells the reply to set or clear the session cookie. `expiresAt`: when the session ends, in ms since the epoch. */
 export type CookieOrder =
   { readonly kind: 'set'; readonly value: string; readonly expiresAt: number } | { readonly kind: 'clear' }
 
@@ -29,7 +29,7 @@ export interface CommitReply {
 
 const NO_COOKIES: readonly CookieOrder[] = []
 
-/** Writes what a session asks of the store, and answers with cookie orders. */
+/** Writes a session's changes to the store, and returns cookie orders for the reply. */
 export class Committer {
   readonly #context: SessionContext
   readonly #store: GuardedStore
@@ -43,7 +43,7 @@ export class Committer {
     this.#limit = createSessionLimit(context.options, store)
   }
 
-  /** Answers at once if nothing is to be written. Must run once per session. */
+  /** Commits a session. Synchronous if nothing has to be written. Must be called at most once per session. */
   commit(state: SessionState, reply: CommitReply): Awaitable<readonly CookieOrder[]> {
     const plan = state.plan(Date.now(), reply.failed)
     if (plan !== undefined) requireHeaders(plan, reply)
@@ -87,7 +87,7 @@ export class Committer {
     return this.#retries.run(id, () => this.#retry(state, id))
   }
 
-  /** Without a limit the write begins at once, so that pipelined requests reach the store in their order. */
+  /** Starts the write synchronously if there is no session limit, so that pipelined requests reach the store in order. */
   async #write({ id, patch }: UpdatePlan): Promise<UpdateResult> {
     if (this.#limit !== undefined) await this.#limit.before(patch.userId, id)
     return this.#store.update(id, patch)
@@ -124,7 +124,7 @@ export class Committer {
   }
 
   async #destroy({ id, next }: DestroyPlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
-    // If another request ended the session, the browser may have a newer cookie by now.
+    // If another request ended the session first, keep the cookie: the browser may have a newer one by now.
     if (!(await endSession(this.#store, id))) return gone(id, next !== undefined && holdsData(next))
     if (next === undefined) return [{ kind: 'clear' }]
     requireHeaders(next, reply)
@@ -149,8 +149,8 @@ function gone(id: string, lossy: boolean): readonly CookieOrder[] {
 }
 
 /**
- * Runs before any write. After the headers are sent, ending a session or extending its expiry still works (only the
- * cookie update is lost). A new token cannot be delivered, so that throws.
+ * Throws if the plan has a new token that can no longer be sent. Runs before any write. After the headers are sent,
+ * ending a session or extending its expiry still works: only the cookie update is lost.
  */
 function requireHeaders(plan: Plan, reply: CommitReply): void {
   const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)

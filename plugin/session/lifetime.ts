@@ -4,8 +4,8 @@ import type { SessionRecord } from '../types.js'
 /** The options that say how long a session lives, in milliseconds. */
 export type Lifetime = Pick<ResolvedOptions, 'maxAge' | 'idleTimeout'>
 
-/** A touch is due when this part of `idleTimeout` has passed. A session may end that much early, never late. */
-const TOUCH_PART = 0.1
+/** A touch is due when this fraction of `idleTimeout` has passed. A session may end that much early, never late. */
+const TOUCH_FRACTION = 0.1
 
 /** Returns when a session ends: at `createdAt + maxAge`, or at `lastAccessed + idleTimeout` if that is earlier. */
 export function expiryOf({ maxAge, idleTimeout }: Lifetime, createdAt: number, lastAccessed: number): number {
@@ -26,5 +26,5 @@ export function isLive(
 
 /** Returns true if a request that only reads has to write, to keep the session from expiring. */
 export function isTouchDue({ idleTimeout }: Lifetime, { lastAccessed }: SessionRecord, now: number): boolean {
-  return now - lastAccessed >= idleTimeout * TOUCH_PART
+  return now - lastAccessed >= idleTimeout * TOUCH_FRACTION
 }

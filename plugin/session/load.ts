@@ -14,9 +14,12 @@ import type { SessionContext } from './state.js'
  */
 export type Load = (values: readonly string[]) => Awaitable<FoundSession | 'ended' | undefined>
 
-/** A store that answers at once costs no promise, because every request with a session passes here. */
+/**
+ * Creates the load function. Every request with a session calls it, so it creates no promise if the store answers
+ * synchronously.
+ */
 export function createLoad({ options, tokens }: SessionContext, store: GuardedStore): Load {
-  /** Returns the session of the first token, from `index` on, that has a live one. */
+  /** Returns the first live session of the tokens from `index` on. */
   function find(found: readonly VerifiedToken[], index: number): Awaitable<FoundSession | 'ended'> {
     const token = found[index]
     if (token === undefined) return 'ended'

@@ -4,23 +4,23 @@ import type { SessionPatch, SessionRecord } from '../types.js'
 import { emptyTexts, isEmpty, type Difference } from './changes.js'
 import { expiryOf, isTouchDue } from './lifetime.js'
 
-/** A session that the store had when the request was loaded. */
+/** A stored session, as the request loaded it. */
 export interface FoundSession extends Omit<VerifiedToken, 'value'> {
   readonly record: SessionRecord
 }
 
-/** A session as its request leaves it. */
+/** A session at the end of its request. */
 export interface Outcome {
   readonly options: Pick<ResolvedOptions, 'maxAge' | 'idleTimeout' | 'userKey' | 'cookie'>
   /** Absent for a new session. */
   readonly found: FoundSession | undefined
-  /** The id that `invalidate()` ended. */
+  /** The id of the session that `invalidate()` ended. */
   readonly ended: string | undefined
   /** True if `regenerate()` gives the found session a new id. */
   readonly rotated: boolean
   readonly createdAt: number
   readonly difference: Difference | undefined
-  /** The user whom the data names after the changes, or `null`. */
+  /** The user in the data after the changes, or `null`. */
   readonly userId: string | null
   /** True if the reply is a 5xx. */
   readonly failed: boolean
@@ -49,7 +49,7 @@ export interface UpdatePlan {
   readonly kind: 'update'
   readonly id: string
   readonly patch: SessionPatch
-  /** True if the client has to be told that the change could not be kept. */
+  /** True if the client has to get an error when the session has ended and the change is lost. */
   readonly lossy: boolean
   readonly cookie: PlannedCookie | undefined
 }
@@ -61,7 +61,7 @@ export interface DestroyPlan {
   readonly next: CreatePlan | undefined
 }
 
-/** What a request asks of the store. */
+/** The write that a request asks of the store. */
 export type Plan = CreatePlan | UpdatePlan | DestroyPlan
 
 /** Key of the CSRF secret. */
@@ -70,8 +70,8 @@ export const CSRF_KEY = '$csrf'
 const NO_DIFFERENCE: Difference = { set: emptyTexts(), remove: [], clear: false, versioned: false }
 
 /**
- * Decides what a request writes, and returns `undefined` if that is nothing. Pure: the caller brings the time and the
- * ids. `ids` are new ones for a new session with data and for a rotation.
+ * Decides what a request writes. Returns `undefined` if nothing has to be written. Pure: the caller passes the time and
+ * the ids. `ids` is a new token and id for a new session and for a rotation, otherwise those of the found session.
  */
 export function plan(outcome: Outcome, now: number, ids: Ids): Plan | undefined {
   const { ended, failed, found } = outcome
@@ -103,7 +103,10 @@ function planUpdate(outcome: Outcome, found: FoundSession, now: number, ids: Ids
   }
 }
 
-/** A cookie that an older secret signed is sent again only together with a write, so that an ended session gets none. */
+/**
+ * Returns true if the cookie has to be sent. A cookie signed with an older secret is sent again only together with a
+ * write, so that an ended session gets no cookie.
+ */
 function needsCookie({ options, rotated }: Outcome, found: FoundSession, expiresAt: number): boolean {
   return rotated || found.stale || (options.cookie.persistent && expiresAt !== found.record.expiresAt)
 }
@@ -112,10 +115,10 @@ function patchOf(outcome: Outcome, record: SessionRecord, now: number, { id }: I
   const { options, rotated, createdAt, userId } = outcome
   const difference = outcome.difference ?? NO_DIFFERENCE
   const { set, remove, clear, versioned } = difference
-  const userMayDiffer = clear || isNamed(options.userKey, difference)
+  const userMayDiffer = clear || changesKey(options.userKey, difference)
   // Remove the CSRF secret even if this request did not see one. Another request may have created it since, and it must
   // not survive the rotation.
-  const dropsSecret = rotated && !isNamed(CSRF_KEY, difference)
+  const dropsSecret = rotated && !changesKey(CSRF_KEY, difference)
   return {
     set,
     remove: dropsSecret ? [...remove, CSRF_KEY] : remove,
@@ -128,6 +131,6 @@ function patchOf(outcome: Outcome, record: SessionRecord, now: number, { id }: I
   }
 }
 
-function isNamed(key: string, { set, remove }: Difference): boolean {
+function changesKey(key: string, { set, remove }: Difference): boolean {
   return Object.hasOwn(set, key) || remove.includes(key)
 }

@@ -1,7 +1,7 @@
 import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
 import { deserialize } from './serialize.js'
 
-/** What a device list may show of a session. */
+/** The part of a session that a device list may show. */
 export interface SessionInfo {
   readonly id: string
   readonly userId: string | null
@@ -18,7 +18,7 @@ export function isOwnKey(key: string): boolean {
   return key.startsWith('$')
 }
 
-/** Returns the user id that a value at `userKey` stands for, or `null` if it names nobody. */
+/** Returns the value at `userKey` as a user id, or `null` if the value is not a user id. */
 export function userIdOf(value: unknown): string | null {
   return typeof value === 'number' || (typeof value === 'string' && value !== '') ? String(value) : null
 }
@@ -28,7 +28,7 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
   return { id, userId, createdAt, lastAccessed, expiresAt, data: valuesOf(id, record) }
 }
 
-/** A value that is not JSON is `undefined`. */
+/** Returns the application's values. A value that is not JSON is `undefined`. */
 function valuesOf(id: string, record: SessionRecord): SessionInfo['data'] {
   const values = Object.create(null) as SessionInfo['data']
   for (const [key, text] of Object.entries(record.data)) {

@@ -12,7 +12,7 @@ export interface SessionLimit {
    * @throws {SessionLimitError} with `onLimit: 'reject'`, if there is no room.
    */
   before(userId: string | null | undefined, id: string): Promise<void>
-  /** Runs after it was written. Concurrent sign-ins all count the same sessions, and end the same ones. */
+  /** Runs after the session was written, and ends those beyond the limit. Concurrent sign-ins end the same sessions. */
   after(userId: string | null | undefined, id: string): Promise<void>
 }
 
@@ -29,13 +29,13 @@ export async function liveSessionsOf(
 
 /** Returns `undefined` if there is no limit. */
 export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
-  const { maxSessionsPerUser: most, onLimit } = options
-  if (most === undefined) return undefined
+  const { maxSessionsPerUser: max, onLimit } = options
+  if (max === undefined) return undefined
   const rejects = onLimit === 'reject'
 
   async function endSurplus(userId: string, own: string): Promise<void> {
     const sessions = await liveSessionsOf(options, store, userId)
-    const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(most)
+    const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(max)
     for (const { id } of surplus) await endSession(store, id)
     if (surplus.some(({ id }) => id === own)) throw rejects ? new SessionLimitError() : new SessionGoneError()
   }
@@ -44,7 +44,7 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
     async before(userId, own) {
       if (userId == null || !rejects) return
       const sessions = await liveSessionsOf(options, store, userId)
-      if (sessions.filter(({ id }) => id !== own).length >= most) throw new SessionLimitError()
+      if (sessions.filter(({ id }) => id !== own).length >= max) throw new SessionLimitError()
     },
     async after(userId, own) {
       if (userId == null) return
@@ -66,7 +66,7 @@ async function endQuietly(store: GuardedStore, id: string): Promise<void> {
   try {
     await endSession(store, id)
   } catch {
-    // The first failure is reported.
+    // The caller throws the first error.
   }
 }
 
@@ -75,7 +75,7 @@ function newestFirst(a: StoredSession, b: StoredSession): number {
   return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
 }
 
-/** By creation or rotation, so that a session which is signed in already and writes meanwhile stays. */
+/** Earliest created or rotated first, so that a session that is already signed in stays, even if it writes meanwhile. */
 function oldestFirst(a: StoredSession, b: StoredSession): number {
   return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
 }

@@ -20,11 +20,11 @@ export interface Saver {
 
 /**
  * One request's view of a session. Everything is in memory and synchronous; changes are written once, before the first
- * byte of the reply. Values are whatever JSON can hold.
+ * byte of the reply. A value can be anything that JSON can hold.
  *
- * Keys are any string, except that keys beginning with `$` are the library's own: they read as absent, and writing them
- * throws. Every method that changes the session throws a `SessionUsageError` once it was saved (`SESSION_COMMITTED`) and
- * on a `session: 'readonly'` route (`SESSION_READONLY`).
+ * A key can be any string. Keys that begin with `$` belong to the library: they read as absent, and writing them throws.
+ * Every method that changes the session throws a `SessionUsageError` after the session was saved (`SESSION_COMMITTED`)
+ * and on a `session: 'readonly'` route (`SESSION_READONLY`).
  */
 export class Session<D = SessionData> {
   readonly #state: SessionState
@@ -66,12 +66,12 @@ export class Session<D = SessionData> {
     return this.#state.isNew
   }
 
-  /** True if there is something to write: changed data (in place too), a new id, or an end. */
+  /** True if there is something to write: changed data (also in place), a new id or an `invalidate()`. */
   get modified(): boolean {
     return this.#state.modified
   }
 
-  /** Returns the value at `key`, or `undefined`. An object may be changed in place, and that is saved too. */
+  /** Returns the value at `key`, or `undefined`. Changes made in place to a returned object are saved too. */
   get<K extends SessionKey<D>>(key: K): SessionValue<K, D> | undefined {
     return (isOwnKey(key) ? undefined : this.#state.data.value(key)) as SessionValue<K, D> | undefined
   }
@@ -88,7 +88,7 @@ export class Session<D = SessionData> {
 
   /**
    * Reads, modifies and writes a value without losing an update: if another request wrote first, `fn` runs again on the
-   * newer value. So `fn` must be pure. If you change the value that it returned in place, the update becomes a plain
+   * newer value. So `fn` must be pure. If you later change the object that it returned, the update becomes a plain
    * `set`.
    * @throws {SessionValueError} as `set` does, for the value that `fn` returns.
    */
@@ -117,7 +117,7 @@ export class Session<D = SessionData> {
     return this.#state.data.keys().filter((key) => !isOwnKey(key)) as SessionKey<D>[]
   }
 
-  /** Removes all data, including flash messages and the CSRF secret. The session itself goes on. */
+  /** Removes all data, including flash messages and the CSRF secret. The session itself stays. */
   clear(): void {
     this.#state.change().clear()
   }
@@ -149,9 +149,9 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Gives the session a new token and id. Call it at every login and every change of what the user may do. The data
-   * stays, the CSRF secret goes, both clocks start again. The commit moves the record in one step, and the old id stops
-   * working.
+   * Gives the session a new token and id. Call it at every login and whenever the user's rights change. The data stays,
+   * the CSRF secret is removed, and both timeouts start again. The commit moves the record in one step, and the old id
+   * stops working.
    */
   regenerate(): void {
     this.#state.rotate()
@@ -160,7 +160,7 @@ export class Session<D = SessionData> {
   /**
    * Ends the session: deletes its record and clears its cookie, whatever the reply's status. Values that are set
    * afterwards go into a new session with a new id.
-   * @throws {SessionStoreError} if the session could not be loaded (`onStoreError: 'anonymous'`), and so lives on.
+   * @throws {SessionStoreError} if the session could not be loaded (`onStoreError: 'anonymous'`) and so was not ended.
    */
   invalidate(): void {
     this.#state.end()

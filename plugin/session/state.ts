@@ -7,7 +7,7 @@ import { expiryOf } from './lifetime.js'
 import { CSRF_KEY, plan, type FoundSession, type Plan } from './plan.js'
 import { isOwnKey, userIdOf } from './record.js'
 
-/** What all sessions of one plugin share. */
+/** The options and tokens that all sessions of one plugin share. */
 export interface SessionContext {
   readonly options: ResolvedOptions
   readonly tokens: Tokens
@@ -19,7 +19,7 @@ export interface SessionContext {
  */
 export type SessionMode = 'open' | 'readonly' | 'detached' | 'unloaded'
 
-/** One session during one request: what was loaded, what changed, and its ids. `Session` is its public face. */
+/** One session during one request: what was loaded, what changed, and its ids. Handlers use it through `Session`. */
 export class SessionState {
   readonly #context: SessionContext
   readonly #mode: SessionMode
@@ -47,7 +47,7 @@ export class SessionState {
     return (this.#id ??= idOfToken(this.#secretToken()))
   }
 
-  /** The id that the store knows the session by until the commit, or `undefined` for a new session. */
+  /** The session's id in the store, or `undefined` for a new session. A rotation changes it only at the commit. */
   get storedId(): string | undefined {
     return this.committed ? this.id : this.#found?.id
   }
@@ -75,7 +75,7 @@ export class SessionState {
     return this.#endedId !== undefined || this.#rotated || this.#changes.difference() !== undefined
   }
 
-  /** The data, to read. */
+  /** The data, for reading only. */
   get data(): Pick<Changes, 'value' | 'has' | 'keys'> {
     return this.#changes
   }
@@ -89,7 +89,7 @@ export class SessionState {
   }
 
   /**
-   * Returns the data, to change. Every change passes here.
+   * Returns the data for a change. Every change goes through this method.
    * @throws {SessionUsageError} if the session cannot be changed.
    * @throws {SessionValueError} if the application may not write `key`.
    */
@@ -101,7 +101,7 @@ export class SessionState {
     return this.#changes
   }
 
-  /** @throws {SessionValueError} if `value` may not stand at `key`. */
+  /** @throws {SessionValueError} if `key` may not hold `value`. */
   check(key: string, value: unknown): void {
     const { userKey, problemOf } = this.#context.options
     const problem = problemOf(key, value)
@@ -136,7 +136,7 @@ export class SessionState {
     this.#changes.rebase(record.data, this.#rotated)
   }
 
-  /** Returns what this request asks of the store, or `undefined` if nothing. `failed`: the reply is a 5xx. */
+  /** Returns the write that this request needs, or `undefined` if it needs none. `failed`: the reply is a 5xx. */
   plan(now: number, failed: boolean): Plan | undefined {
     if (this.#mode !== 'open') return undefined
     const found = this.#found

@@ -2,14 +2,14 @@ import { toUSVString } from 'node:util'
 import { changesData } from './patch.js'
 import type { SessionPatch } from '../types.js'
 
-/** Starts an encoded text. A text that itself starts with it is encoded, too. */
+/** Marks the start of an encoded text. Any text that starts with the mark is encoded too. */
 const MARK = '\x01'
-/** How JSON text spells a string that starts with the mark. */
+/** The start of a string with the mark, as JSON text. */
 const MARKED_STRING = JSON.stringify(MARK).slice(0, -1)
 
 /**
- * Returns `text` in a form that every engine can hold; `decode` reverses it. PostgreSQL has no NUL, SQLite's JSON
- * functions compare keys only up to a NUL, and UTF-8 has no lone surrogates. Any other text is returned unchanged.
+ * Returns `text` in a form that every database can hold; `decode` reverses it. PostgreSQL cannot store a NUL, SQLite's
+ * JSON functions compare keys only up to a NUL, and UTF-8 has no lone surrogates. Any other text is returned unchanged.
  */
 export function encode(text: string): string {
   const isPlain = !text.includes('\0') && !text.startsWith(MARK) && toUSVString(text) === text
@@ -21,7 +21,7 @@ export function decode(text: string): string {
   return text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text
 }
 
-/** Returns the JSON text of an object that holds each value of `data`, which is JSON text, as a string. */
+/** Returns `data` as the JSON text of one object. Its values, which are JSON text already, become strings in it. */
 export function encodeData(data: Readonly<Record<string, string>>): string {
   return JSON.stringify(encodedPairs(data))
 }
@@ -46,7 +46,7 @@ export function decodeData(json: string): Record<string, string> {
   return decoded
 }
 
-/** Has no prototype, so that `__proto__` is an ordinary key. */
+/** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
 function encodedPairs(data: Readonly<Record<string, string>>): Record<string, string> {
   const pairs = Object.create(null) as Record<string, string>
   for (const key of Object.keys(data)) pairs[encode(key)] = encode(data[key] as string)

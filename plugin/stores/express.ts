@@ -33,9 +33,9 @@ interface ExpressCookie {
  * Adapts a store of express-session or @fastify/session. Within this process, writes to one session wait for each other,
  * so that no change is lost and no write revives a session.
  *
- * It cannot promise this across processes: such a store can only write whole sessions, so a change may be lost, or a
- * session may be revived by a concurrent write. It cannot find sessions by user. The application closes `store` itself.
- * @throws {SessionOptionError} if `store` has no get, set and destroy.
+ * This does not hold across processes: such a store can only write whole sessions, so a concurrent write may lose a
+ * change or revive a session. The adapter cannot find sessions by user, and does not close `store`.
+ * @throws {SessionOptionError} if `store` lacks get, set or destroy.
  */
 export function fromExpressStore(store: ExpressStore): SessionStore {
   requireStore(store)
@@ -60,15 +60,15 @@ export function fromExpressStore(store: ExpressStore): SessionStore {
     },
     destroy: (id) =>
       queue([id], async () => {
-        const was = (await read(id)) !== undefined
-        if (was) await calls.destroy(id)
-        return was
+        const existed = (await read(id)) !== undefined
+        if (existed) await calls.destroy(id)
+        return existed
       }),
     close: () => queue.idle()
   }
 }
 
-/** Only such ids reach the store, because some stores use an id as a file or property name. */
+/** Only ids of this form reach the store, because some stores use an id as a file or property name. */
 const ID = /^[0-9a-f]{64}$/
 
 type Read = (id: string) => Promise<SessionRecord | undefined>
@@ -127,7 +127,7 @@ function callsOf(store: ExpressStore): Calls {
   }
 }
 
-/** Settles with the first of a callback, a rejection and a throw. */
+/** Returns a promise that settles when `call` uses its callback, rejects or throws, whichever is first. */
 function promised(call: (callback: (error?: unknown, value?: unknown) => void) => unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const answer = call((error, value) => {

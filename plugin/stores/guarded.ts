@@ -7,9 +7,9 @@ import type { Awaitable, SessionStore } from '../types.js'
 export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
 
 /**
- * Wraps a store, so that its caller can depend on it: a throw, a rejection or an answer later than `timeout` (ms)
- * becomes a `SessionStoreError` and is published. A method that the store does not have throws
- * `SESSION_STORE_UNSUPPORTED`. A store that answers at once still does.
+ * Wraps a store so that it fails in one way only: a throw, a rejection or an answer later than `timeout` (ms) becomes a
+ * `SessionStoreError` and is published. A method that the store does not have throws `SESSION_STORE_UNSUPPORTED`. A
+ * synchronous answer stays synchronous.
  */
 export function guardStore(store: SessionStore, timeout: number): GuardedStore {
   /** Wraps one method. The wrappers are created once, not per request. */
@@ -51,7 +51,7 @@ export function guardStore(store: SessionStore, timeout: number): GuardedStore {
   }
 }
 
-/** Ends one session by its id and publishes that. Returns `false` if there was none. */
+/** Ends one session by its id and publishes `destroyed`. Returns `false` if there was none. */
 export function endSession(store: GuardedStore, id: string): Awaitable<boolean> {
   return then(store.destroy(id), (existed) => {
     if (existed && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })

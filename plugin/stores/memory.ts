@@ -5,14 +5,14 @@ import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateRe
 import { applyPatch, copyTexts } from './patch.js'
 
 export interface MemoryStoreOptions {
-  /** The most sessions that are kept. When there are more, one that was not used lately is evicted. Default 100,000. */
+  /** The most sessions to keep. Above that, a session that was not used lately is evicted. Default 100,000. */
   readonly maxSessions?: number
 }
 
 const MAX_SESSIONS = 100_000
-/** How many used sessions one eviction spares at most, so that it never holds the event loop for long. */
+/** The most used sessions that one eviction skips, so that it never blocks the event loop for long. */
 const MOST_SPARED = 100
-/** How many sessions a sweep looks at before it yields: well under a millisecond. */
+/** A sweep yields after this many sessions, which take well under a millisecond. */
 const SWEEP_SLICE = 250
 
 interface Entry {
@@ -23,12 +23,12 @@ interface Entry {
 
 /**
  * Keeps sessions in this process, for development, tests and single-process services. They end with the process.
- * Records are frozen and replaced, never changed, so that no request sees another one's changes.
+ * Records are frozen and replaced, never changed, so that a record that a request has read stays the same.
  */
 export class MemoryStore implements SessionStore {
   readonly #maxSessions: number
   readonly #entries = new Map<string, Entry>()
-  /** Most users have one session, and a Set would take more memory than the session. */
+  /** A user with one session has no Set, because a Set takes more memory than the session. */
   readonly #idsByUser = new Map<string, string | Set<string>>()
   #closed = false
 
@@ -40,7 +40,7 @@ export class MemoryStore implements SessionStore {
     this.#maxSessions = maxSessions
   }
 
-  /** How many sessions are kept, including expired ones that no sweep has removed yet. */
+  /** The number of sessions in memory, including expired ones that no sweep has removed yet. */
   get size(): number {
     return this.#entries.size
   }
@@ -96,11 +96,11 @@ export class MemoryStore implements SessionStore {
     return this.#idsOf(userId).filter((id) => id !== except && this.destroy(id)).length
   }
 
-  /** Yields between slices, so that a sweep never holds the event loop for long. */
+  /** Removes expired sessions. Yields between slices, so that a sweep never blocks the event loop for long. */
   async cleanup(): Promise<number> {
     let removed = 0
     let seen = 0
-    // Counting keeps the sweep from following sessions that are added while it runs.
+    // Stop after this many, because the loop also reaches sessions that are added while it runs.
     const count = this.#entries.size
     for (const [id, { record }] of this.#entries) {
       if (this.#closed || seen === count) break
@@ -118,7 +118,7 @@ export class MemoryStore implements SessionStore {
     this.#closed = true
   }
 
-  /** Returns the session unless it has expired. Removes an expired one. */
+  /** Returns the session, or removes it and returns `undefined` if it has expired. */
   #live(id: string): Entry | undefined {
     const entry = this.#entries.get(id)
     if (entry === undefined || !isExpired(entry.record)) return entry
@@ -149,9 +149,9 @@ export class MemoryStore implements SessionStore {
   }
 
   /**
-   * Removes the oldest session that was not used since it was added. A used one moves to the end instead, and is spared
-   * until its next turn. Moving a session at each use would keep the exact order, but leaves a hole in the Map each
-   * time, and the holes of a busy session make its lookup slow: 200 µs among 100,000 sessions.
+   * Removes the oldest session that was not used since it was added. A used session moves to the end instead, and is
+   * spared until its next turn. Moving a session at each use would keep the exact order, but would leave a hole in the
+   * Map each time, and the holes of a busy session make its lookup slow: 200 µs among 100,000 sessions.
    */
   #evict(): void {
     let spared = 0

@@ -9,7 +9,7 @@ export interface SqliteStoreOptions {
   /** Name of the table, which is created if it is missing. Default `'sessions'`. */
   readonly table?: string
   /**
-   * For a database that the store opens. With `'normal'`, answered writes survive a killed process, but the last ones may
+   * For a database that the store opens. With `'normal'`, completed writes survive a killed process, but the last ones may
    * be lost in a power failure. With `'full'` they survive that, too, at the cost of an fsync per write. Default `'normal'`.
    */
   readonly synchronous?: 'normal' | 'full'
@@ -41,7 +41,7 @@ const LARGE_PATCH = `(SELECT json_group_object(key, value) FROM (
   SELECT key, value FROM json_each(data) WHERE key NOT IN (SELECT key FROM json_each(:patch))
   UNION ALL SELECT key, value FROM json_each(:patch) WHERE value IS NOT NULL))`
 
-/** Milliseconds. */
+/** The pause between two attempts on a locked database, in milliseconds. */
 const BUSY_PAUSE = 5
 /** How many expired sessions a sweep deletes at once. Blocks other writers for a few milliseconds. */
 const SWEEP_BATCH = 500
@@ -53,7 +53,7 @@ const SWEEP_BATCH = 500
 export class SqliteStore implements SessionStore {
   readonly #database: SqliteDatabase
   readonly #statements: Statements
-  readonly #own: boolean
+  readonly #ownsDatabase: boolean
   #closed = false
 
   /**
@@ -63,7 +63,7 @@ export class SqliteStore implements SessionStore {
    */
   constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
     const { table, ...settings } = resolve(options)
-    this.#own = typeof database === 'string'
+    this.#ownsDatabase = typeof database === 'string'
     this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
     try {
       this.#statements = setUp(this.#database, table)
@@ -134,7 +134,7 @@ export class SqliteStore implements SessionStore {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#own) this.#database.close()
+    if (this.#ownsDatabase) this.#database.close()
   }
 
   #write(id: string, patch: SessionPatch, now: number): boolean {
@@ -180,7 +180,7 @@ export function driversOf(
   return {
     'better-sqlite3': () => {
       const Database = load('better-sqlite3') as DatabaseClass
-      // The first database loads the binary, which may be for another version of Node.
+      // Opening a database loads the native binary. That throws if the binary was built for another version of Node.
       new Database(':memory:').close()
       return (path) => new Database(path)
     },
@@ -282,8 +282,9 @@ function quoted(name: string): string {
 }
 
 /**
- * Values are strings in one JSON object, so that a JSON merge patch makes every change: a string sets a key, null
- * removes it. `write` sets no indexed column except the expiry; `move` may set any column.
+ * Returns the text of each statement. Values are strings in one JSON object, so that a JSON merge patch can express every
+ * change: a string sets a key, null removes it. `write` sets no indexed column except the expiry; `move` may set any
+ * column.
  */
 function sqlFor(table: string) {
   const live = `FROM ${table} WHERE expires_at > :now AND`
@@ -293,7 +294,7 @@ function sqlFor(table: string) {
     data = CASE WHEN :patch IS NULL THEN data WHEN :clear THEN :patch WHEN :large THEN ${LARGE_PATCH}
       ELSE json_patch(data, :patch) END,
     last_accessed = :lastAccessed, expires_at = :expiresAt`
-  const which = 'id = :id AND expires_at > :now AND (:ifVersion IS NULL OR version = :ifVersion)'
+  const where = 'id = :id AND expires_at > :now AND (:ifVersion IS NULL OR version = :ifVersion)'
   return {
     get: `SELECT ${row} ${live} id = :id`,
     exists: `SELECT 1 ${live} id = :id`,
@@ -303,12 +304,12 @@ function sqlFor(table: string) {
         created_at = excluded.created_at, last_accessed = excluded.last_accessed,
         expires_at = excluded.expires_at, user_id = excluded.user_id
       WHERE ${table}.expires_at <= :now`,
-    write: `UPDATE ${table} SET ${change} WHERE ${which}`,
+    write: `UPDATE ${table} SET ${change} WHERE ${where}`,
     // Replaces an expired record at the new id. A live one is a conflict.
     move: `UPDATE OR REPLACE ${table} SET ${change}, id = :renameTo,
       created_at = coalesce(:createdAt, created_at),
       user_id = CASE WHEN :setsUser THEN :userId ELSE user_id END
-      WHERE ${which} AND (:renameTo = :id OR NOT EXISTS (SELECT 1 ${live} id = :renameTo))`,
+      WHERE ${where} AND (:renameTo = :id OR NOT EXISTS (SELECT 1 ${live} id = :renameTo))`,
     destroy: `DELETE ${live} id = :id`,
     list: `SELECT id, ${row} ${live} user_id = :userId`,
     destroyByUser: `DELETE ${live} user_id = :userId AND id IS NOT :except`,

@@ -30,7 +30,7 @@ export interface Processes {
 
 const EXIT_TIMEOUT = 10_000
 
-/** @param exitTimeout milliseconds that a child has to exit by itself before it is killed. */
+/** @param exitTimeout milliseconds that a child has to exit before it is killed. */
 export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
   let children: ChildProcess[] = []
   let connected = false

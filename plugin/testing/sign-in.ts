@@ -10,7 +10,7 @@ import type { SessionData } from '../types.js'
 /**
  * Creates a session that holds `data` in the app's store, as a login would, and returns its cookie as `name=value`:
  * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`. The plugin must be registered.
- * The app need not listen.
+ * The app does not have to listen.
  * @throws {SessionValueError} if JSON cannot represent a value or the schema rejects it.
  * @throws {SessionConflictError} if the store refuses to create the session.
  */

@@ -19,8 +19,8 @@ const METHODS = [
 ] as const satisfies readonly StoreMethod[]
 
 /**
- * Returns a store whose methods call `around` instead, which can call `next()` for the original method and returns the
- * answer. Assign to `args` to change the arguments. A method that `store` lacks stays absent.
+ * Returns a store whose methods call `around` and return its answer. `around` can call `next()`, which runs the original
+ * method, and can first replace elements of `args`. A method that `store` lacks stays absent.
  */
 export function wrapStore(
   store: SessionStore,

@@ -35,7 +35,7 @@ export type MakeStore = () => Awaitable<StoreUnderTest>
 /**
  * A part of the contract that a store may lack.
  * - `'by user'`: it has `listByUser` and `destroyByUser`.
- * - `'cleanup'`: it has `cleanup`. An engine that removes expired records by itself does not need it.
+ * - `'cleanup'`: it has `cleanup`. An engine that removes expired records itself does not need it.
  * - `'two processes'`: its writes are atomic across processes, too.
  * - `'moved clock'`: it also checks expiry against this process's `Date`, not only against the engine's clock.
  * - `'engine failure'`: the test can make its engine fail.
@@ -44,7 +44,7 @@ export type Capability = 'by user' | 'cleanup' | 'two processes' | 'moved clock'
 
 /** Options of `testStore` and `caseNames`. */
 export interface TestStoreOptions {
-  /** Maps each capability that the store does not have to the reason. Its cases are skipped with it. Default: none. */
+  /** The reason for each capability that the store does not have. The cases that need it are skipped. Default: none. */
   readonly unsupported?: Readonly<Partial<Record<Capability, string>>>
   /** Milliseconds that one case may take. Default: 60,000. */
   readonly timeout?: number
@@ -88,9 +88,9 @@ const CASES: readonly Case[] = [
 ]
 
 /**
- * Registers the tests of the store contract, one for each sentence of it, and returns their names.
+ * Registers the tests of the store contract, one for each rule, and returns their names.
  * `testStore('my store', () => ({ store: new MyStore() }), test)`, with `test` of `node:test` or `t.test` of tap.
- * @param name put in front of the name of each test.
+ * @param name the prefix of each test's name.
  */
 export function testStore(
   name: string,

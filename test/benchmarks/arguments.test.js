@@ -8,7 +8,7 @@ const KNOWN = {
 }
 const parse = (...args) => parseArguments(args, KNOWN)
 
-void t.test('measures everything without arguments, including scale', async (t) => {
+void t.test('without arguments, measures everything including scale', async (t) => {
   t.match(parse(), {
     quick: false,
     isFullRun: true,
@@ -22,7 +22,7 @@ void t.test('measures everything without arguments, including scale', async (t) 
   t.equal(parse().scenarios, undefined)
 })
 
-void t.test('--quick has shorter windows, skips scale and is not a full run', async (t) => {
+void t.test('--quick measures for less time, skips scale and is not a full run', async (t) => {
   t.match(parse('--quick'), { quick: true, isFullRun: false, withScale: false, seconds: 0.2 })
   t.match(parse('--quick', '--seconds', '2'), { seconds: 2 })
 })

@@ -36,7 +36,7 @@ void t.test('a contender skipped in a scenario has a reason', async (t) => {
   t.ok(matches[0].skipped.every(({ reason }) => reason.length > 0))
 })
 
-void t.test('needs the engines of its contenders, and Redis for scale', async (t) => {
+void t.test('a plan needs the engines of its contenders, and Redis for scale', async (t) => {
   t.same(plan({}).engines, ['redis', 'postgres'])
   t.same(plan({ scenarios: [], withScale: true }).engines, ['redis'])
 })
@@ -56,7 +56,7 @@ void t.test('every reason for skipping a contender names an existing scenario', 
 })
 
 void t.test(
-  'a scenario whose connections follow their own cookies has a session for each connection',
+  'a scenario in which each connection keeps its own cookie has a session for each connection',
   async (t) => {
     const followers = SCENARIOS.filter(({ follow }) => follow === 'each')
     t.ok(followers.length > 0)

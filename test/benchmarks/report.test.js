@@ -61,7 +61,7 @@ void t.test('aligns a text table, and a short row does not widen the columns', a
   )
 })
 
-void t.test('a Markdown table has equally many cells in each row and escapes pipes', async (t) => {
+void t.test('a Markdown table has the same number of cells in each row and escapes pipes', async (t) => {
   const text = markdownTable([
     ['', 'x', 'y'],
     ['a|b', '1']

@@ -67,7 +67,7 @@ void t.test('counts lost updates per thousand requests', async (t) => {
   t.equal(summarize([{ ...bare, samples }])[0].lost, 250)
 })
 
-void t.test('a failed contender has its problem and no figures', async (t) => {
+void t.test('the summary of a failed contender has its problem and no figures', async (t) => {
   const [, line] = summarize([
     bare,
     { contender: { name: 'ours', title: 'Ours' }, samples: [], problem: 'crashed' }

@@ -10,7 +10,7 @@ import { makeBareApp } from './fixtures/bare-app.js'
 import { nameOn, signIn } from './fixtures/page-actions.js'
 import { serve, type Seen, type Server } from './fixtures/server.js'
 
-// What a foreign page can make the browser of a signed-in user do.
+// Tests what a page of another origin can make the browser of a signed-in user do.
 
 // On a busy machine one page can take seconds.
 t.setTimeout(280_000)
@@ -195,7 +195,7 @@ async function run(attack: Attack, method: string, { page, server, url, evil }: 
   return server.saw(method, attack.path ?? '/profile')
 }
 
-/** The headers that only the browser controls. */
+/** Returns the headers that only the browser controls. */
 function sentBy({ headers }: Seen) {
   const { origin, cookie = '', 'sec-fetch-site': site } = headers
   return { origin, site, hasSession: /(^|; )(sid|session_id)=/.test(cookie) }
@@ -259,7 +259,7 @@ for (const defence of DEFENCES) {
 interface Framed {
   readonly name: string
   readonly place: Place
-  /** What the frame in the attacker's page shows. */
+  /** The page that the attacker's frame shows. */
   readonly shown: 'nothing' | 'the login page' | 'the profile'
   make(t: Test): Promise<FastifyInstance>
   enter(page: Page, url: string): Promise<unknown>
@@ -298,7 +298,7 @@ const FRAMED: readonly Framed[] = [
   }
 ]
 
-/** Repeats a click until it has an effect: Chromium ignores clicks on a frame that is not drawn yet or has just moved. */
+/** Repeats a click until it has an effect. Chromium ignores clicks on a frame that is not drawn yet or just moved. */
 async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Promise<T> {
   for (;;) {
     const first = await Promise.race([outcome, setTimeout(500)])

@@ -7,7 +7,7 @@ import { naiveSessions } from './fixtures/naive.js'
 import { nameOn } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
 
-// Which cookies Chromium keeps and sends, and which cookies a sibling host can add (cookie tossing).
+// Tests which cookies Chromium keeps and sends, and which cookies a sibling host can add (cookie tossing).
 
 t.setTimeout(280_000)
 let chromium: Chromium
@@ -77,14 +77,14 @@ const own = {
 const TOSSES: readonly Toss[] = [
   { name: 'an invalid cookie is skipped', make: plain, ...invalid, user: 'Ada Lovelace', attacker: 'nobody' },
   {
-    name: 'an invalid cookie hides the session of a naive server',
+    name: 'an invalid cookie hides the user’s session from a naive server',
     make: naive,
     ...invalid,
     user: 'nobody',
     attacker: 'nobody'
   },
   {
-    name: 'a login leaves the session that the attacker knows',
+    name: 'a login replaces the session that the attacker knows',
     make: plain,
     ...known,
     user: 'Ada Lovelace',
@@ -98,7 +98,7 @@ const TOSSES: readonly Toss[] = [
     attacker: 'Ada Lovelace'
   },
   {
-    name: 'a __Host- cookie name keeps out the session of the attacker',
+    name: 'a __Host- cookie name keeps the attacker’s session out',
     make: hostOnly,
     ...own,
     user: 'Ada Lovelace',
@@ -106,7 +106,7 @@ const TOSSES: readonly Toss[] = [
   },
   {
     // The server cannot tell which of two valid sessions belongs to the user.
-    name: 'any other cookie name lets in the session of the attacker',
+    name: 'any other cookie name lets the attacker’s session in',
     make: plain,
     ...own,
     user: 'Grace Hopper',

@@ -8,7 +8,7 @@ import { naiveSessions } from './fixtures/naive.js'
 import { nameOn, press, signIn } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
 
-// The example application in a real browser.
+// Tests the example application in a real browser.
 
 // On a busy machine one page can take seconds.
 t.setTimeout(280_000)
@@ -20,13 +20,13 @@ t.before(async () => {
   makeExample = await loadExample(t)
 })
 
-/** Starts an example application and returns a window and its address. */
+/** Starts the example application and returns a window and the application's origin. */
 async function visit(t: Test): Promise<{ page: Page; origin: string }> {
   const { at } = await serve(t, await makeExample(t))
   return { page: await chromium.window(), origin: at('127.0.0.1') }
 }
 
-/** The flash messages that a page shows. */
+/** Returns the flash messages that a page shows. */
 function messages(page: Page): Promise<string[]> {
   return page.locator('.flash').allTextContents()
 }
@@ -59,7 +59,7 @@ void t.test(
     await press(page, 'Profile', 'link')
     await page.getByLabel('Display name').fill('Countess <b>Ada</b>')
     await press(page, 'Save')
-    t.same([pathOf(page), await messages(page)], ['/profile', ['Your profile is saved.']])
+    t.same([pathOf(page), await messages(page)], ['/profile', ['Your profile was saved.']])
     await page.reload()
     t.same(await messages(page), [], 'a reload does not send the form again')
     await press(page, 'Dashboard', 'link')
@@ -73,7 +73,7 @@ void t.test(
 )
 
 void t.test(
-  'a second device is listed, can be ended and is then sent to the login page',
+  'a user sees and ends the session of a second device, which must then sign in again',
   { skip },
   async (t) => {
     const { page, origin } = await visit(t)
@@ -90,7 +90,7 @@ void t.test(
     t.match(await page.locator('.sessions li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
 
     await press(page, 'End session: Firefox on Android')
-    t.same(await messages(page), ['The session is ended.'])
+    t.same(await messages(page), ['The session was ended.'])
     t.same(await page.locator('.sessions strong').allTextContents(), ['Chrome on Linux'])
     await press(phone, 'Profile', 'link')
     t.same([pathOf(phone), await messages(phone)], ['/login', ['Session expired']])
@@ -141,7 +141,7 @@ for (const { name, isKept, make } of APPS) {
     await press(tab, 'Log out')
     await tab.close()
     const gone = page.waitForEvent('framenavigated')
-    // In a timer, because a script that navigates away never returns to evaluate().
+    // history.back() runs in a timer, because evaluate() would not return from a script that leaves the page.
     await page.evaluate('void setTimeout(() => history.back())')
     await gone
     await waitForLoad(page)

@@ -33,7 +33,7 @@ void t.test('A1: 100,000 tokens differ, are hex of idLength bytes, and come from
     const { mint } = createTokens([Buffer.from(SECRET)], idLength)
     const minted = Array.from({ length: 100_000 }, () => mint())
     t.equal(new Set(minted).size, 100_000)
-    t.equal(minted.join(''), drawn.slice(0, 100_000 * idLength * 2), 'in the order in which they were drawn')
+    t.equal(minted.join(''), drawn.slice(0, 100_000 * idLength * 2), 'in the order of the random bytes')
     t.ok(minted.every((token) => token.length === idLength * 2))
   }
 })
@@ -66,7 +66,7 @@ void t.test(
   }
 )
 
-void t.test('a Buffer and a key object with the same bytes sign alike', async (t) => {
+void t.test('a Buffer and a key object with the same bytes make the same signature', async (t) => {
   const token = tokens.mint()
   t.equal(createTokens([createSecretKey(KEY)], 32).sign(token), tokens.sign(token))
 })
@@ -82,7 +82,7 @@ void t.test('verify() returns the token and id of a signed value, for every idLe
   }
 })
 
-void t.test('verify() returns what issue() cached for the same cookie', async (t) => {
+void t.test('verify() returns the entry that issue() cached for the same cookie', async (t) => {
   const { mint, sign, issue, verify } = createTokens([KEY], 32)
   const token = mint()
   const value = sign(token)
@@ -91,7 +91,7 @@ void t.test('verify() returns what issue() cached for the same cookie', async (t
 })
 
 void t.test(
-  'signs with the first secret, verifies with all, and marks a cookie of an older secret as stale',
+  'signs with the first secret, verifies with all secrets, and marks a cookie from an older secret as stale',
   async (t) => {
     const [older, both] = [createTokens([OTHER], 32), createTokens([KEY, OTHER], 32)]
     const token = both.mint()
@@ -102,17 +102,14 @@ void t.test(
   }
 )
 
-void t.test(
-  'caches a cookie from its first verification on, even if many wrong cookies come between',
-  async (t) => {
-    const { mint, sign, verify } = createTokens([KEY], 32)
-    const value = sign(mint())
-    const first = verify(value)
-    t.equal(verify(value), first, 'the same object')
-    for (let n = 0; n < 20_001; n++) verify(`${String(n).padStart(64, '0')}${value.slice(64)}`)
-    t.equal(verify(value), first)
-  }
-)
+void t.test('caches a verified cookie, even if many wrong cookies follow', async (t) => {
+  const { mint, sign, verify } = createTokens([KEY], 32)
+  const value = sign(mint())
+  const first = verify(value)
+  t.equal(verify(value), first, 'the same object')
+  for (let n = 0; n < 20_001; n++) verify(`${String(n).padStart(64, '0')}${value.slice(64)}`)
+  t.equal(verify(value), first)
+})
 
 void t.test('a cached cookie does not keep its header in memory', async (t) => {
   const used = (): number => {
@@ -169,7 +166,7 @@ void t.test('A3: refuses a valid value that differs in one place or is cut short
 })
 
 void t.test('no secret, key or cookie is left in the memory pool that Node’s Buffers share', async (t) => {
-  const secret = `of this test alone: ${randomUUID()}`
+  const secret = `only used in this test: ${randomUUID()}`
   const pools = new Set<ArrayBufferLike>()
   const note = () => pools.add(Buffer.from('x').buffer)
   note()
@@ -183,14 +180,14 @@ void t.test('no secret, key or cookie is left in the memory pool that Node’s B
   const shared = Buffer.concat([...pools].map((pool) => Buffer.from(pool)))
   const key = Buffer.from(secret)
   const padded = (pad: number) => Buffer.from(key.map((byte) => byte ^ pad))
-  for (const [what, bytes] of Object.entries({
+  for (const [name, bytes] of Object.entries({
     'the secret': key,
     'the inner key': padded(0x36),
     'the outer key': padded(0x5c),
     'the token': Buffer.from(token),
     'the cookie': Buffer.from(value)
   })) {
-    t.equal(shared.indexOf(bytes), -1, what)
+    t.equal(shared.indexOf(bytes), -1, name)
   }
 })
 
@@ -406,8 +403,8 @@ void t.test(
     for (const value of values) {
       for (const part of [value, ...value.split('.')]) t.notOk(out.includes(part))
     }
-    t.notOk(out.includes(SECRET) || out.includes('n'.repeat(32)), 'contains no secret')
-    t.notMatch(out, /6e 6e 6e 6e 6e/, 'contains no bytes of a secret')
+    t.notOk(out.includes(SECRET) || out.includes('n'.repeat(32)), 'the output contains no secret')
+    t.notMatch(out, /6e 6e 6e 6e 6e/, 'the output contains no bytes of a secret')
   }
 )
 

@@ -23,7 +23,7 @@ void t.test('finds an entry by its value, and by no other value', async (t) => {
   }
   const again = { value: (entries[0] as Entry).value }
   cache.keep(again)
-  t.equal(cache.get(again.value), again, 'the later of two entries with the same value')
+  t.equal(cache.get(again.value), again, 'the later of two entries with the same value is returned')
 })
 
 void t.test('keeps the entries of the last two generations', async (t) => {

@@ -13,7 +13,7 @@ import { failingStore, spyStore } from '../fixtures/stores.js'
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const BUILT = new URL('../../examples/auth/dist/', import.meta.url).href
 
-// The example runs as it does for those who clone it: built, and importing the package by its name.
+// Builds the example first, so that it runs as in a clone and imports the package by its name.
 await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'examples/auth'], {
   cwd: ROOT
 })
@@ -21,7 +21,7 @@ const { build } = (await import(`${BUILT}app.js`)) as typeof import('../../examp
 const { createUsers } = (await import(`${BUILT}users.js`)) as typeof import('../../examples/auth/users.js')
 const { browserOf } = (await import(`${BUILT}browser.js`)) as typeof import('../../examples/auth/browser.js')
 const users = await createUsers()
-// Each login costs a deliberately slow hash, and each server a process.
+// Each login takes a deliberately slow hash, and each server is a new process.
 t.setTimeout(300_000)
 
 type Options = Partial<Parameters<typeof build>[0]>
@@ -36,12 +36,12 @@ const PAGE = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
 const JSON_ONLY = { accept: 'application/json' }
 const FORM = { ...PAGE, 'content-type': 'application/x-www-form-urlencoded' }
 
-/** The token of the first form of a page. */
+/** Returns the CSRF token of the first form on a page. */
 function tokenIn({ body }: Response): string {
   return /name="_csrf" value="([^"]+)"/.exec(body)?.[1] ?? 'none'
 }
 
-/** Opens `page`, takes its token, and sends `fields` with it to `action`, as its form does. */
+/** Submits a form as a browser does: opens `page`, and sends `fields` and the page's CSRF token to `action`. */
 async function submit(
   browser: Browser,
   page: string,
@@ -64,7 +64,7 @@ async function signedIn(app: FastifyInstance, ...args: [string?, string?, string
   return browser
 }
 
-/** The flash messages of a page, as `role: text`. */
+/** Returns the flash messages of a page as `role: text`. */
 function messagesIn({ body }: Response): string[] {
   return [...body.matchAll(/<p class="flash \w+" role="(\w+)">([^<]*)</g)].map(([, role, text]) =>
     [role, text].join(': ')
@@ -76,7 +76,7 @@ function sentTo({ statusCode, headers }: Response): string {
 }
 
 void t.test(
-  'a wrong password says so once; the right one opens a dashboard that welcomes once',
+  'a wrong password shows an error once; the right password opens the dashboard and shows a welcome once',
   async (t) => {
     const browser = new Browser(await makeExample(t))
     t.equal(sentTo(await browser.get('/', PAGE)), '302 /login')
@@ -87,7 +87,7 @@ void t.test(
 
     const { cookie } = browser
     t.equal(sentTo(await signIn(browser)), '303 /dashboard')
-    t.not(browser.cookie, cookie, 'the login gave a new id')
+    t.not(browser.cookie, cookie, 'the login changes the id')
     const dashboard = await browser.get('/dashboard', PAGE)
     t.same(messagesIn(dashboard), ['status: Welcome back!'])
     t.match(dashboard.body, /<title>Dashboard · Sesame<.*Hello, Ada Lovelace\..*<dd>ada<.*<dd>admin</s)
@@ -96,7 +96,7 @@ void t.test(
   }
 )
 
-void t.test('a failed login keeps nothing of what was typed, whatever it was', async (t) => {
+void t.test('a failed login does not store the input, and a login with malformed input fails', async (t) => {
   const store = spyStore()
   const browser = new Browser(await makeExample(t, { store }))
   await signIn(browser, 'typed-name', 'typed-password')
@@ -109,7 +109,7 @@ void t.test('a failed login keeps nothing of what was typed, whatever it was', a
   }
 })
 
-void t.test('the dashboard answers JSON where JSON is asked for', async (t) => {
+void t.test('the dashboard sends JSON if the client asks for JSON', async (t) => {
   const app = await makeExample(t)
   t.match((await app.inject({ url: '/dashboard', headers: JSON_ONLY })).json(), {
     statusCode: 401,
@@ -120,7 +120,7 @@ void t.test('the dashboard answers JSON where JSON is asked for', async (t) => {
   t.same((await browser.get('/dashboard', JSON_ONLY)).json(), { message: 'Dashboard', user: 'ada' })
 })
 
-void t.test('every page but login asks for one, and says so', async (t) => {
+void t.test('pages for signed-in users send everybody else to the login page with a message', async (t) => {
   const app = await makeExample(t)
   for (const url of ['/dashboard', '/profile', '/sessions']) {
     const browser = new Browser(app)
@@ -129,7 +129,7 @@ void t.test('every page but login asks for one, and says so', async (t) => {
   }
 })
 
-void t.test('a form without its token, or of another site, changes nothing and gets no cookie', async (t) => {
+void t.test('a form without a token or from another site changes nothing and sets no cookie', async (t) => {
   const app = await makeExample(t)
   const browser = await signedIn(app)
   const foreign = { 'sec-fetch-site': 'cross-site', origin: 'https://evil.test' }
@@ -149,7 +149,7 @@ void t.test('a form without its token, or of another site, changes nothing and g
   t.match((await browser.get('/profile', PAGE)).body, 'value="Ada Lovelace"')
 })
 
-void t.test('the profile is updated, and what the user typed is text on every page', async (t) => {
+void t.test('a user changes the display name, and every page escapes user input', async (t) => {
   const browser = await signedIn(
     await makeExample(t, { users: await createUsers() }),
     'ada',
@@ -160,7 +160,7 @@ void t.test('the profile is updated, and what the user typed is text on every pa
   const escaped = '&quot;&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;'
   t.equal(sentTo(await submit(browser, '/profile', '/profile', { name: ` ${name} ` })), '303 /profile')
   const profile = await browser.get('/profile', PAGE)
-  t.same(messagesIn(profile), ['status: Your profile is saved.'])
+  t.same(messagesIn(profile), ['status: Your profile was saved.'])
   t.match(profile.body, `value="${escaped}"`)
   t.match((await browser.get('/dashboard', PAGE)).body, `Hello, ${escaped}.`)
   for (const url of ['/dashboard', '/profile', '/sessions', '/<script>', '/?<script>']) {
@@ -168,14 +168,14 @@ void t.test('the profile is updated, and what the user typed is text on every pa
   }
 })
 
-void t.test('a name that is no name is refused beside the field, and shown again as text', async (t) => {
+void t.test('an invalid name is refused with a message and shown again as escaped text', async (t) => {
   const browser = await signedIn(await makeExample(t))
   for (const [name, problem] of [
     ['', 'Please enter a name.'],
     ['   ', 'Please enter a name.'],
-    [`<i>${'x'.repeat(48)}`, 'A name has at most 50 characters.'],
-    ['a\u0000b', 'A name has no control characters.'],
-    ['a\u202eb', 'A name has no control characters.']
+    [`<i>${'x'.repeat(48)}`, 'A name can have at most 50 characters.'],
+    ['a\u0000b', 'A name must not contain control characters.'],
+    ['a\u202eb', 'A name must not contain control characters.']
   ] as const) {
     const answer = await submit(browser, '/profile', '/profile', { name })
     t.equal(answer.statusCode, 422)
@@ -187,7 +187,7 @@ void t.test('a name that is no name is refused beside the field, and shown again
 
 const FIREFOX = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
 
-/** The sessions page's list, as text: one entry a session, and the ids that can be ended. */
+/** Returns the browser names on the sessions page, one per session, and the ids of the sessions that it can end. */
 async function sessionsOf(browser: Browser): Promise<{ names: string[]; ids: string[] }> {
   const { body } = await browser.get('/sessions', PAGE)
   const names = [...body.matchAll(/<strong>([^<]*)<\/strong>\s*(<span class="badge">)?/g)]
@@ -198,7 +198,7 @@ async function sessionsOf(browser: Browser): Promise<{ names: string[]; ids: str
   }
 }
 
-void t.test('a user sees all own sessions, and ends one or all others', async (t) => {
+void t.test('a user sees all of their sessions, and can end one or all of the others', async (t) => {
   const app = await makeExample(t)
   const here = await signedIn(app, 'ada', 'lovelace', FIREFOX)
   t.same(await sessionsOf(here), { names: ['Firefox on Linux, here'], ids: [] })
@@ -209,14 +209,14 @@ void t.test('a user sees all own sessions, and ends one or all others', async (t
   t.equal(ids.length, 1)
 
   t.equal(sentTo(await submit(here, '/sessions', `/sessions/${ids[0]}/end`)), '303 /sessions')
-  t.same(messagesIn(await here.get('/sessions', PAGE)), ['status: The session is ended.'])
+  t.same(messagesIn(await here.get('/sessions', PAGE)), ['status: The session was ended.'])
   t.equal(sentTo(await phone.get('/dashboard', PAGE)), '302 /login')
   t.same(messagesIn(await phone.get('/login', PAGE)), ['alert: Session expired'])
   await submit(here, '/sessions', `/sessions/${ids[0]}/end`)
-  t.same(messagesIn(await here.get('/sessions', PAGE)), ['alert: There is no such session any more.'])
+  t.same(messagesIn(await here.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
 
   const others = [await signedIn(app), await signedIn(app)]
-  for (const message of ['2 sessions are ended.', 'One session is ended.', '0 sessions are ended.']) {
+  for (const message of ['2 sessions were ended.', 'One session was ended.', '0 sessions were ended.']) {
     t.equal(sentTo(await submit(here, '/sessions', '/sessions/end-others')), '303 /sessions')
     t.same(messagesIn(await here.get('/sessions', PAGE)), [`status: ${message}`])
     for (const other of others) t.equal(sentTo(await other.get('/dashboard', PAGE)), '302 /login')
@@ -225,7 +225,7 @@ void t.test('a user sees all own sessions, and ends one or all others', async (t
   t.same((await sessionsOf(here)).names, ['Firefox on Linux, here'])
 })
 
-void t.test("neither another user's session nor the own one can be ended from the list", async (t) => {
+void t.test("a user cannot end another user's session or the current session from the list", async (t) => {
   const app = await makeExample(t)
   const ada = await signedIn(app)
   const grace = await signedIn(app, 'grace', 'hopper')
@@ -234,13 +234,13 @@ void t.test("neither another user's session nor the own one can be ended from th
   t.equal(sessions.length, 2)
   for (const id of [...sessions.map((info) => info.id), 'nonsense']) {
     t.equal(sentTo(await submit(ada, '/sessions', `/sessions/${id}/end`)), '303 /sessions')
-    t.same(messagesIn(await ada.get('/sessions', PAGE)), ['alert: There is no such session any more.'])
+    t.same(messagesIn(await ada.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
   }
   await submit(ada, '/sessions', '/sessions/end-others')
   for (const browser of [ada, grace]) t.equal((await browser.get('/dashboard', PAGE)).statusCode, 200)
 })
 
-void t.test('a logout says so, and the old cookie is sent to the login page', async (t) => {
+void t.test('a logout shows a message once, and the old cookie no longer works', async (t) => {
   const app = await makeExample(t)
   const browser = await signedIn(app)
   const old = { ...PAGE, cookie: browser.cookie }
@@ -252,18 +252,18 @@ void t.test('a logout says so, and the old cookie is sent to the login page', as
   t.equal(sentTo(await browser.get('/dashboard', PAGE)), '302 /login')
 })
 
-void t.test('a session whose account is gone ends', async (t) => {
+void t.test('a session ends if its account no longer exists', async (t) => {
   const store = new MemoryStore()
   const browser = await signedIn(await makeExample(t, { store }))
-  const without = await makeExample(t, { store, users: { ...users, find: () => undefined } })
-  const later = new Browser(without)
+  const appWithoutUser = await makeExample(t, { store, users: { ...users, find: () => undefined } })
+  const later = new Browser(appWithoutUser)
   for (const [name, value] of browser.cookies) later.cookies.set(name, value)
   t.equal(sentTo(await later.get('/profile', PAGE)), '303 /login')
   t.equal(later.cookie, '')
   t.equal(store.size, 0)
 })
 
-void t.test('every answer carries the security headers, and no page may be kept', async (t) => {
+void t.test('every response has the security headers, and no page is cached', async (t) => {
   const browser = await signedIn(await makeExample(t))
   const urls = ['/', '/login', '/dashboard', '/profile', '/sessions', '/nothing', '/style.css']
   for (const url of urls) {
@@ -290,13 +290,13 @@ void t.test('the cookie is hidden from scripts and lasts for the idle timeout', 
   )
 })
 
-void t.test('an error is a page where one is accepted, and never tells what went wrong inside', async (t) => {
+void t.test('errors are HTML or JSON, as the client accepts, and reveal no internal details', async (t) => {
   const app = await makeExample(t, { store: failingStore((method) => method === 'create') })
   app.get('/broken', async () => {
     throw new Error('ECONNREFUSED')
   })
   for (const [url, statusCode, title, message] of [
-    ['/nothing', 404, 'Not Found', 'There is no such page.'],
+    ['/nothing', 404, 'Not Found', 'This page does not exist.'],
     ['/broken', 500, 'Internal Server Error', 'Something went wrong. Please try again later.'],
     ['/login', 503, 'Service Unavailable', 'Something went wrong. Please try again later.']
   ] as const) {
@@ -308,7 +308,7 @@ void t.test('an error is a page where one is accepted, and never tells what went
   }
 })
 
-void t.test('a browser is named as people call it', async (t) => {
+void t.test('browserOf() returns a readable name for a User-Agent header', async (t) => {
   const webkit = 'AppleWebKit/537.36 (KHTML, like Gecko)'
   const cases = {
     [FIREFOX]: 'Firefox on Linux',
@@ -328,9 +328,9 @@ void t.test('a browser is named as people call it', async (t) => {
 
 interface Server {
   readonly child: ChildProcess
-  /** Waits until the output holds `text`, and gives what there is. */
+  /** Waits until the output contains `text`, and returns all output so far. */
   printed(text: string): Promise<string>
-  /** Its exit code, and all it wrote to the two streams. */
+  /** The exit code of the process, and everything that it wrote to stdout and stderr. */
   readonly ended: Promise<{ code: number | null; output: string; errors: string }>
 }
 
@@ -356,14 +356,10 @@ function startServer(t: Test, env: Record<string, string>): Server {
 }
 
 for (const [signal, env, notice] of [
-  [
-    'SIGTERM',
-    {},
-    'SESSION_SECRET is not set: a random one was made, so every session ends with this process.\n'
-  ],
+  ['SIGTERM', {}, 'SESSION_SECRET is not set: using a random secret. All sessions end with this process.\n'],
   ['SIGINT', { SESSION_SECRET: SECRET }, '']
 ] as [NodeJS.Signals, Record<string, string>, string][]) {
-  void t.test(`the server says where it is and who may sign in, and ends cleanly on ${signal}`, async (t) => {
+  void t.test(`the server prints its address and a login, and exits with code 0 on ${signal}`, async (t) => {
     const server = startServer(t, { PORT: '0', ...env })
     const output = await server.printed('lovelace')
     const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output)?.[0] as string
@@ -376,7 +372,7 @@ for (const [signal, env, notice] of [
   })
 }
 
-void t.test('with STORE=sqlite:FILE a session survives the end of the process', async (t) => {
+void t.test('with STORE=sqlite:FILE a session survives a restart of the server', async (t) => {
   const folder = t.testdir()
   const env = { PORT: '0', SESSION_SECRET: SECRET, STORE: `sqlite:${folder}/sessions.db` }
   const start = async () => {
@@ -405,14 +401,14 @@ void t.test('with STORE=sqlite:FILE a session survives the end of the process', 
   t.same(await dashboard.json(), { message: 'Welcome back!', user: 'ada' })
 })
 
-void t.test('a wrong setting is one clear line and exit code 1', async (t) => {
+void t.test('the server prints one line about a wrong setting and exits with code 1', async (t) => {
   const blocker = createServer().listen(0, '127.0.0.1')
   t.teardown(() => blocker.close())
   await once(blocker, 'listening')
   const taken = String((blocker.address() as AddressInfo).port)
   const cases: [Record<string, string>, RegExp][] = [
     [{ PORT: '0', SESSION_SECRET: 'short' }, /^fastify-sesame: option "secret" has 5 bytes, but must .*\n$/],
-    [{ PORT: taken }, new RegExp(`^Port ${taken} of 127.0.0.1 is taken: set PORT to another one.*\\n$`)],
+    [{ PORT: taken }, new RegExp(`^Port ${taken} on 127.0.0.1 is in use: set PORT to another port.*\\n$`)],
     [{ PORT: '65536' }, /^PORT is "65536", but must be a whole number from 0 to 65535\n$/],
     [{ PORT: 'http' }, /^PORT is "http", but must be .*\n$/],
     [{ PORT: '0', STORE: 'disk' }, /^STORE is "disk", but must be memory, sqlite:FILE.*\n$/]

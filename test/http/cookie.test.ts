@@ -65,7 +65,7 @@ const HEADERS: Record<string, string[]> = {
   '\u00a0session_id=a': []
 }
 
-void t.test('reads the values of all session cookies in order, and of no other cookie', async (t) => {
+void t.test('reads the values of all session cookies in order, and ignores other cookies', async (t) => {
   const read = readerOf()
   for (const [header, values] of Object.entries(HEADERS)) t.same(read(header), values, JSON.stringify(header))
 })
@@ -299,18 +299,18 @@ void t.test(
   'B7: a response that sets the session cookie is no-store, even if the handler said public',
   async (t) => {
     const { app, browser } = await setUp(t)
-    app.get('/public/:what', async ({ session, params }, reply) => {
+    app.get('/public/:action', async ({ session, params }, reply) => {
       reply.header('cache-control', 'public, max-age=3600')
-      const { what } = params as { what: string }
-      if (what === 'set') session.set('name', 'ada')
-      if (what === 'login') session.regenerate()
-      if (what === 'logout') session.invalidate()
+      const { action } = params as { action: string }
+      if (action === 'set') session.set('name', 'ada')
+      if (action === 'login') session.regenerate()
+      if (action === 'logout') session.invalidate()
       return session.get('name') ?? null
     })
-    for (const what of ['set', 'login', 'logout']) {
-      const response = await browser.get(`/public/${what}`)
+    for (const action of ['set', 'login', 'logout']) {
+      const response = await browser.get(`/public/${action}`)
       t.match(setCookieOf(response), /^session_id=/)
-      t.equal(response.headers['cache-control'], 'no-store', what)
+      t.equal(response.headers['cache-control'], 'no-store', action)
     }
     const { headers } = await browser.get('/public/read')
     t.equal(

@@ -4,7 +4,7 @@ import { Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { HOST, makeCsrfApp, OWN, post, postRaw, PROTECTIONS, verdictOf, visit } from '../fixtures/csrf.js'
 import { spyStore } from '../fixtures/stores.js'
 
-// The origin check, which runs before the token check: it refuses requests from other sites.
+// Tests of the origin check. It runs before the token check and refuses requests from other sites.
 
 void t.test('accepts only the exact origin that a browser sends for the requested host', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy: true })
@@ -169,7 +169,7 @@ void t.test('D9: registration refuses a malformed trusted origin', async (t) => 
     await t.rejects(makeApp(t, { csrf }), { message: /"csrf\.trustedOrigins"/ }, origin)
   }
   const csrf = { trustedOrigins: 'https://a.test' as unknown as string[] }
-  await t.rejects(makeApp(t, { csrf }), SessionOptionError, 'a string is not a list')
+  await t.rejects(makeApp(t, { csrf }), SessionOptionError, 'a string instead of a list')
 })
 
 void t.test('D10: forwarded headers change the accepted origin only with trustProxy', async (t) => {
@@ -240,19 +240,19 @@ void t.test('refuses a WebSocket handshake from another origin, and does not ask
     const preHandler = protect === 'all' ? [] : [app.csrfProtection]
     app.get('/exempt', { preHandler, config: { csrf: false } }, async () => 'exempt')
     const { browser } = await visit(app)
-    const shake = async (headers: Record<string, string>, url = '/target') =>
+    const handshake = async (headers: Record<string, string>, url = '/target') =>
       verdictOf(
         await browser.request({
           url,
           headers: { host: HOST, upgrade: 'websocket', connection: 'upgrade', ...headers }
         })
       )
-    t.equal(await shake({ origin: OWN }), 'passes')
-    t.equal(await shake({ origin: OWN, 'sec-fetch-site': 'same-origin' }), 'passes')
-    t.equal(await shake({}), 'passes', 'a client that is not a browser')
-    t.equal(await shake({ origin: 'http://evil.test' }), 'origin')
-    t.equal(await shake({ origin: 'http://blog.app.test', 'sec-fetch-site': 'same-site' }), 'origin')
-    t.equal(await shake({ origin: 'null' }), 'origin')
-    t.equal(await shake({ origin: 'http://evil.test' }, '/exempt'), 'passes')
+    t.equal(await handshake({ origin: OWN }), 'passes')
+    t.equal(await handshake({ origin: OWN, 'sec-fetch-site': 'same-origin' }), 'passes')
+    t.equal(await handshake({}), 'passes', 'a client that is not a browser')
+    t.equal(await handshake({ origin: 'http://evil.test' }), 'origin')
+    t.equal(await handshake({ origin: 'http://blog.app.test', 'sec-fetch-site': 'same-site' }), 'origin')
+    t.equal(await handshake({ origin: 'null' }), 'origin')
+    t.equal(await handshake({ origin: 'http://evil.test' }, '/exempt'), 'passes')
   }
 })

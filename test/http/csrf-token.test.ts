@@ -20,7 +20,7 @@ import {
 } from '../fixtures/csrf.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// The token check.
+// Tests of the token check. It runs after the origin check.
 
 for (const protect of PROTECTIONS) {
   for (const attach of [true, 'keyValues'] as const) {
@@ -80,7 +80,7 @@ void t.test('D2: accepts no token from a file, a repeated field or an empty mult
   }
 })
 
-void t.test('refuses a token whose field the body schema has removed', async (t) => {
+void t.test('refuses a token if the body schema removes its field', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const text = { type: 'string' }
   for (const [url, properties] of [
@@ -97,7 +97,7 @@ void t.test('refuses a token whose field the body schema has removed', async (t)
   t.equal(await send('/unnamed'), 'token')
 })
 
-void t.test('reads the token from the header and the field that the options name', async (t) => {
+void t.test('reads the token from the header and the field named in the options', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', header: 'X-My-Token', field: 'my_token' })
   await app.register(formbody)
   const { browser, token } = await visit(app)
@@ -126,7 +126,7 @@ void t.test('reads the field of a body without a Content-Type', async (t) => {
   t.equal(verdictOf(await post(browser, {}, 'wrong')), 'token')
 })
 
-void t.test('treats a multipart field of null as a wrong token, never as an error', async (t) => {
+void t.test('treats a multipart field with the value null as a wrong token, not an error', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   await app.register(fastifyMultipart, { attachFieldsToBody: 'keyValues' })
   const { browser } = await visit(app)
@@ -154,7 +154,7 @@ void t.test(
     t.equal(
       verdictOf(await post(browser, { 'x-csrf-token': during })),
       'token',
-      'the visitor after the logout'
+      'the secret ended with the session'
     )
     const { payload: after } = await browser.get('/token')
     t.equal(verdictOf(await post(browser, { 'x-csrf-token': during })), 'token')
@@ -391,7 +391,7 @@ void t.test(
   }
 )
 
-/** Replaces the record of the browser's session by one whose `$csrf` is `text`, as a damaged store may return it. */
+/** Replaces the browser's stored session with one whose `$csrf` value is `text`, as a damaged store may return it. */
 async function damage(browser: Browser, store: MemoryStore, text: string): Promise<void> {
   const id = idOfToken((browser.cookies.get('session_id') as string).split('.')[0] as string)
   store.destroy(id)
@@ -399,7 +399,7 @@ async function damage(browser: Browser, store: MemoryStore, text: string): Promi
 }
 
 void t.test(
-  'refuses every token while the stored secret is malformed, and replaces it with the next token',
+  'refuses every token while the stored secret is malformed; generateCsrf() replaces the secret',
   async (t) => {
     const store = new MemoryStore()
     const app = await makeApp(t, { store, csrf: { protect: 'all' } })

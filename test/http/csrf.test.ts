@@ -56,7 +56,7 @@ const ROWS: readonly Row[] = (Object.keys(SITES) as Row['site'][]).flatMap((site
 /** Returns the expected verdict on a row, without using the code under test. */
 function expected({ site, origin, method, token }: Row, needsToken: boolean): string {
   if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return 'passes'
-  const isFromHere = {
+  const isAllowed = {
     'same-origin': true,
     none: true,
     absent: origin === 'absent' || origin === 'own' || origin === 'trusted',
@@ -67,7 +67,7 @@ function expected({ site, origin, method, token }: Row, needsToken: boolean): st
     unknown: origin === 'trusted',
     two: origin === 'trusted'
   }[site]
-  if (!isFromHere) return 'origin'
+  if (!isAllowed) return 'origin'
   return needsToken && token !== 'valid' ? 'token' : 'passes'
 }
 
@@ -181,7 +181,7 @@ void t.test('a refusal says which check failed, and nothing more', async (t) => 
   }
 })
 
-void t.test('refuses an anonymous POST without a session, a cookie or a store call', async (t) => {
+void t.test('refuses an anonymous POST, sets no cookie and makes no store call', async (t) => {
   const store = spyStore()
   const app = await makeApp(t, { store, csrf: { protect: 'all' } })
   app.post('/target', async () => 'target')
@@ -275,7 +275,7 @@ void t.test(
       }
       t.same(passed, exempt, JSON.stringify(routerOptions))
       for (const method of ['PUT', 'PATCH', 'DELETE'] as const) {
-        t.equal(verdictOf(await app.inject({ method, url: '/hook' })), 'token', `${method} is another route`)
+        t.equal(verdictOf(await app.inject({ method, url: '/hook' })), 'token', `${method} is not exempt`)
       }
     }
   }
@@ -312,9 +312,9 @@ void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', asyn
 })
 
 void t.test('a request for an unknown path is refused or not found, never a 500', async (t) => {
-  for (const own of [false, true]) {
+  for (const isCustom of [false, true]) {
     const app = await makeApp(t, { csrf: { protect: 'all' } })
-    if (own) app.setNotFoundHandler(async (_request, reply) => reply.code(404).send('nothing here'))
+    if (isCustom) app.setNotFoundHandler(async (_request, reply) => reply.code(404).send('nothing here'))
     app.get('/token', async (_request, reply) => reply.generateCsrf())
     const { browser, token } = await visit(app)
     const send = async (headers: Record<string, string>, method: 'GET' | 'POST' = 'POST') =>

@@ -80,7 +80,7 @@ void t.test('an early save() puts the cookie into the headers of a hijacked repl
   })
   t.same((await browser.get('/read')).json(), { name: 'ada' })
   const { headers } = await browser.get('/hijack')
-  t.equal(headers.vary, 'Cookie', 'even if no cookie is sent')
+  t.equal(headers.vary, 'Cookie', 'Vary is sent even without a session cookie')
   t.equal(headers['set-cookie'], undefined)
 })
 
@@ -264,10 +264,10 @@ void t.test(
       }),
       missing
     )
-    const away = async () => {
+    const unreachable = async () => {
       throw new Error('connect ECONNREFUSED')
     }
-    for (const ready of [away, () => new Promise<void>(() => undefined)]) {
+    for (const ready of [unreachable, () => new Promise<void>(() => undefined)]) {
       lines.length = 0
       const app = await register(ready)
       t.match(lines, [/the session store is not ready/])
@@ -276,7 +276,7 @@ void t.test(
   }
 )
 
-void t.test('registration refuses a rotationPrefix that is not a small number', async (t) => {
+void t.test('registration refuses a rotationPrefix that is not a whole number from 0 to 4', async (t) => {
   for (const rotationPrefix of [5, -1, 1.5, '2', null] as never[]) {
     const store = Object.assign(spyStore(), { rotationPrefix })
     await t.rejects(makeApp(t, { store }), { message: /"store\.rotationPrefix"/ })
@@ -284,7 +284,7 @@ void t.test('registration refuses a rotationPrefix that is not a small number', 
 })
 
 void t.test(
-  'a handler that says public after an early save() does not make the session cookie cacheable',
+  'Cache-Control: public, set after an early save(), does not make the session cookie cacheable',
   async (t) => {
     const app = await makeApp(t)
     app.get('/', async ({ session, query }, reply) => {
@@ -298,7 +298,7 @@ void t.test(
   }
 )
 
-void t.test('a rotation keeps the first digits of the id if the store asks for it', async (t) => {
+void t.test('a rotation keeps the first digits of the id if the store sets rotationPrefix', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
   app.get('/id', async ({ session }) => session.id)

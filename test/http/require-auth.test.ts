@@ -66,7 +66,7 @@ void t.test('redirects a page request to the login, with a message that is shown
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
-void t.test('answers any other request with 401, without a write or a cookie', async (t) => {
+void t.test('answers a request for JSON with 401, without a store call or a cookie', async (t) => {
   const store = spyStore()
   const { browser } = await setUp(t, { message: 'Who are you?' }, { store })
   const response = await browser.get('/guarded', JSON_ONLY)
@@ -86,24 +86,24 @@ void t.test('recognises page requests of browsers and of command-line clients', 
   for (const [client, headers] of [
     ['Chrome', PAGE],
     ['Safari', { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }],
-    ['a frame', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
+    ['an iframe', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
     ['curl, wget', { accept: '*/*' }],
-    ['a navigation that takes anything', { accept: ' */* ', 'sec-fetch-mode': 'navigate' }],
+    ['a navigation that accepts anything', { accept: ' */* ', 'sec-fetch-mode': 'navigate' }],
     ['Turbo', { accept: 'text/vnd.turbo-stream.html, text/html', 'sec-fetch-mode': 'cors' }],
     ['jQuery.load', { accept: 'text/html, */*; q=0.01', 'x-requested-with': 'XMLHttpRequest' }],
-    ['another case', { accept: 'Text/HTML' }]
+    ['mixed case', { accept: 'Text/HTML' }]
   ] as const) {
     t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, client)
   }
   for (const [client, headers] of [
     ['fetch', { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' }],
-    ['fetch of the own origin', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
+    ['a same-origin fetch', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
     ['htmx', { accept: '*/*', 'sec-fetch-mode': 'cors', 'hx-request': 'true' }],
     ['axios', { accept: 'application/json, text/plain, */*' }],
     ['jQuery.getJSON', { accept: 'application/json, text/javascript, */*; q=0.01' }],
     ['an image', { accept: 'image/avif,image/webp,*/*;q=0.8', 'sec-fetch-mode': 'no-cors' }],
     ['a script', { accept: '*/*', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'script' }],
-    ['a stream of events', { accept: 'text/event-stream' }],
+    ['an EventSource', { accept: 'text/event-stream' }],
     ['an empty Accept', { accept: '' }],
     ['no Accept', {}]
   ] as const) {
@@ -188,7 +188,7 @@ void t.test('reports a logged-out session as expired, and a forged cookie as una
 })
 
 void t.test(
-  'C8: freshWithin refuses from exactly that second on, and passes after a new login',
+  'C8: freshWithin refuses a session once its login is that many seconds old, until a new login',
   async (t) => {
     const clock = stopClock(t)
     const { browser } = await setUp(t, { freshWithin: 300 })
@@ -211,15 +211,15 @@ void t.test(
 void t.test('freshWithin may be a fraction of a second, and is off by default', async (t) => {
   const clock = stopClock(t)
   const { browser } = await setUp(t, { freshWithin: 0.5 })
-  const lasting = await setUp(t, { freshWithin: undefined } as unknown as RequireAuthOptions)
+  const unlimited = await setUp(t, { freshWithin: undefined } as unknown as RequireAuthOptions)
   await browser.get('/login')
-  await lasting.browser.get('/login')
+  await unlimited.browser.get('/login')
   clock.move(499)
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200)
   clock.move(1)
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
   clock.move(80_000_000)
-  t.equal((await lasting.browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+  t.equal((await unlimited.browser.get('/guarded', JSON_ONLY)).statusCode, 200)
 })
 
 const FORBIDDEN = { statusCode: 403, code: 'SESSION_FORBIDDEN', error: 'Forbidden', message: 'Forbidden' }
@@ -242,7 +242,7 @@ void t.test(
   }
 )
 
-void t.test('a check that returns nothing or throws lets no request pass', async (t) => {
+void t.test('a check that returns nothing or throws does not let the request pass', async (t) => {
   for (const [check, statusCode] of [
     [() => undefined, 403],
     [() => null, 403],
@@ -285,7 +285,7 @@ void t.test(
   }
 )
 
-void t.test('uses its own userKey, or else the userKey of the plugin', async (t) => {
+void t.test('requireAuth uses its userKey option, or else the userKey of the plugin', async (t) => {
   for (const [guard, options, key] of [
     [{}, {}, 'userId'],
     [{}, { userKey: 'account' }, 'account'],
@@ -328,7 +328,7 @@ void t.test('accepts 0 as a user, and refuses null, false and an empty string', 
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
 })
 
-void t.test('a wrong option throws at once, with its name and the expected value', async (t) => {
+void t.test('a wrong option throws at once, and names the option and the expected value', async (t) => {
   for (const [options, message] of [
     [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
     [{ userKey: '$csrf' }, '"requireAuth.userKey" is \'$csrf\', but must be a key that'],
@@ -455,7 +455,7 @@ void t.test('answers HEAD like GET, without a body', async (t) => {
   t.same({ statusCode, payload }, { statusCode: 200, payload: '' })
 })
 
-void t.test('treats no request as signed in while the store fails', async (t) => {
+void t.test("onStoreError 'anonymous': no request counts as signed in while the store fails", async (t) => {
   let broken = false
   const store = failingStore(() => broken, new MemoryStore())
   const { browser } = await setUp(t, {}, { store, onStoreError: 'anonymous' })

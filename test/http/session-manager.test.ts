@@ -43,7 +43,7 @@ void t.test('getOrCreate() returns the session of the request, and creates it fo
 })
 
 void t.test(
-  'get() loads the session in a hook that runs before the plugin’s own, with one store call',
+  'get() in a hook before the plugin’s own hook loads the session, with one store call in total',
   async (t) => {
     const store = spyStore()
     const app = Fastify()
@@ -159,7 +159,7 @@ void t.test('cleanup() returns and publishes how many expired sessions it remove
   t.equal(memory.size, 1)
 })
 
-void t.test('cleanup() returns 0 for a store that expires sessions by itself', async (t) => {
+void t.test('cleanup() returns 0 if the store has no cleanup method', async (t) => {
   const { get, create, update, destroy } = spyStore()
   const { manager } = await setUp(t, { store: { get, create, update, destroy } })
   t.equal(await manager.cleanup(), 0)
@@ -236,7 +236,7 @@ void t.test('list() and revokeAll() throw if the store cannot find sessions by u
 })
 
 void t.test(
-  'a store failure is a 503 that keeps the cookie and shows the store’s error only as its cause',
+  'a store failure causes a 503 that keeps the cookie and has the store’s error only as its cause',
   async (t) => {
     let down = false
     for (const isAsync of [false, true]) {
@@ -265,14 +265,14 @@ void t.test(
   }
 )
 
-void t.test('a store that fails while saving is a 503 without a cookie', async (t) => {
+void t.test('a store failure while saving causes a 503 without a cookie', async (t) => {
   const { browser } = await setUp(t, { store: failingStore((method) => method === 'create') })
   const response = await browser.get('/set?name=ada')
   t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a store that does not answer within storeTimeout is a 503', async (t) => {
+void t.test('a store that does not answer within storeTimeout causes a 503', async (t) => {
   let hangs = false
   const store = wrap(new MemoryStore(), (_method, _args, next) =>
     hangs ? new Promise(() => undefined) : next()
@@ -302,7 +302,7 @@ void t.test(
   }
 )
 
-/** Times relative to now, in ms: the first at which a session has ended, and the last at which it is live. */
+/** Record times in ms relative to now. With `ended` the limit is just reached, with `live` it is 1 ms away. */
 const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
   expiresAt: { ended: { expiresAt: 0 }, live: { expiresAt: 1 } },
   maxAge: { ended: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
@@ -311,7 +311,7 @@ const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<Sessi
 
 for (const [name, edge] of Object.entries(EDGES)) {
   void t.test(
-    `${name} ends a session at exactly that millisecond, whatever the store still returns`,
+    `${name} ends a session to the exact millisecond, even if the store still returns its record`,
     async (t) => {
       const { start } = stopClock(t)
       let record = makeRecord()
@@ -344,7 +344,7 @@ void t.test('a missing record is not reported as malformed', async (t) => {
 
 for (const isAsync of [false, true]) {
   const kind = isAsync ? 'asynchronous' : 'synchronous'
-  void t.test(`uses the first of several cookies that has a live session, on ${kind} stores`, async (t) => {
+  void t.test(`uses the first session cookie that has a live session, on ${kind} stores`, async (t) => {
     const memory = new MemoryStore()
     const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
     const { app } = await setUp(t, { store })
@@ -359,7 +359,7 @@ for (const isAsync of [false, true]) {
     t.same(JSON.parse(body), { name: 'ada' })
   })
   void t.test(
-    `onStoreError 'anonymous' on a ${kind} store: the request continues and nothing is saved`,
+    `onStoreError 'anonymous': the request continues and nothing is saved, on ${kind} stores`,
     async (t) => {
       let down = false
       const failing = failingStore(() => down)
@@ -384,7 +384,7 @@ for (const isAsync of [false, true]) {
   )
 }
 
-void t.test("onStoreError 'anonymous': a loaded session that cannot be saved is still a 503", async (t) => {
+void t.test("onStoreError 'anonymous': failing to save a loaded session still causes a 503", async (t) => {
   const { browser } = await setUp(t, {
     store: failingStore((method) => method === 'update'),
     onStoreError: 'anonymous'
@@ -399,7 +399,7 @@ void t.test('concurrent callers share the pending load of a session', async (t) 
   t.teardown(() => app.close())
   app.addHook('onRequest', async (request) => {
     const { sessionManager: manager } = app
-    // Not awaited, so that the plugin's own hook asks for the session during the load.
+    // Not awaited, so that the next two calls also run during the load.
     const changed = manager.getOrCreate(request)
     void Promise.resolve(changed).then((session) => session.set('early', true))
     const [one, other] = await Promise.all([manager.get(request), manager.getOrCreate(request)])
@@ -414,7 +414,7 @@ void t.test('concurrent callers share the pending load of a session', async (t) 
   t.same(store.takeNames(), ['get'])
 })
 
-void t.test("onStoreError 'anonymous': invalidate() after a failed load is a 503", async (t) => {
+void t.test("onStoreError 'anonymous': invalidate() after a failed load causes a 503", async (t) => {
   let down = false
   const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
   app.get('/why', async ({ session }) => {

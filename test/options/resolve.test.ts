@@ -14,23 +14,23 @@ import { stopClock } from '../fixtures/clock.js'
 import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
 import { ENTRIES, PATHS, withDocComments } from './fixtures/docs.js'
 
-/** Returns the error of a registration with these options, which TypeScript would refuse. */
+/** Registers the plugin with options that TypeScript would refuse, and returns the error. */
 async function refusalOf(t: Test, given: object): Promise<SessionOptionError> {
   const app = Fastify()
   t.teardown(() => app.close())
   const outcome: unknown = await app.register(sessions, given as SessionOptions).then(
-    () => 'was accepted',
+    () => 'no error',
     (error: unknown) => error
   )
   if (outcome instanceof SessionOptionError) return outcome
-  throw new Error(`${inspect(given)} ${inspect(outcome)}`)
+  throw new Error(`expected ${inspect(given)} to be refused, got ${inspect(outcome)}`)
 }
 
 const NON_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}, [60], 60n, new Date(0)]
 const NON_STRINGS = [5, null, true, {}, ['x']]
 const NON_OBJECTS = [null, true, 'x', 5, []]
 
-/** For each option: the rule in its error message, and values that it refuses. */
+/** For each option: the rule in its error message, and invalid values. */
 const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   cookieName: [/a cookie name/, ...NON_STRINGS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
   maxAge: [/a number of seconds above 0, at most 34560000/, ...NON_NUMBERS, 0, 34_560_001],
@@ -165,7 +165,7 @@ void t.test('ignores the options that Fastify itself adds', async (t) => {
   t.notMatch(contextOf(app).options, own)
 })
 
-void t.test('treats an option that is undefined as not given', async (t) => {
+void t.test('treats an undefined option as not given', async (t) => {
   const names = Object.keys(OPTIONS).filter((name) => name !== 'secret')
   const nothing = Object.fromEntries(names.map((name) => [name, undefined]))
   const store = new MemoryStore()
@@ -198,7 +198,7 @@ void t.test('neither changes nor keeps the objects of the caller', async (t) => 
   t.equal(contextOf(app).options.csrf.trustedOrigins.includes('https://evil.test'), false)
 })
 
-void t.test('freezes the resolved options, which print no secret', async (t) => {
+void t.test('freezes the resolved options, and printing them shows no secret', async (t) => {
   const { options } = contextOf(await makeApp(t))
   for (const part of [options, options.cookie, options.csrf, options.secrets]) t.ok(Object.isFrozen(part))
   t.throws(() => ((options as { maxAge: number }).maxAge = 1), TypeError)
@@ -218,7 +218,7 @@ void t.test('stores times as whole milliseconds, even if an option has a fractio
   }
 })
 
-/** Returns the observable behaviour of an app with these options. */
+/** Returns an observable effect of these options. */
 type Observe = (t: Test, options: Partial<SessionOptions>) => Promise<unknown>
 
 const setCookie: Observe = async (t, options) => {

@@ -11,7 +11,7 @@ async function problemsWith(schema: unknown) {
   return (await withSchema(resolveOptions(given, () => new MemoryStore()))).problemOf
 }
 
-void t.test('checks each property of the schema by itself', async (t) => {
+void t.test('checks each property of the schema separately', async (t) => {
   const problemOf = await problemsWith(Type.Object({ name: Type.Object({ first: Type.String() }) }))
   t.equal(problemOf('name', { first: 'Ada' }), undefined)
   t.match(problemOf('name', 'Ada'), /^must be object/)
@@ -19,7 +19,7 @@ void t.test('checks each property of the schema by itself', async (t) => {
   t.equal(problemOf('other', 5), undefined, 'other keys are allowed')
 })
 
-void t.test('a schema without additional properties refuses unknown keys, except own keys', async (t) => {
+void t.test('additionalProperties: false refuses unknown keys, except the library’s own keys', async (t) => {
   const problemOf = await problemsWith(Type.Object({ name: Type.String() }, { additionalProperties: false }))
   t.equal(problemOf('other', 5), 'is not in the schema')
   t.equal(problemOf('$csrf', 'x'), undefined, 'keys that begin with $ belong to the library')

@@ -35,8 +35,8 @@ const ADVISORIES =
   CVE-2025-47909 CVE-2025-47910 CVE-2026-107275 CVE-2026-27205 CVE-2026-39324 GHSA-49wp-qq6x-g2rf
   GHSA-qppm-g56g-fpvp fastify/session#240`.split(/\s+/)
 
-/** Who can be responsible for a requirement, and whether it must then name a test. */
-const WHOSE: Record<string, boolean> = { library: true, shared: true, application: false }
+/** Each party that can be responsible for a requirement, and whether such a requirement must name a test. */
+const RESPONSIBLE: Record<string, boolean> = { library: true, shared: true, application: false }
 
 const root = new URL('../../', import.meta.url)
 const textOf = (path: string) => readFileSync(new URL(path, root), 'utf8')
@@ -95,12 +95,12 @@ function nameOf({ expression, arguments: given }: ts.CallExpression): string | u
   return name.head.text + name.templateSpans.map(({ literal }) => `…${literal.text}`).join('')
 }
 
-/** Returns what is wrong with a reference, or `undefined` if the test exists. */
+/** Returns the problem with a reference, or `undefined` if the test exists. */
 function problemOf(reference: string): string | undefined {
   const [, file = '', name = ''] = REFERENCE.exec(reference) ?? []
   if (file === KIT) return caseNames().run.includes(name) ? undefined : `the kit has no case “${name}”`
-  if (!/^test\/.*\.test\.(ts|js)$/.test(file)) return `${file} is no test file`
-  if (!existsSync(new URL(file, root))) return `there is no ${file}`
+  if (!/^test\/.*\.test\.(ts|js)$/.test(file)) return `${file} is not a test file`
+  if (!existsSync(new URL(file, root))) return `${file} does not exist`
   return namesIn(textOf(file)).has(name) ? undefined : `${file} has no test “${name}”`
 }
 
@@ -111,16 +111,16 @@ void t.test('every test that the page names exists under exactly that name', asy
   t.same(references.map(problemOf).filter(Boolean), [])
 })
 
-void t.test('a renamed test, a missing file and a name that is only close are seen', async (t) => {
+void t.test('finds a reference to a renamed test, to a missing file or to an inexact name', async (t) => {
   const file = 'test/security/pages.test.ts'
-  const own = 'a renamed test, a missing file and a name that is only close are seen'
+  const own = 'finds a reference to a renamed test, to a missing file or to an inexact name'
   t.equal(problemOf(`${file} › ${own}`), undefined)
   t.equal(problemOf(`${KIT} › update after destroy returns gone and creates no record (E1)`), undefined)
-  for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'a renamed test…'])
+  for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'finds a…'])
     t.match(problemOf(`${file} › ${name}`), /has no test/, name)
-  t.match(problemOf(`test/security/none.test.ts › ${own}`), /there is no/)
+  t.match(problemOf(`test/security/none.test.ts › ${own}`), /does not exist/)
   t.match(problemOf(`${KIT} › update after destroy`), /has no case/)
-  t.match(problemOf(`plugin/session.ts › ${own}`), /is no test file/)
+  t.match(problemOf(`plugin/session.ts › ${own}`), /is not a test file/)
   const source =
     "t.test(`${a} is ${b}`, f => {}); t.test('x', { skip: false }, async () => {}); /y/.test('z')"
   t.same([...namesIn(source)], ['… is …', 'x'])
@@ -141,19 +141,19 @@ void t.test('the tests of every store run the kit', async (t) => {
     )
 })
 
-void t.test('every ASVS requirement appears once, with its level and who is responsible', async (t) => {
+void t.test('every ASVS requirement appears once, with its level and the responsible party', async (t) => {
   const rows = rowsOf('OWASP ASVS')
   t.same(Object.fromEntries(rows.map(([id, level]) => [id, Number(level)])), ASVS)
   t.equal(rows.length, Object.keys(ASVS).length)
-  for (const [id, , , whose = '', shown = ''] of rows) {
-    t.ok(Object.hasOwn(WHOSE, whose), `${id}: ${whose}`)
+  for (const [id, , , party = '', shown = ''] of rows) {
+    t.ok(Object.hasOwn(RESPONSIBLE, party), `${id}: ${party}`)
     t.equal(
       referencesIn(shown).length > 0,
-      WHOSE[whose],
-      `${id} (${whose}) names a test exactly if the library has a part in it`
+      RESPONSIBLE[party],
+      `${id} (${party}) names a test if and only if the library is involved`
     )
-    const said = shown.replaceAll(/`{1,2}[^`]+ › .+?`{1,2}(?:<br>)?/g, '')
-    if (whose !== 'library') t.ok(said.length >= 20, `${id} says what is left to the application`)
+    const text = shown.replaceAll(/`{1,2}[^`]+ › .+?`{1,2}(?:<br>)?/g, '')
+    if (party !== 'library') t.ok(text.length >= 20, `${id} says what the application must do`)
   }
 })
 
@@ -183,14 +183,14 @@ void t.test('every advisory appears once, with a test', async (t) => {
 void t.test('the counts on the page are correct', async (t) => {
   const asvs = rowsOf('OWASP ASVS')
   const isShown = ([, , , , shown = '']: string[]) => referencesIn(shown).length > 0
-  const of = (whose: string) => asvs.filter((row) => row[3] === whose).length
+  const countOf = (party: string) => asvs.filter((row) => row[3] === party).length
   t.same(
     rowsOf('Counts').map(([, count]) => Number(count)),
     [
       asvs.length,
       asvs.filter(isShown).length,
-      of('shared'),
-      of('application'),
+      countOf('shared'),
+      countOf('application'),
       rowsOf('Security cases').length,
       ADVISORIES.length,
       referencesIn(page).length

@@ -14,11 +14,11 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { SECRET } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
-// The time to refuse a wrong signature, CSRF token or id must not tell an attacker how much of it was right.
+// The time to refuse a wrong signature, CSRF token or id must not tell an attacker how much of it is right.
 //
-// A guess that is wrong at its first place is timed in turns with a guess that is wrong at its last. The same run also
-// times a comparison that stops at the first difference. The measurement must detect that leak, because otherwise it
-// could detect nothing, and the library's own difference must be a small part of the leak.
+// Times two kinds of guesses alternately: wrong at the first position, and wrong at the last. The same run also times a
+// leaky comparison, which stops at the first difference. The measurement must detect that leak, because otherwise it
+// proves nothing, and the library's own difference must be a small part of the leak.
 
 /** Pairs in the first round. `TIMING_PAIRS=1000000` runs the long form. */
 const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
@@ -26,27 +26,27 @@ const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
 const WARM_UP = 4000
 /** Guesses in a block. Each block has new guesses and is timed with the real comparison, then with the leaky one. */
 const BLOCK = 500
-/** A busy machine may spoil a round, so each round has twice as many pairs as the one before. A leak spoils them all. */
+/** A busy machine may spoil a round, so each round doubles the number of pairs. A real leak fails every round. */
 const ROUNDS = 5
-/** The leak is detected if it is this many standard errors from zero. */
-const FOUND = 10
-/** The real difference must be below this part of the leak: over two standard errors of a barely detected leak. */
+/** The leak is detected if it is more than this many standard errors above zero. */
+const DETECTED = 10
+/** The library's difference must be below this part of the leak: 2.5 standard errors of a barely detected leak. */
 const SMALL = 1 / 4
 
-/** Pairs of guesses at secrets: one guess is wrong at its first place, the other at its last. */
+/** Pairs of guesses at secrets: one guess is wrong at the first position, the other at the last. */
 interface Guesses {
   readonly first: readonly string[]
   readonly last: readonly string[]
 }
 
 interface Subject {
-  /** Returns guesses at `BLOCK` new secrets. A reused secret could be recognised by its place in memory or a table. */
+  /** Returns guesses at `BLOCK` new secrets. The place of a reused secret in memory could affect the time. */
   guesses(): Guesses
   /** Checks one guess. `index` is the position of the guess in its block. */
   refuse(guess: string, index: number): unknown
 }
 
-/** How many nanoseconds longer a guess takes if it is wrong only at its end, with the standard error. */
+/** How many nanoseconds longer a guess takes if it is wrong only at the last position, with the standard error. */
 interface Difference {
   readonly mean: number
   readonly error: number
@@ -73,7 +73,7 @@ function makeLeaky(t: Test): void {
   })
 }
 
-/** Copies a text as if a request had just brought it: in one piece, and not hashed yet. Both affect the time. */
+/** Copies a text, so that V8 has it in one piece and not hashed yet, like text from a request. Both affect the time. */
 function fresh(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
@@ -85,7 +85,7 @@ function timeOf(refuse: Subject['refuse'], guess: string, index: number): number
   return performance.now() - start
 }
 
-/** Returns how many nanoseconds longer each guess wrong at its last place took. The order in a pair is random. */
+/** Returns for each pair how many nanoseconds longer the `last` guess took. The order in a pair is random. */
 function differences({ first, last }: Guesses, refuse: Subject['refuse']): number[] {
   return first.map((early, index) => {
     const late = last[index] as string
@@ -97,7 +97,7 @@ function differences({ first, last }: Guesses, refuse: Subject['refuse']): numbe
 }
 
 /**
- * Returns the mean of the middle three fifths, and its standard error by the winsorized variance (Yuen). Garbage
+ * Returns the mean of the middle three fifths, and its standard error from the winsorized variance (Yuen). Garbage
  * collections and other processes affect only the outer two fifths.
  */
 function differenceOf(values: readonly number[]): Difference {
@@ -128,8 +128,8 @@ function measure(subject: Subject, pairs: number): { ours: Difference; leaky: Di
   return { ours: differenceOf(measured.ours), leaky: differenceOf(measured.leaky) }
 }
 
-function assertSilent(t: Test, name: string, subject: Subject): void {
-  // Capturing a stack takes long, and its noise would hide the difference that is measured.
+function assertNoLeak(t: Test, name: string, subject: Subject): void {
+  // Capturing a stack is slow, and its noise would hide the measured difference.
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0
   t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
@@ -137,11 +137,11 @@ function assertSilent(t: Test, name: string, subject: Subject): void {
   for (let round = 1, pairs = PAIRS; round <= ROUNDS; round++, pairs *= 2) {
     const { ours, leaky } = measure(subject, pairs)
     t.comment(`${name}: ${textOf(ours)}; leaky comparison: ${textOf(leaky)}; ${pairs} pairs each`)
-    const isFound = leaky.mean / leaky.error > FOUND
+    const isDetected = leaky.mean / leaky.error > DETECTED
     const isSmall = Math.abs(ours.mean) < leaky.mean * SMALL
-    if (isFound && isSmall) return void t.pass(`in round ${round}`)
+    if (isDetected && isSmall) return void t.pass(`in round ${round}`)
   }
-  t.fail(`${name}: no round of ${ROUNDS} detected the leak with the real difference as a small part of it`)
+  t.fail(`${name}: all ${ROUNDS} rounds missed the leak, or the library’s difference was too large`)
 }
 
 function textOf({ mean, error }: Difference): string {
@@ -155,7 +155,7 @@ function changed(bytes: Buffer, at: number): Buffer {
   return copy
 }
 
-/** Returns a block of guesses. `make` makes a secret, and `spoil` a guess that is wrong at its first or last place. */
+/** Returns a block of guesses. `make` creates a secret, and `spoil` changes its first or last position. */
 function guessesAt<T>(make: () => T, spoil: (secret: T, where: 'first' | 'last') => string): Guesses {
   const secrets = Array.from({ length: BLOCK }, make)
   const guess = (where: 'first' | 'last') => secrets.map((secret) => spoil(secret, where))
@@ -183,8 +183,8 @@ void t.test('a signature is refused in the same time, however much of it is righ
     refuse: (value) => tokens.verify(value)
   }
   assertAllRefused(t, subject, (answer) => answer === undefined)
-  t.ok(tokens.verify(tokens.sign(tokens.mint())), 'a right signature passes')
-  assertSilent(t, 'signature', subject)
+  t.ok(tokens.verify(tokens.sign(tokens.mint())), 'a correct signature passes')
+  assertNoLeak(t, 'signature', subject)
 })
 
 void t.test('a CSRF token is refused in the same time, however much of it is right', async (t) => {
@@ -216,21 +216,21 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
     }
   }
   assertAllRefused(t, subject, (answer) => answer instanceof CsrfError)
-  t.equal(subject.refuse(csrf.generate(session), 0), undefined, 'a right token passes')
-  assertSilent(t, 'CSRF token', subject)
+  t.equal(subject.refuse(csrf.generate(session), 0), undefined, 'a correct token passes')
+  assertNoLeak(t, 'CSRF token', subject)
 })
 
 void t.test('an unknown token is refused in the same time, however much of it is right', async (t) => {
-  // The guesses count as signed, as by an attacker who has the secret. The store looks up a hash of the token, so the
-  // lookup may take longer for some ids: no attacker can come closer to an id by guessing tokens.
+  // The guesses count as signed, as if the attacker had the secret. The store looks up a hash of the token, so the
+  // lookup may take longer for some ids: guessing tokens does not bring an attacker closer to an id.
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
-  // As many records as a real store has: in an almost empty table, a lookup of an empty slot is faster.
+  // As many records as in a real store: in an almost empty table, a lookup that finds nothing is faster.
   const known = Array.from({ length: 20_000 }, () => Buffer.from(tokens.mint(), 'latin1'))
   const store = new MemoryStore()
   for (const token of known) store.create(idOfToken(token.toString('latin1')), record)
   let right: Buffer[] = []
-  // In one piece: if a string has two pieces, the length of the second costs some nanoseconds, in any store.
+  // A string in one piece: if V8 stores it in two pieces, the length of the second costs some nanoseconds in any store.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
     changed(token, where === 'first' ? 0 : token.length - 1).toString('latin1')
   const subject: Subject = {
@@ -247,5 +247,5 @@ void t.test('an unknown token is refused in the same time, however much of it is
   }
   assertAllRefused(t, subject, (answer) => answer === undefined)
   t.ok(store.get(idOfToken((known[0] as Buffer).toString('latin1'))), 'a known token is found')
-  assertSilent(t, 'token', subject)
+  assertNoLeak(t, 'token', subject)
 })

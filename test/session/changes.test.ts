@@ -12,24 +12,24 @@ interface Cart {
 const makeCart = (...items: string[]): Cart => ({ items, nested: { n: 0 } })
 const cartOf = (session: Session, key = 'cart') => session.get(key) as Cart
 
-/** In-place changes, and the values that the next request finds. */
+/** In-place changes, and the values that later requests find. */
 const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Record<string, unknown> }> = {
-  'to an object returned by get()': {
+  'saves in-place changes to an object returned by get()': {
     work: (session) => cartOf(session).items.push('b'),
     found: { cart: { items: ['a', 'b'], nested: { n: 0 } } }
   },
-  'to a nested object': {
+  'saves in-place changes to a nested object': {
     work: (session) => (cartOf(session).nested.n = 7),
     found: { cart: { items: ['a'], nested: { n: 7 } } }
   },
-  'to an object returned by get() twice': {
+  'saves in-place changes to an object returned by get() twice': {
     work(session) {
       cartOf(session).nested.n = 7
       cartOf(session).items.push('b')
     },
     found: { cart: { items: ['a', 'b'], nested: { n: 7 } } }
   },
-  'to an object that was just set': {
+  'saves in-place changes to an object that was just set': {
     work(session) {
       const cart = makeCart('x')
       session.set('cart', cart)
@@ -37,7 +37,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: { items: ['x', 'y'], nested: { n: 0 } } }
   },
-  'to the result of an update(), after the update()': {
+  'saves in-place changes to the result of an update(), after the update()': {
     work(session) {
       const cart = makeCart('x')
       session.update('cart', () => cart)
@@ -45,7 +45,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: { items: ['x', 'y'], nested: { n: 0 } } }
   },
-  'inside an update() that returns the same object': {
+  'saves in-place changes inside an update() that returns the same object': {
     work: (session) =>
       session.update('cart', (cart) => {
         ;(cart as Cart).items.push('b')
@@ -53,14 +53,14 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       }),
     found: { cart: { items: ['a', 'b'], nested: { n: 0 } } }
   },
-  'to an object before an update() of it': {
+  'saves in-place changes to an object before an update() of its key': {
     work(session) {
       cartOf(session).items.push('b')
       session.update('cart', (cart) => ({ ...(cart as Cart), nested: { n: 1 } }))
     },
     found: { cart: { items: ['a', 'b'], nested: { n: 1 } } }
   },
-  'to an object inside another changed object': {
+  'saves in-place changes to an object that is also inside another object': {
     work(session) {
       const [cart, other] = [cartOf(session), cartOf(session, 'other')]
       Object.assign(other, { inner: cart })
@@ -71,7 +71,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       other: { items: [], nested: { n: 0 }, inner: { items: ['a', 'b'], nested: { n: 0 } } }
     }
   },
-  'to an object stored at two keys': {
+  'saves in-place changes to an object stored at two keys': {
     work(session) {
       const cart = cartOf(session)
       session.set('other', cart)
@@ -82,7 +82,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
       other: { items: ['a', 'b'], nested: { n: 0 } }
     }
   },
-  'to an object that was then removed, which stays removed': {
+  'in-place changes to a removed object do not bring it back': {
     work(session) {
       const cart = cartOf(session)
       session.remove('cart')
@@ -90,7 +90,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: undefined }
   },
-  'to an object that was then replaced, which stays replaced': {
+  'in-place changes to a replaced object do not bring it back': {
     work(session) {
       const cart = cartOf(session)
       session.set('cart', 'replaced')
@@ -98,7 +98,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
     },
     found: { cart: 'replaced' }
   },
-  'to an object that clear() dropped, which stays dropped': {
+  'in-place changes to an object after clear() do not bring it back': {
     work(session) {
       const cart = cartOf(session)
       session.clear()
@@ -109,7 +109,7 @@ const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Rec
 }
 
 for (const [name, { work, found }] of Object.entries(IN_PLACE)) {
-  void t.test(`saves in-place changes ${name}`, async (t) => {
+  void t.test(name, async (t) => {
     const { visit } = await makeVisits(t)
     await visit((session) => {
       session.set('cart', makeCart('a'))
@@ -130,7 +130,7 @@ for (const [name, { work, found }] of Object.entries(IN_PLACE)) {
 
 const appendTo = (text: string) => (value: unknown) => `${String(value)}${text}`
 
-/** Changes of a key whose value is `base`. Before they are written, another request sets it to `newer`. */
+/** Changes of the key `k`, whose value was `base`. Before they are written, another request sets `k` to `newer`. */
 const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: unknown }> = {
   'update() runs again on the newer value': { work: (s) => s.update('k', appendTo('1')), found: 'newer1' },
   'two update() calls run again, in order': {
@@ -157,7 +157,7 @@ const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: un
     work: (s) => s.clear() ?? s.update('k', appendTo('1')),
     found: 'undefined1'
   },
-  'update() runs again beside set() of another key': {
+  'update() runs again if the request also sets another key': {
     work: (s) => s.set('other', 1) ?? s.update('k', appendTo('1')),
     found: 'newer1'
   },
@@ -165,15 +165,15 @@ const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: un
     work: (s) => s.set('k', 'base'),
     found: 'newer'
   },
-  'set() to the loaded value is not a change beside a retried update() either': {
+  'set() to the loaded value is not a change if an update() of another key is retried': {
     work: (s) => s.set('k', 'base') ?? s.update('other', () => 1),
     found: 'newer'
   },
-  'set() to the loaded value is a change in a rotation': {
+  'set() to the loaded value is a change during a rotation': {
     work: (s) => s.regenerate() ?? s.set('k', 'base'),
     found: 'base'
   },
-  'set() to the loaded value is a change in a rotation with a retried update()': {
+  'set() to the loaded value is a change during a rotation with a retried update()': {
     work: (s) => s.regenerate() ?? s.set('k', 'base') ?? s.update('other', () => 1),
     found: 'base'
   },
@@ -206,7 +206,7 @@ for (const [name, { work, found }] of Object.entries(OVERTAKEN)) {
   })
 }
 
-const SPOILING: Record<string, (cart: Cart) => unknown> = {
+const FAILING_UPDATES: Record<string, (cart: Cart) => unknown> = {
   'that throws'(cart) {
     cart.items.push('half')
     throw new Error('no')
@@ -221,7 +221,7 @@ const SPOILING: Record<string, (cart: Cart) => unknown> = {
   }
 }
 
-for (const [name, spoil] of Object.entries(SPOILING)) {
+for (const [name, fail] of Object.entries(FAILING_UPDATES)) {
   void t.test(`an update() ${name} changes nothing and does not overwrite another request`, async (t) => {
     const { visit, browser, app } = await makeVisits(t)
     await visit((session) => session.set('cart', makeCart('a')))
@@ -229,14 +229,14 @@ for (const [name, spoil] of Object.entries(SPOILING)) {
     other.cookies.set('session_id', browser.cookies.get('session_id') as string)
     const { result } = await visit(async (session) => {
       cartOf(session).nested.n = 7
-      t.throws(() => session.update('cart', (cart) => spoil(cart as Cart)))
+      t.throws(() => session.update('cart', (cart) => fail(cart as Cart)))
       t.same(session.get('cart'), { items: ['a'], nested: { n: 7 } }, 'earlier changes stay')
       return session.modified
     })
     t.equal(result, true)
     await visit(async (session) => {
       await visit((overtaking) => overtaking.update('cart', () => makeCart('b')), other)
-      t.throws(() => session.update('cart', (cart) => spoil(cart as Cart)))
+      t.throws(() => session.update('cart', (cart) => fail(cart as Cart)))
     })
     t.same((await visit((session) => session.get('cart'))).result, makeCart('b'))
   })
@@ -373,7 +373,7 @@ const sorted = (data: object) => Object.entries(data).sort(([a], [b]) => (a < b 
 const shown = (session: Session) => ({ data: sorted(valuesOf(session)), flash: session.peekFlash('k') })
 const shownOf = ({ data, flash }: Model) => ({ data: sorted(Object.fromEntries(data)), flash })
 
-/** Returns the writes that a sequence may cost: at most one, or a destroy and the create of a new session. */
+/** Returns the expected writes of a sequence: at most one, or a destroy and the create of a new session. */
 function writesOf(model: Model, before: string): string[] {
   const hasData = model.data.size > 0 || model.flash !== undefined
   if (model.isEnded) return hasData ? ['destroy', 'create'] : ['destroy']

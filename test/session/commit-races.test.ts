@@ -5,7 +5,7 @@ import { MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-// Overlapping requests. The store kit tests what a store must guarantee for them.
+// Tests of overlapping requests. The kit in plugin/testing tests the guarantees that a store must give for them.
 
 type Wrapping = (store: MemoryStore) => SessionStore
 
@@ -48,7 +48,7 @@ async function signIn(app: FastifyInstance): Promise<string> {
   return browser.cookie
 }
 
-/** Sends the request at once. The bare result of `inject` waits until it is awaited. */
+/** Sends the request at once. Without the `await`, `inject()` would not send it yet. */
 async function send(app: FastifyInstance, cookie: string, url: string) {
   return await app.inject({ url, headers: { cookie } })
 }
@@ -170,7 +170,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
 
 void t.test('E8: creating a session under a taken id is refused with 409, and writes nothing', async (t) => {
   const spy = spyStore()
-  // As if two processes had minted the same token.
+  // `create` returns `false`, as if another process had minted the same token.
   const store = wrap(spy, (method, _args, next) => (method === 'create' ? false : next()))
   const app = addRoutes(await makeApp(t, { store }))
   const response = await app.inject('/set?name=ada')
@@ -229,7 +229,7 @@ void t.test(
   }
 )
 
-void t.test('a session that ends while an update() is retried is a 409 SESSION_GONE', async (t) => {
+void t.test('an update() fails with 409 SESSION_GONE if the session ends before the retry', async (t) => {
   const memory = new MemoryStore()
   const ending = wrap(memory, (method, args, next) => {
     if (method !== 'update') return next()
@@ -242,7 +242,7 @@ void t.test('a session that ends while an update() is retried is a 409 SESSION_G
   t.equal(memory.size, 0)
 })
 
-void t.test('an update() that changes nothing on the newer value writes nothing', async (t) => {
+void t.test('a retried update() that leaves the newer value unchanged writes nothing', async (t) => {
   const memory = new MemoryStore()
   const spy = spyStore(memory)
   const app = addRoutes(await makeApp(t, { store: spy }))
@@ -263,11 +263,11 @@ void t.test('an update() that changes nothing on the newer value writes nothing'
 
 void t.test('all queued retries fail together if the store does not answer', async (t) => {
   const memory = new MemoryStore()
-  let asked = 0
+  let unanswered = 0
   const store = wrap(memory, async (method, _args, next) => {
     await nextTurn()
-    if (asked > 0 || (method === 'get' && conflicts > 0)) {
-      asked++
+    if (unanswered > 0 || (method === 'get' && conflicts > 0)) {
+      unanswered++
       return new Promise(() => undefined)
     }
     const answer = next()
@@ -281,5 +281,5 @@ void t.test('all queued retries fail together if the store does not answer', asy
   const answers = await Promise.all(Array.from({ length: 10 }, () => browser.get('/add')))
   const refused = answers.filter(({ statusCode }) => statusCode === 503)
   t.equal(refused.length, 9, 'all except the first request')
-  t.equal(asked, 1)
+  t.equal(unanswered, 1)
 })

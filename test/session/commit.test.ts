@@ -15,12 +15,12 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const store = spyStore()
   const app = addRoutes(await makeApp(t, { store, cleanupInterval: 0, ...options }))
   app.get('/remove', async ({ session }) => session.remove('name') ?? 'remove')
-  app.get('/fail/:what', async ({ session, params }) => {
-    const { what } = params as { what: string }
-    if (what === 'set') session.set('name', 'lost')
-    if (what === 'login') session.regenerate()
-    if (what === 'flash') session.getFlash('note')
-    if (what === 'logout') {
+  app.get('/fail/:action', async ({ session, params }) => {
+    const { action } = params as { action: string }
+    if (action === 'set') session.set('name', 'lost')
+    if (action === 'login') session.regenerate()
+    if (action === 'flash') session.getFlash('note')
+    if (action === 'logout') {
       session.invalidate()
       session.set('name', 'lost')
     }
@@ -41,7 +41,7 @@ function tokenOf(setCookie: string | undefined): string {
   return /^session_id=([0-9a-f]{64})\./.exec(setCookie ?? '')?.[1] ?? 'no token'
 }
 
-void t.test('no cookie and no change: no store call and no cookie', async (t) => {
+void t.test('a request without a cookie or a change makes no store call and sets no cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const response = await browser.get('/read')
   t.same(response.json(), { name: null })
@@ -49,7 +49,7 @@ void t.test('no cookie and no change: no store call and no cookie', async (t) =>
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('malformed or forged cookie: no store call and no cookie', async (t) => {
+void t.test('a malformed or forged cookie causes no store call and no cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const { value } = await signIn(browser, store)
   const forged = `${value.slice(0, -1)}${value.endsWith('A') ? 'B' : 'A'}`
@@ -62,7 +62,7 @@ void t.test('malformed or forged cookie: no store call and no cookie', async (t)
   }
 })
 
-void t.test('signed cookie without a session: one get and no cookie', async (t) => {
+void t.test('a signed cookie without a session costs one get, and no cookie is sent', async (t) => {
   const { store, browser } = await setUp(t)
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const token = tokens.mint()
@@ -73,7 +73,7 @@ void t.test('signed cookie without a session: one get and no cookie', async (t) 
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('only read: one get, no write and no cookie', async (t) => {
+void t.test('a request that only reads costs one get, and no write or cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id } = await signIn(browser, store)
   clock.move(DAY - 1)
@@ -83,7 +83,7 @@ void t.test('only read: one get, no write and no cookie', async (t) => {
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('only read, with idleTimeout: one touch, and only after a tenth of idleTimeout', async (t) => {
+void t.test('a request that only reads touches the session only after a tenth of idleTimeout', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { id, value } = await signIn(browser, store)
   clock.move(99_999)
@@ -100,7 +100,7 @@ void t.test('only read, with idleTimeout: one touch, and only after a tenth of i
   t.equal(setCookieOf(after), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
 })
 
-void t.test('a touch sends no cookie if cookies carry no expiry', async (t) => {
+void t.test('a touch sends no cookie if the cookie has no expiry', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000, cookie: { persistent: false } })
   await signIn(browser, store)
   clock.move(100_000)
@@ -109,7 +109,7 @@ void t.test('a touch sends no cookie if cookies carry no expiry', async (t) => {
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('new session with data: one create and the cookie', async (t) => {
+void t.test('a new session with data costs one create and sends the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const response = await browser.get('/set?name=ada&userId=7')
   const token = tokenOf(setCookieOf(response))
@@ -127,7 +127,7 @@ void t.test('new session with data: one create and the cookie', async (t) => {
 })
 
 void t.test(
-  'changed session: one get, one update with only the change, and no cookie while the expiry stays',
+  'a changed session costs a get and an update of only the change, and no cookie if its expiry stays',
   async (t) => {
     const { store, browser, clock } = await setUp(t)
     const { id } = await signIn(browser, store)
@@ -150,7 +150,7 @@ void t.test(
   }
 )
 
-void t.test('changed session whose expiry moves: the cookie is sent too', async (t) => {
+void t.test('a change that moves the expiry also sends the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { value } = await signIn(browser, store)
   clock.move(5000)
@@ -159,10 +159,10 @@ void t.test('changed session whose expiry moves: the cookie is sent too', async 
   t.equal(setCookieOf(response), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
 })
 
-void t.test('rotated secret: one touch, and the same token once with the new signature', async (t) => {
+void t.test('after a change of the secret, one touch sends the token with a new signature', async (t) => {
   const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
   const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
-  const old = await setUpOld(app, store)
+  const old = await signInWithOldSecret(app, store)
   browser.cookies.set('session_id', old)
   const response = await browser.get('/read')
   t.same(response.json(), { name: 'ada' })
@@ -174,14 +174,14 @@ void t.test('rotated secret: one touch, and the same token once with the new sig
   t.equal(setCookieOf(again), undefined)
 })
 
-/** Creates a session of `app` and returns its cookie as the older secret signs it. */
-async function setUpOld(app: FastifyInstance, store: SpyStore): Promise<string> {
+/** Creates a session of `app` and returns its cookie, signed with the older secret. */
+async function signInWithOldSecret(app: FastifyInstance, store: SpyStore): Promise<string> {
   const browser = new Browser(app)
   const { value } = await signIn(browser, store)
   return createTokens([Buffer.from(SECRET)], 32).sign(value.split('.')[0] as string)
 }
 
-void t.test('regenerated session: one update that renames the record, and the new cookie', async (t) => {
+void t.test('regenerate() costs one update that renames the record, and sends a new cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id, value } = await signIn(browser, store)
   clock.move(5000)
@@ -206,7 +206,7 @@ void t.test('regenerated session: one update that renames the record, and the ne
 })
 
 void t.test(
-  'regenerated session: the update removes the CSRF secret, or sets one created after the rotation',
+  'the update after regenerate() removes the CSRF secret, unless a new secret was created afterwards',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/form', async (_request, reply) => reply.generateCsrf())
@@ -224,7 +224,7 @@ void t.test(
   }
 )
 
-void t.test('invalidated session: one destroy, and a clearing cookie with every attribute', async (t) => {
+void t.test('invalidate() costs one destroy and sends a clearing cookie with every attribute', async (t) => {
   const cookie = { domain: 'app.test', path: '/', sameSite: 'none', partitioned: true } as const
   const { store, browser } = await setUp(t, { cookie })
   const { id } = await signIn(browser, store)
@@ -240,7 +240,7 @@ void t.test('invalidated session: one destroy, and a clearing cookie with every 
 })
 
 void t.test(
-  'session invalidated and then set: a destroy, the create of a new session, and only its cookie',
+  'data set after invalidate() costs a destroy and a create, and only the new session’s cookie is sent',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/goodbye', async ({ session }) => {
@@ -266,13 +266,13 @@ void t.test(
   }
 )
 
-void t.test('5xx reply: only the get, and no cookie', async (t) => {
+void t.test('a 5xx reply writes nothing and sends no cookie', async (t) => {
   const { store, browser } = await setUp(t, { idleTimeout: 1000 })
   const { id } = await signIn(browser, store)
-  for (const what of ['set', 'login', 'flash']) {
-    const response = await browser.get(`/fail/${what}`)
+  for (const action of ['set', 'login', 'flash']) {
+    const response = await browser.get(`/fail/${action}`)
     t.equal(response.statusCode, 500)
-    t.same(store.take(), [['get', id]], what)
+    t.same(store.take(), [['get', id]], action)
     t.equal(setCookieOf(response), undefined)
   }
   browser.cookies.clear()
@@ -281,7 +281,7 @@ void t.test('5xx reply: only the get, and no cookie', async (t) => {
 })
 
 void t.test(
-  '5xx reply after invalidate(): the session ends, and data set afterwards is dropped',
+  'a 5xx reply after invalidate() still ends the session, and drops data that was set afterwards',
   async (t) => {
     const { store, browser } = await setUp(t)
     const { id } = await signIn(browser, store)
@@ -296,7 +296,7 @@ void t.test(
 )
 
 void t.test(
-  'session gone: no retry and no cookie, and a 409 only if a set or a rotation would be lost',
+  'a commit to an ended session is not retried and sends no cookie; a lost set or rotation gets 409',
   async (t) => {
     const { app, store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
     // Ends the session between the load and the commit of each request.
@@ -357,23 +357,23 @@ void t.test('after a conflict, reads again and runs the update functions on the 
 })
 
 void t.test(
-  'session gone before invalidate(): a login after it is a 409, a flash message alone is dropped',
+  'if the session ended before invalidate(), a later login gets 409 and a flash message is dropped',
   async (t) => {
     const { app, store, browser } = await setUp(t)
-    app.get('/switch/:what', async ({ session, params }) => {
+    app.get('/switch/:action', async ({ session, params }) => {
       await store.destroy(session.id)
       session.invalidate()
-      if ((params as { what: string }).what === 'user') session.set('userId', 'bob')
+      if ((params as { action: string }).action === 'user') session.set('userId', 'bob')
       session.setFlash('info', 'Bye')
       return 'switched'
     })
-    for (const [what, statusCode] of [
+    for (const [action, statusCode] of [
       ['flash', 200],
       ['user', 409]
     ] as const) {
       await signIn(browser, store)
-      const response = await browser.get(`/switch/${what}`)
-      t.equal(response.statusCode, statusCode, what)
+      const response = await browser.get(`/switch/${action}`)
+      t.equal(response.statusCode, statusCode, action)
       t.equal(setCookieOf(response), undefined)
       t.same(store.takeNames(), ['get', 'destroy', 'destroy'])
     }

@@ -94,7 +94,7 @@ void t.test('treats a malformed stored flash message as absent', async (t) => {
     const now = Date.now()
     memory.update(id, { set: { '$flash.x': text }, remove: [], lastAccessed: now, expiresAt: now + 60_000 })
     t.equal((await visit((session) => session.getFlash('x'))).result, undefined, text)
-    t.same(Object.keys(memory.get(id)?.data ?? {}), ['name'], 'reading removes it')
+    t.same(Object.keys(memory.get(id)?.data ?? {}), ['name'], 'reading removes the malformed message')
   }
 })
 

@@ -36,7 +36,7 @@ async function userOf(app: FastifyInstance, cookie: string): Promise<unknown> {
   return response.json<{ user: unknown }>().user
 }
 
-void t.test('a new session is new, unmodified and dated now', async (t) => {
+void t.test('a new session is marked as new and unmodified, and starts now', async (t) => {
   const { start } = stopClock(t)
   const { visit } = await makeVisits(t, { idleTimeout: 100 })
   const { result } = await visit(lookAt)
@@ -80,7 +80,7 @@ void t.test('lastAccessed is the time of the last write, and the idle timeout co
   t.match(result, { createdAt: start, lastAccessed: start + 5000, expiresAt: start + 105_000 })
 })
 
-void t.test('expiresAt is the expiry in the record if that is earlier', async (t) => {
+void t.test('expiresAt is the stored expiry if the timeouts would end the session later', async (t) => {
   const { start, move } = stopClock(t)
   const { visit, memory } = await makeVisits(t)
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
@@ -89,7 +89,7 @@ void t.test('expiresAt is the expiry in the record if that is earlier', async (t
   t.equal((await visit(lookAt)).result.expiresAt, start + 7000)
 })
 
-void t.test('the id stays the same until the request ends, and the record has it', async (t) => {
+void t.test('the id after a change stays until the request ends, and the record has that id', async (t) => {
   const { visit, memory } = await makeVisits(t)
   for (const change of [
     (session: Session) => session.set('name', 'ada'),
@@ -143,10 +143,10 @@ void t.test(
   'C3: a session expires at lastAccessed + idleTimeout, even if the store still returns it',
   async (t) => {
     const clock = stopClock(t)
-    const forgetful = new MemoryStore()
-    const store = wrap(forgetful, (method, args, next) =>
+    const memory = new MemoryStore()
+    const store = wrap(memory, (method, args, next) =>
       method === 'create'
-        ? forgetful.create(args[0] as string, { ...(args[1] as object), expiresAt: 8e15 } as never)
+        ? memory.create(args[0] as string, { ...(args[1] as object), expiresAt: 8e15 } as never)
         : next()
     )
     const { app, browser } = await setUp(t, { store, idleTimeout: 100 })
@@ -216,7 +216,7 @@ void t.test('C6: expired data cannot be read in any way', async (t) => {
   t.equal(await app.sessionManager.revoke(idOf(browser)), false)
 })
 
-/** What a request does to its session, the store calls it makes, and whether the session is live afterwards. */
+/** Changes of a session by a request, the store calls that they cause, and whether the session is live afterwards. */
 const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[]; lives: boolean }> = {
   'regenerate twice': {
     work: (session) => session.regenerate() ?? session.regenerate(),
@@ -246,7 +246,7 @@ const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[
 }
 
 for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
-  void t.test(`${name}: calls ${calls.join(' and ')} of the store`, async (t) => {
+  void t.test(`${name}: makes the store calls ${calls.join(' and ')}`, async (t) => {
     const { visit, memory, browser } = await makeVisits(t)
     const { result: before } = await visit((session) => session.set('name', 'ada') ?? session.id)
     const old = browser.cookie
@@ -328,7 +328,7 @@ void t.test('C7: revokeAll() with except keeps that session', async (t) => {
 })
 
 void t.test(
-  'C9: list() shows ids, times and the application’s data, but no token and no own keys',
+  'C9: list() shows ids, times and the application’s data, but no tokens and no internal keys',
   async (t) => {
     const clock = stopClock(t)
     const { app, browser } = await setUp(t)
@@ -439,7 +439,7 @@ void t.test('an earlier onSend hook that throws once does not prevent the save',
     })
     const browser = new Browser(app)
     t.equal((await browser.get('/refused')).statusCode, 400)
-    t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'its own')
+    t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'default')
   }
 })
 

@@ -63,22 +63,22 @@ const created: Plan = {
 }
 
 const ROWS: Record<string, Row> = {
-  'a new session without data: nothing': { outcome: {}, plan: undefined },
-  'a new session that was only cleared: nothing': {
+  'a new session without data writes nothing': { outcome: {}, plan: undefined },
+  'a new session that was only cleared writes nothing': {
     outcome: { difference: differenceOf({ clear: true }) },
     plan: undefined
   },
-  'a new session with data: create, with a cookie': { outcome: { difference: SET_NAME }, plan: created },
-  'a new session with a user: create under that user': {
+  'a new session with data is created, with a cookie': { outcome: { difference: SET_NAME }, plan: created },
+  'a new session with a user is created under that user': {
     outcome: { difference: SET_USER, userId: 'ada' },
     plan: { ...created, record: { ...created.record, data: { userId: '"ada"' }, userId: 'ada' } }
   },
-  'a new session with data and a 5xx: nothing': {
+  'a new session with data writes nothing on a 5xx': {
     outcome: { difference: SET_NAME, failed: true },
     plan: undefined
   },
-  'a found session that was only read: nothing': { outcome: { found }, ids: KEPT, plan: undefined },
-  'a found session that was only read, before a touch is due: nothing': {
+  'a loaded session that was only read writes nothing': { outcome: { found }, ids: KEPT, plan: undefined },
+  'a loaded session that was only read writes nothing before a touch is due': {
     outcome: {
       found: { ...idleFound, record: { ...idleFound.record, lastAccessed: NOW - MINUTE + 1 } },
       options: idle
@@ -86,7 +86,7 @@ const ROWS: Record<string, Row> = {
     ids: KEPT,
     plan: undefined
   },
-  'a found session that was only read, when a touch is due: a touch, with a cookie': {
+  'a loaded session that was only read gets a touch and a cookie when a touch is due': {
     outcome: { found: idleFound, options: idle },
     ids: KEPT,
     plan: {
@@ -97,7 +97,7 @@ const ROWS: Record<string, Row> = {
       cookie: { token: 'token', expiresAt: NOW + 10 * MINUTE }
     }
   },
-  'a due touch with a cookie that ends with the browser: no cookie': {
+  'a due touch sends no cookie if the cookie ends with the browser': {
     outcome: {
       found: idleFound,
       options: { ...idle, cookie: { ...options.cookie, persistent: false } }
@@ -111,7 +111,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a found session whose cookie an older secret signed: a touch, with a cookie': {
+  'a loaded session whose cookie is signed with an older secret is touched, with a cookie': {
     outcome: { found: { ...found, stale: true } },
     ids: KEPT,
     plan: {
@@ -122,7 +122,7 @@ const ROWS: Record<string, Row> = {
       cookie: { token: 'token', expiresAt: record.expiresAt }
     }
   },
-  'a changed session: update, without a cookie': {
+  'a changed session is updated, without a cookie': {
     outcome: { found, difference: SET_NAME },
     ids: KEPT,
     plan: {
@@ -133,7 +133,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a session that only lost a key: an update that may be lost silently': {
+  'removing a key causes an update that may be lost silently': {
     outcome: { found, difference: differenceOf({ remove: ['name'] }) },
     ids: KEPT,
     plan: {
@@ -144,12 +144,12 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a changed session with a 5xx: nothing': {
+  'a changed session writes nothing on a 5xx': {
     outcome: { found, difference: SET_NAME, failed: true },
     ids: KEPT,
     plan: undefined
   },
-  'a change by an updater: an update of this version only': {
+  'a change by update() is written only to the version that was loaded': {
     outcome: { found, difference: { ...SET_NAME, versioned: true } },
     ids: KEPT,
     plan: {
@@ -160,7 +160,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a change of the user: the patch names the user': {
+  'setting the user puts the user id into the patch': {
     outcome: { found, difference: SET_USER, userId: 'ada' },
     ids: KEPT,
     plan: {
@@ -171,7 +171,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a user that was removed: the patch names nobody': {
+  'removing the user sets the user in the patch to null': {
     outcome: { found, difference: differenceOf({ remove: ['userId'] }) },
     ids: KEPT,
     plan: {
@@ -182,7 +182,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a session that was cleared: the patch clears and names nobody': {
+  'clearing the session clears the data and sets the user to null': {
     outcome: { found, difference: differenceOf({ clear: true }) },
     ids: KEPT,
     plan: {
@@ -193,7 +193,7 @@ const ROWS: Record<string, Row> = {
       cookie: undefined
     }
   },
-  'a rotation: an update that moves the record, drops the CSRF secret and restarts the clock': {
+  'a rotation renames the record, drops the CSRF secret and restarts maxAge': {
     outcome: { found, rotated: true, createdAt: NOW },
     plan: {
       kind: 'update',
@@ -203,7 +203,7 @@ const ROWS: Record<string, Row> = {
       cookie: { token: 'new token', expiresAt: NOW + DAY }
     }
   },
-  'a rotation that removes the CSRF secret itself: it is removed once': {
+  'a rotation removes a CSRF secret only once if the request removes it too': {
     outcome: { found, rotated: true, createdAt: NOW, difference: differenceOf({ remove: ['$csrf'] }) },
     plan: {
       kind: 'update',
@@ -213,7 +213,7 @@ const ROWS: Record<string, Row> = {
       cookie: { token: 'new token', expiresAt: NOW + DAY }
     }
   },
-  'a rotation that creates a CSRF secret afterwards: the new secret stays': {
+  'a rotation keeps a CSRF secret that was created after it': {
     outcome: { found, rotated: true, createdAt: NOW, difference: differenceOf({ set: { $csrf: '"s"' } }) },
     plan: {
       kind: 'update',
@@ -223,19 +223,19 @@ const ROWS: Record<string, Row> = {
       cookie: { token: 'new token', expiresAt: NOW + DAY }
     }
   },
-  'a rotation with a 5xx: nothing': {
+  'a rotation writes nothing on a 5xx': {
     outcome: { found, rotated: true, createdAt: NOW, failed: true },
     plan: undefined
   },
-  'a session that was invalidated: destroy': {
+  'an invalidated session is destroyed': {
     outcome: { ended: 'id' },
     plan: { kind: 'destroy', id: 'id', next: undefined }
   },
-  'a session that was invalidated, with a 5xx: destroy, although data was set afterwards': {
+  'on a 5xx, an invalidated session is destroyed and data set afterwards is dropped': {
     outcome: { ended: 'id', difference: SET_NAME, failed: true },
     plan: { kind: 'destroy', id: 'id', next: undefined }
   },
-  'a session that was invalidated before data was set: destroy and create': {
+  'an invalidated session with new data is destroyed, and a new session is created': {
     outcome: { ended: 'id', difference: SET_NAME },
     plan: { kind: 'destroy', id: 'id', next: created }
   }
@@ -258,7 +258,7 @@ for (const [name, row] of Object.entries(ROWS)) {
   })
 }
 
-/** Gives the data a prototype, which the comparison would otherwise count as a difference. */
+/** Clones a plan. The clone's data has a prototype, without which the comparison would find a difference. */
 function plain(value: unknown): unknown {
   return value === undefined ? undefined : structuredClone(value)
 }

@@ -22,7 +22,7 @@ void t.test('accepts a valid record and does not report it', async (t) => {
 })
 
 void t.test('rejects a malformed record, and reports it if the channel has a subscriber', async (t) => {
-  const others = [
+  const malformed = [
     ...[undefined, null, 7, 'x', [], {}],
     ...[{ version: 1.5 }, { data: null }, { data: [] }, { createdAt: '0' }, { lastAccessed: NaN }].map(
       (part) => ({
@@ -33,12 +33,12 @@ void t.test('rejects a malformed record, and reports it if the channel has a sub
     { ...makeRecord(), expiresAt: null },
     { ...makeRecord(), userId: 7 }
   ]
-  for (const other of others) t.equal(isRecord('id', other as never), false)
+  for (const record of malformed) t.equal(isRecord('id', record as never), false)
   const reports = listen(t, 'invalid-record')
-  for (const other of others) t.equal(isRecord('id', other as never), false)
+  for (const record of malformed) t.equal(isRecord('id', record as never), false)
   t.same(
     reports,
-    others.map(() => ({ id: 'id', reason: 'shape' }))
+    malformed.map(() => ({ id: 'id', reason: 'shape' }))
   )
 })
 
@@ -62,7 +62,7 @@ void t.test('infoOf() returns only the application’s data', async (t) => {
   ])
 })
 
-/** Records that another program or a fault may have left. */
+/** Malformed records, as another program or a bug may write them. */
 const MALFORMED: Record<string, unknown> = {
   'a missing version': { ...makeRecord(), version: undefined },
   'a version that is text': { ...makeRecord(), version: '1' },

@@ -26,7 +26,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   'a WeakMap': [new WeakMap(), /it is an instance of WeakMap/],
   'a WeakSet': [new WeakSet(), /it is an instance of WeakSet/],
   'an ArrayBuffer': [new ArrayBuffer(4), /it is an instance of ArrayBuffer/],
-  'a query': [new URLSearchParams('a=hunter2'), /it is an instance of URLSearchParams/],
+  'a URLSearchParams': [new URLSearchParams('a=hunter2'), /it is an instance of URLSearchParams/],
   'a RegExp': [/hunter2/, /it is an instance of RegExp/],
   'an Error': [new TypeError('hunter2'), /it is an instance of Error/],
   'an invalid Date': [new Date(NaN), /it is an invalid Date/],
@@ -41,7 +41,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   'an invalid Date in an object': [{ a: new Date('hunter2') }, /an invalid Date at "a"/],
   'a toJSON that throws': [throwing(new Error('hunter2')), /turning it into text threw an error/],
   'a toJSON that throws a value other than an Error': [throwing(null), /turning it into text threw an error/],
-  'a toJSON that gives undefined': [{ toJSON: () => undefined }, /it is undefined/],
+  'a toJSON that returns undefined': [{ toJSON: () => undefined }, /it is undefined/],
   'a getter that throws': [
     {
       get a() {
@@ -112,7 +112,7 @@ void t.test(
   }
 )
 
-void t.test('parsing a text with __proto__ pollutes nothing', async (t) => {
+void t.test('parsing JSON with a __proto__ key pollutes nothing', async (t) => {
   const value = deserialize('id', 'name', '{"__proto__":{"admin":true}}') as object
   t.same(Object.keys(value), ['__proto__'])
   t.equal((value as { admin?: boolean }).admin, undefined)

@@ -88,16 +88,16 @@ for (const onLimit of ['end-oldest', 'reject'] as const) {
     void t.test(
       `n + 1 parallel sign-ins of ${kind} sessions leave n signed in, onLimit '${onLimit}'`,
       async (t) => {
-        for (const most of [1, 3]) {
+        for (const limit of [1, 3]) {
           const { app, list } = await setUp(t, {
             store: slowStore(),
-            maxSessionsPerUser: most,
+            maxSessionsPerUser: limit,
             onLimit
           })
-          const browsers = Array.from({ length: most + 1 }, () => new Browser(app))
+          const browsers = Array.from({ length: limit + 1 }, () => new Browser(app))
           if (kind === 'rotated') for (const browser of browsers) await browser.get('/set?name=visitor')
           const responses = await Promise.all(browsers.map((browser) => browser.get('/login')))
-          t.equal((await list()).length, most)
+          t.equal((await list()).length, limit)
           const refused = responses.filter(({ statusCode }) => statusCode !== 200)
           for (const response of refused) {
             t.match(response.json(), { code: onLimit === 'reject' ? 'SESSION_LIMIT' : 'SESSION_GONE' })
@@ -122,10 +122,10 @@ void t.test(
   }
 )
 
-void t.test('a store that fails while counting sessions is a 503 without a cookie', async (t) => {
+void t.test('a store failure while counting sessions causes a 503 without a cookie', async (t) => {
   const memory = new MemoryStore()
   const store = wrap(memory, (method, _args, next) => {
-    if (method === 'listByUser') throw new Error('away')
+    if (method === 'listByUser') throw new Error('connection lost')
     return next()
   })
   const { app } = await setUp(t, { store, maxSessionsPerUser: 1 })
@@ -134,13 +134,13 @@ void t.test('a store that fails while counting sessions is a 503 without a cooki
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a sign-in whose second count fails removes the session that it wrote', async (t) => {
+void t.test('if counting fails after a sign-in was written, the written session is removed', async (t) => {
   for (const later of ['listByUser', 'destroy']) {
     let counts = 0
     const memory = new MemoryStore()
     const store = wrap(memory, (method, _args, next) => {
-      if (method === 'listByUser' && ++counts === 2) throw new Error('away')
-      if (method === later && counts === 2) throw new Error('still away')
+      if (method === 'listByUser' && ++counts === 2) throw new Error('connection lost')
+      if (method === later && counts === 2) throw new Error('connection still lost')
       return next()
     })
     const { app } = await setUp(t, { store, maxSessionsPerUser: 1, onLimit: 'reject' })
@@ -152,7 +152,7 @@ void t.test('a sign-in whose second count fails removes the session that it wrot
   }
 })
 
-void t.test("onLimit 'reject': a session that is written during other sign-ins stays", async (t) => {
+void t.test("onLimit 'reject': a session that changes during other sign-ins stays signed in", async (t) => {
   const clock = stopClock(t)
   const memory = new MemoryStore()
   let others: (() => Promise<unknown>) | undefined
@@ -178,7 +178,7 @@ void t.test("onLimit 'reject': a session that is written during other sign-ins s
   t.equal((await list()).length, 2)
 })
 
-void t.test('a sign-in that is retried is counted again before the retry', async (t) => {
+void t.test('a sign-in counts the user’s sessions again before it is retried', async (t) => {
   let conflicts = 1
   const memory = new MemoryStore()
   const store = wrap(memory, (method, _args, next) =>

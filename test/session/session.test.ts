@@ -6,6 +6,7 @@ import sessions, { SessionError, type Session } from '../../plugin/index.js'
 import { SECRET, setCookieOf } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { lookAt, makeVisits, valuesOf } from '../fixtures/visits.js'
+
 const HOSTILE_KEYS = [
   '__proto__',
   'constructor',
@@ -65,7 +66,7 @@ void t.test('values read back in the next request as they were set', async (t) =
   t.same(result, { values, has: [true, false], absent: undefined })
 })
 
-void t.test('remove() removes one key and clear() all keys; the session continues', async (t) => {
+void t.test('remove() removes one key and clear() all keys, and the session keeps its id', async (t) => {
   const { visit } = await makeVisits(t)
   const { result: id } = await visit((session) => {
     for (const key of ['a', 'b', 'c']) session.set(key, key)
@@ -83,7 +84,7 @@ void t.test('remove() removes one key and clear() all keys; the session continue
   t.same((await visit((session) => [session.id, session.keys()])).result, [id, []])
 })
 
-void t.test('keys that begin with $ cannot be changed, and are hidden from every reader', async (t) => {
+void t.test('keys that begin with $ cannot be changed, and no session method shows them', async (t) => {
   const { visit, browser } = await makeVisits(t)
   await visit((session, _request, reply) => {
     session.setFlash('note', 'hello')
@@ -256,7 +257,7 @@ void t.test('clear() of an empty session is not a change', async (t) => {
   t.match(await visit(clear), { calls: ['get'], result: false })
 })
 
-void t.test('userKey is the key of the user: text, a number, or null for an anonymous session', async (t) => {
+void t.test('userKey names the key that holds the user: text, a number, or null if anonymous', async (t) => {
   const { visit, memory } = await makeVisits(t, { userKey: 'account' })
   const userAfter = async (work: (session: Session) => unknown) => {
     const { result: id } = await visit((session) => (work(session), session.id))
@@ -298,7 +299,7 @@ void t.test('a schema refuses an invalid value when it is set, and names the key
   await visit((session, _request, reply) => {
     session.set('name', 'ada')
     session.set('cart', [{ n: 1 }])
-    session.setFlash('note', 'flash is not the schema’s')
+    session.setFlash('note', 'the schema does not apply to flash messages')
     t.type(reply.generateCsrf(), 'string')
     const refused = (key: string, value: unknown, message: RegExp) => {
       const error = { code: 'SESSION_VALUE_INVALID', key, message }
@@ -420,7 +421,7 @@ void t.test('a readonly route reads everything and refuses every change', async 
   t.same(calls, ['get'])
 })
 
-void t.test('an in-place change on a readonly route is neither an error nor saved', async (t) => {
+void t.test('an in-place change on a readonly route causes no error and is not saved', async (t) => {
   const { visit, browser } = await makeVisits(t)
   await visit((session) => session.set('list', [1]))
   const change = async (session: Session) => {
@@ -453,7 +454,7 @@ void t.test('JSON.stringify and util.inspect of a session show no token', async 
     JSON.stringify({ session }),
     inspect(session, { depth: 20, showHidden: true, getters: true }),
     inspect(Object.getOwnPropertyDescriptors(session), { depth: 20, showHidden: true }),
-    // eslint-disable-next-line @typescript-eslint/no-base-to-string -- what a careless log line does
+    // eslint-disable-next-line @typescript-eslint/no-base-to-string -- a careless log line does this
     String(session)
   ]
   const made = await visit((session) => {

@@ -66,7 +66,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 
   void t.test(
-    `a pipelined request that arrives while the app closes gets a 503 and touches no session, on ${kind}`,
+    `a pipelined request that arrives while the app closes gets a 503 and makes no store call, on ${kind}`,
     async (t) => {
       const gate = makeGate()
       const served = await serve(t, wrapping, (app) =>
@@ -94,12 +94,12 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   )
 }
 
-const ENDED: Record<string, () => SessionStore | undefined> = {
+const CLOSING_STORES: Record<string, () => SessionStore | undefined> = {
   'a store that stays open': () => undefined,
   'a store that fails because it is closed': () => new SqliteStore(':memory:')
 }
 
-for (const [kind, makeStore] of Object.entries(ENDED)) {
+for (const [kind, makeStore] of Object.entries(CLOSING_STORES)) {
   void t.test(
     `a request cut off by forceCloseConnections causes no unhandled error, on ${kind}`,
     async (t) => {
@@ -147,19 +147,15 @@ void t.test('a store whose close() hangs delays app.close() by storeTimeout and 
 })
 
 void t.test(
-  'a process exits by itself after its apps were used and closed, with no timer or handle left',
+  'a process exits after its apps were used and closed, because no timer or handle is left',
   async (t) => {
     const program = fileURLToPath(new URL(`./fixtures/closing${extname(import.meta.url)}`, import.meta.url))
     const child = spawn(process.execPath, [...process.execArgv, '--unhandled-rejections=strict', program])
     const killer = setTimeout(() => child.kill('SIGKILL'), 20_000)
-    const [said, complained] = await Promise.all([
-      text(child.stdout),
-      text(child.stderr),
-      once(child, 'exit')
-    ])
+    const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')])
     clearTimeout(killer)
-    t.same([child.exitCode, child.signalCode, complained], [0, null, ''])
-    const runs = said
+    t.same([child.exitCode, child.signalCode, errors], [0, null, ''])
+    const runs = output
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as Run)

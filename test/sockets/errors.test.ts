@@ -19,7 +19,7 @@ type Hook =
   | 'onResponse'
   | 'errorHandler'
 
-/** The hooks that run before the commit, so that an error in one decides what is committed. */
+/** The hooks that run before the commit. An error in one of them decides which changes are committed. */
 const BEFORE_COMMIT: readonly Hook[] = [
   'onRequest',
   'preParsing',
@@ -102,11 +102,11 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
             const served = await serve(t, wrapping, (app) => addFailing(app, hook, statusCode, act))
             const cookie = await signIn(served.port)
             const { status, cookies } = await ask(served.port, '/act', cookie)
-            const what = `${name}, ${statusCode}`
-            t.equal(status, statusCode, what)
-            t.same([storedOf(served, cookie), served.memory.size], after[statusCode], what)
-            t.match(cookies, expected[statusCode] === undefined ? [] : [expected[statusCode]], what)
-            t.equal(cookies.length, expected[statusCode] === undefined ? 0 : 1, what)
+            const label = `${name}, ${statusCode}`
+            t.equal(status, statusCode, label)
+            t.same([storedOf(served, cookie), served.memory.size], after[statusCode], label)
+            t.match(cookies, expected[statusCode] === undefined ? [] : [expected[statusCode]], label)
+            t.equal(cookies.length, expected[statusCode] === undefined ? 0 : 1, label)
           }
         }
       }
@@ -198,7 +198,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     const served = await serve(t, wrapping, (app) => {
       app.get(
         '/act',
-        { errorHandler: (_error, _request, reply) => void reply.code(200).send('mended') },
+        { errorHandler: (_error, _request, reply) => void reply.code(200).send('recovered') },
         async ({ session }) => {
           session.set('late', 1)
           throw new Failure(500)
@@ -206,11 +206,11 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       )
     })
     const cookie = await signIn(served.port)
-    t.match(await ask(served.port, '/act', cookie), { status: 200, body: 'mended' })
+    t.match(await ask(served.port, '/act', cookie), { status: 200, body: 'recovered' })
     t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`faulty replies, on ${kind}`, (t) => testAnswers(t, wrapping))
+  void t.test(`faulty replies, on ${kind}`, (t) => testFaultyReplies(t, wrapping))
 }
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
@@ -238,7 +238,7 @@ const MISTAKES: Record<string, readonly [handler: Handler, status: readonly numb
   'an error after the reply': [
     async (_request, reply) => {
       void reply.send('one')
-      throw new Error('after the answer')
+      throw new Error('after the reply')
     },
     [200, 500]
   ],
@@ -251,9 +251,9 @@ const MISTAKES: Record<string, readonly [handler: Handler, status: readonly numb
   ]
 }
 
-async function testAnswers(t: Test, wrapping: (typeof STORES)[string]): Promise<void> {
+async function testFaultyReplies(t: Test, wrapping: (typeof STORES)[string]): Promise<void> {
   for (const [index, [name, [handler, statuses]]] of Object.entries(MISTAKES).entries()) {
-    void t.test(`${name} leads to one answer and no unhandled error`, async (t) => {
+    void t.test(`${name} leads to one response and no unhandled error`, async (t) => {
       const served = await serve(t, wrapping, (app) =>
         app.get(`/${index}`, (request, reply) => {
           request.session.set('late', index)
@@ -270,7 +270,7 @@ async function testAnswers(t: Test, wrapping: (typeof STORES)[string]): Promise<
         t.same(
           storedOf(served, cookieOf(response)),
           { late: String(index) },
-          'the cookie opens the stored session'
+          'the cookie belongs to the stored session'
         )
       }
       await settle()

@@ -21,8 +21,8 @@ import { ask, openWire, requestText } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** A change that a handler makes, and the expected result if it is committed. */
-interface Act {
+/** An action of a handler, and the expected result if it is committed. */
+interface Action {
   readonly act: (session: Session) => void
   /** The stored data of the original session. */
   readonly committed: Record<string, string> | undefined
@@ -30,16 +30,16 @@ interface Act {
   readonly size: number
 }
 
-const ACTS: Record<string, Act> = {
+const ACTIONS: Record<string, Action> = {
   reads: { act: (session) => void session.get('name'), committed: BEFORE, size: 1 },
   'sets a key': { act: (session) => session.set('late', 1), committed: { ...BEFORE, late: '1' }, size: 1 },
   regenerates: { act: (session) => session.regenerate(), committed: undefined, size: 1 },
   invalidates: { act: (session) => session.invalidate(), committed: undefined, size: 0 }
 }
 
-/** Adds a route for each act. The route waits at its gate and then returns `answer`. */
-function addActs(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
-  for (const [name, { act }] of Object.entries(ACTS)) {
+/** Adds a route for each action. The route waits at its gate and then returns `answer`. */
+function addActions(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
+  for (const [name, { act }] of Object.entries(ACTIONS)) {
     app.all(pathOf(name), async ({ session }) => {
       act(session)
       await gates.get(name)?.wait()
@@ -49,7 +49,7 @@ function addActs(app: FastifyInstance, gates: Map<string, Gate>, answer: string 
 }
 
 const pathOf = (name: string) => `/${name.replaceAll(' ', '-')}`
-const makeGates = () => new Map(Object.keys(ACTS).map((name) => [name, makeGate()]))
+const makeGates = () => new Map(Object.keys(ACTIONS).map((name) => [name, makeGate()]))
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   void t.test(`pipelined requests on one connection, on ${kind}`, async (t) => {
@@ -77,9 +77,9 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       const cookies = await Promise.all(names.map(async (name) => (name === '' ? '' : signIn(port, name))))
       const wire = await openWire(port)
       const order = Array.from({ length: 40 }, (_, index) => (index * 7) % 4)
-      wire.write(order.map((who) => requestText('/read', { cookie: cookies[who] as string })).join(''))
-      for (const who of order) {
-        t.same(JSON.parse((await wire.next()).body), { name: names[who] === '' ? null : names[who] })
+      wire.write(order.map((index) => requestText('/read', { cookie: cookies[index] as string })).join(''))
+      for (const index of order) {
+        t.same(JSON.parse((await wire.next()).body), { name: names[index] === '' ? null : names[index] })
       }
       wire.socket.destroy()
     })
@@ -105,7 +105,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.match(logout.cookies, [/^session_id=; Max-Age=0/])
       t.equal(storedOf(served, cookie), undefined)
       for (const { status, cookies } of after) {
-        // A request that started after the logout counts as a visitor's and gets a new session.
+        // A request that starts after the logout is anonymous, so it may create a new session.
         t.ok(status === 409 || status === 200, `${status}`)
         t.not(cookies[0]?.split(';', 1)[0], cookie)
         if (status === 409) t.same(cookies, [])
@@ -114,18 +114,18 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 
   void t.test(`a client that disconnects, on ${kind}`, async (t) => {
-    const gone = async (
+    const withGates = async (
       t: Test,
       answer: string | undefined,
       run: (served: Served, gates: Map<string, Gate>) => Promise<void>
     ) => {
       const gates = makeGates()
-      await run(await serve(t, wrapping, (app) => addActs(app, gates, answer)), gates)
+      await run(await serve(t, wrapping, (app) => addActions(app, gates, answer)), gates)
     }
 
-    for (const [name, { committed, size }] of Object.entries(ACTS)) {
+    for (const [name, { committed, size }] of Object.entries(ACTIONS)) {
       void t.test(`a handler that ${name} still commits after its client disconnected`, (t) =>
-        gone(t, 'answer', async (served, gates) => {
+        withGates(t, 'answer', async (served, gates) => {
           const cookie = await signIn(served.port)
           const wire = await openWire(served.port)
           wire.write(requestText(pathOf(name), { cookie }))
@@ -148,7 +148,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
 
     // Fastify sends no reply here, so no onSend hook runs. Such a handler must call save() itself.
     void t.test('a handler that returns nothing commits nothing after its client disconnected', (t) =>
-      gone(t, undefined, async (served, gates) => {
+      withGates(t, undefined, async (served, gates) => {
         for (const [name, gate] of gates) {
           const cookie = await signIn(served.port)
           const wire = await openWire(served.port)
@@ -164,11 +164,11 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       })
     )
 
-    void t.test('a disconnect during the request body prevents the handler and any write', (t) =>
-      gone(t, 'answer', async (served) => {
+    void t.test('after a disconnect during the request body, no handler runs and nothing is written', (t) =>
+      withGates(t, 'answer', async (served) => {
         const cookie = await signIn(served.port)
         served.store.take()
-        for (const name of Object.keys(ACTS)) {
+        for (const name of Object.keys(ACTIONS)) {
           const wire = await openWire(served.port)
           const text = requestText(pathOf(name), { cookie, 'content-type': 'application/json' }, '{"a":"b"}')
           wire.write(text.slice(0, -4))
@@ -205,7 +205,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'a response is committed before its first byte, even if the client disconnects during it',
+      'the session is committed before the first byte of a response, even if the client disconnects midway',
       async (t) => {
         let destroyed = false
         const served = await serve(t, wrapping, (app) =>
@@ -248,7 +248,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'a change is committed and visible although its client does not read the answer',
+      'a change is committed and visible even if its client does not read the response',
       async (t) => {
         const served = await serve(t, wrapping, (app) =>
           app.get('/large', async ({ session }) => {

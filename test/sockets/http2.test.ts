@@ -24,7 +24,7 @@ import { cookieOf } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** Opens an HTTP/2 connection without TLS (h2c). It is closed with the test. */
+/** Opens an HTTP/2 connection without TLS (h2c), which is closed at the end of the test. */
 function openSession(t: Test, { port }: Served): ClientHttp2Session {
   const session = connect(`http://127.0.0.1:${port}`)
   t.teardown(() => session.destroy())
@@ -79,7 +79,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(served.memory.size, 0)
     })
 
-    // RFC 9113 section 8.2.3: a client may send each cookie in a field of its own.
+    // RFC 9113 section 8.2.3: a client may send each cookie in a separate header field.
     void t.test('the session cookie is found if each cookie has its own header field', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
@@ -107,7 +107,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(await post('http://evil.test'), 403)
     })
 
-    void t.test('a stream reset during the request body writes nothing', async (t) => {
+    void t.test('a request whose stream is reset during the body writes nothing', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -132,7 +132,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       )
     })
 
-    void t.test('a stream reset while the handler runs still commits', async (t) => {
+    void t.test('a handler still commits if the client resets its stream', async (t) => {
       const gate = makeGate()
       const served = await serve(
         t,
@@ -158,7 +158,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'a response is committed before its first byte, even if the connection breaks during it',
+      'the session is committed before the first byte of a response, even if the connection breaks midway',
       async (t) => {
         let closed = false
         const served = await serve(

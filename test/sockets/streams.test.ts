@@ -31,7 +31,7 @@ function* bytes(chunks: Generator<string>): Generator<Uint8Array> {
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const [name, make] of Object.entries(STREAMS)) {
-    void t.test(`${name} as a reply is committed before its first byte, on ${kind}`, async (t) => {
+    void t.test(`a reply with ${name} is committed before its first byte, on ${kind}`, async (t) => {
       const served = await serve(t, wrapping, (app) => {
         app.get('/before', async ({ session }, reply) => {
           session.set('name', 'ada')
@@ -91,7 +91,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
     const sessionNow = () => (request as FastifyRequest).session
 
-    /** Opens a stream of events. Returns it with the session of its request. */
+    /** Opens an event stream and returns it with the session of its request. */
     async function begin(cookie: string): Promise<{ wire: Wire; session: Session }> {
       const wire = await openWire(served.port)
       wire.write(requestText('/events', { cookie }))
@@ -115,7 +115,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'save() after the headers rejects a rotation or a new session and accepts an invalidate()',
+      'after the headers are sent, save() rejects a rotation or a new session and accepts an invalidate()',
       async (t) => {
         const cookie = await signIn(served.port)
         const renewed = await begin(cookie)
@@ -135,7 +135,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     )
 
-    void t.test('save() after the headers does not revive a session that ended meanwhile', async (t) => {
+    void t.test('after the headers are sent, save() does not revive an ended session', async (t) => {
       const cookie = await signIn(served.port)
       const { wire, session } = await begin(cookie)
       await ask(served.port, '/logout', cookie)
@@ -146,7 +146,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   })
 
-  void t.test(`save() after the headers needs no cookie if only the expiry moves, on ${kind}`, async (t) => {
+  void t.test(`save() after the headers are sent can still move the expiry, on ${kind}`, async (t) => {
     const outcomes: unknown[] = []
     const served = await serve(
       t,
@@ -255,9 +255,9 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     )
   }
 
-  // The 101 response carries no headers of the reply, so the browser would never receive the cookie.
+  // The 101 response does not carry the reply's headers, so the browser would never receive the cookie.
   void t.test('a WebSocket cannot rotate or create a session, and the attempt writes nothing', async (t) => {
-    for (const [does, signedIn] of [
+    for (const [action, signedIn] of [
       ['regenerate', true],
       ['set', false]
     ] as const) {
@@ -265,7 +265,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
       const { size } = served.memory
       const wire = await handshake(served.port, '/chat', cookie)
       await wire.sees('hello')
-      wire.socket.write(frame(does))
+      wire.socket.write(frame(action))
       await wire.sees('SESSION_HEADERS_SENT')
       t.equal(served.memory.size, size)
       if (signedIn) t.same(storedOf(served, cookie), BEFORE)

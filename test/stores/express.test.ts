@@ -13,14 +13,14 @@ const found = await findPostgres(t)
 
 const ID = idOf('a')
 
-/** What an express-session store cannot do. */
+/** The capabilities that express-session stores do not have. */
 const UNSUPPORTED = {
   'by user': 'the store cannot find sessions by user',
   cleanup: 'the store expires sessions by itself',
   'two processes': 'the store can only replace a whole session'
 }
 
-void t.test('the store contract on a store with only get, set and destroy', async (t) => {
+void t.test('a store with only get, set and destroy passes the store contract', async (t) => {
   const { run, skipped } = testStore(
     'fake',
     () => {
@@ -37,7 +37,7 @@ void t.test('the store contract on a store with only get, set and destroy', asyn
   t.comment(`a store with three methods: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the store contract on memorystore', async (t) => {
+void t.test('memorystore passes the store contract', async (t) => {
   const { run, skipped } = testStore(
     'memorystore',
     () => ({ store: fromExpressStore(makeMemoryStore()) }),
@@ -49,13 +49,13 @@ void t.test('the store contract on memorystore', async (t) => {
   t.comment(`memorystore: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the store contract on connect-redis', { skip: withoutRedis }, async (t) => {
+void t.test('connect-redis passes the store contract', { skip: withoutRedis }, async (t) => {
   const url = await sharedRedis(t)
   const client = await createClient({ url }).connect()
   t.teardown(() => client.close())
   const unsupported: TestStoreOptions['unsupported'] = {
     ...UNSUPPORTED,
-    'engine failure': 'its cases share one server'
+    'engine failure': 'the cases share one server'
   }
   const { run, skipped } = testStore(
     'connect-redis',
@@ -66,7 +66,7 @@ void t.test('the store contract on connect-redis', { skip: withoutRedis }, async
   t.comment(`connect-redis: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('the store contract on connect-pg-simple', { skip: found.skip }, async (t) => {
+void t.test('connect-pg-simple passes the store contract', { skip: found.skip }, async (t) => {
   if (!('server' in found)) return
   const pool = makePool(t, found.server)
   const schema = await makeSchema(t, pool)
@@ -89,7 +89,7 @@ void t.test('the store contract on connect-pg-simple', { skip: found.skip }, asy
   t.comment(`connect-pg-simple: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('uses touch() from then on if it stores the cookie', async (t) => {
+void t.test('keeps using touch() if the first touch() stores the cookie', async (t) => {
   const calls: string[] = []
   const memory = makeMemoryStore()
   const store = fromExpressStore(recordCalls(memory, calls))
@@ -160,7 +160,7 @@ void t.test(
   }
 )
 
-void t.test('a failed write does not block the next one', async (t) => {
+void t.test('a failed write does not block the next write', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   fake.failing.add('set')
@@ -180,7 +180,7 @@ void t.test('close() waits for pending writes', async (t) => {
   t.equal(fake.texts.size, 1)
 })
 
-void t.test('the cookie has the expiry in every form that stores read', async (t) => {
+void t.test('the stored cookie has the expiry in every format that stores read', async (t) => {
   const fake = makeFake()
   const now = Date.now()
   await fromExpressStore(fake).create(ID, makeRecord({ expiresAt: now + 60_000 }))
@@ -238,7 +238,7 @@ void t.test('only valid ids reach the store', async (t) => {
   t.same(fake.calls, [])
 })
 
-void t.test('anything but a store throws an error that names the required methods', async (t) => {
+void t.test('a value that is not a store throws an error that names the required methods', async (t) => {
   for (const wrong of [
     undefined,
     null,
@@ -255,7 +255,7 @@ void t.test('anything but a store throws an error that names the required method
   }
 })
 
-/** Returns the same store, which adds the name of each call to `calls`. */
+/** Wraps a store and adds the name of each call to `calls`. */
 function recordCalls(store: ExpressStore, calls: string[]): ExpressStore {
   const record = <A extends unknown[]>(name: string, method: (...args: A) => unknown) => {
     return (...args: A) => {

@@ -6,7 +6,7 @@ import { makeApp, SECRET } from '../fixtures/app.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
 // Several processes change one session at the same time, through the whole plugin.
-// INCREMENTS sets how many increments they make in total.
+// INCREMENTS sets the total number of increments.
 
 const CHILD = fileURLToPath(new URL('../fixtures/increments-child.js', import.meta.url))
 const PROCESSES = 8
@@ -14,11 +14,11 @@ const TIMES = Math.ceil(Number(process.env['INCREMENTS'] ?? 2500) / PROCESSES)
 
 const engines = await findEngines(t)
 // The processes use all clients of an engine in turn, so one test for each engine is enough.
-const once = engines.filter(({ client }) => client !== 'ioredis')
+const tested = engines.filter(({ client }) => client !== 'ioredis')
 const children = Array.from({ length: PROCESSES }, () => fork(CHILD, { execArgv: [] }))
 t.teardown(() => children.map((child) => child.kill('SIGKILL')))
 
-for (const { engine, skip, open } of once) {
+for (const { engine, skip, open } of tested) {
   void t.test(
     `no increment is lost when eight processes add to one session: ${engine}`,
     { skip, timeout: 280_000 },

@@ -16,7 +16,7 @@ function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + HOUR, ...patch }
 }
 
-/** Creates a store with the sessions `ids`, used in this order. */
+/** Creates a store with these sessions, in this order. */
 function makeStore(ids: readonly string[], options = {}): MemoryStore {
   const store = new MemoryStore(options)
   for (const id of ids) store.create(id, makeRecord({ expiresAt: Date.now() + HOUR }))
@@ -36,7 +36,7 @@ void t.test('maxSessions must be a whole number above 0', async (t) => {
   t.equal(new MemoryStore({ maxSessions: 1 }).size, 0)
 })
 
-void t.test('a full store evicts the oldest session that was not used lately, and reports it', async (t) => {
+void t.test('a full store evicts the oldest session without recent use, and reports it', async (t) => {
   const evicted = listen(t, 'evicted')
   const store = makeStore(['a', 'b', 'c'], { maxSessions: 3 })
   store.create('d', makeRecord())
@@ -53,7 +53,7 @@ void t.test('a full store evicts the oldest session that was not used lately, an
   store.destroy('f')
   store.create('i', makeRecord())
   store.create('j', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'g' }], 'a renamed session is new, and a destroyed one no longer counts')
+  t.same(evicted.splice(1), [{ id: 'g' }], 'a renamed session is new, and a destroyed session is not counted')
   t.equal(store.size, 3)
   t.same(
     ['h', 'i', 'j'].map((id) => store.get(id) !== undefined),
@@ -62,7 +62,7 @@ void t.test('a full store evicts the oldest session that was not used lately, an
 })
 
 void t.test(
-  'spares a used session, whichever place it has and whichever session was destroyed',
+  'an eviction spares a used session in any position, whichever session was destroyed',
   async (t) => {
     for (const used of ['a', 'b', 'c']) {
       for (const gone of ['a', 'b', 'c'].filter((id) => id !== used)) {
@@ -121,15 +121,15 @@ void t.test('records are frozen, and the objects that the caller passed in are n
   t.equal(Object.isFrozen(record), false, 'the caller can still change its own record')
 })
 
-void t.test('a request does not see the changes in place of another request', async (t) => {
+void t.test('a request does not see in-place changes by another request', async (t) => {
   const app = await makeApp(t)
   app.get('/make', async ({ session }) => session.set('user', { tags: ['a'] }) ?? 'made')
   const seen: unknown[] = []
-  let goOn = () => undefined as void
-  const waiting = new Promise<void>((resolve) => (goOn = resolve))
+  let release = () => undefined as void
+  const released = new Promise<void>((resolve) => (release = resolve))
   app.get('/hold', async ({ session }) => {
     const user = session.get('user') as { tags: string[] }
-    await waiting
+    await released
     seen.push([...user.tags], session.get('user'))
     return 'held'
   })
@@ -142,7 +142,7 @@ void t.test('a request does not see the changes in place of another request', as
   await browser.get('/make')
   const held = browser.get('/hold').then((response) => response.statusCode)
   await browser.get('/change')
-  goOn()
+  release()
   t.equal(await held, 200)
   t.same(seen, [['a'], { tags: ['a'] }])
 })
@@ -162,7 +162,7 @@ void t.test('a write adds 1 to the version; a touch changes neither version nor 
   t.equal(versionAfter({ remove: ['a'] }), 3)
   t.equal(versionAfter({ clear: true }), 4)
   t.same(Object.keys(store.get('a')?.data ?? { none: 1 }), [])
-  t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'the properties that the patch does not name stay')
+  t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'properties outside the patch do not change')
 })
 
 void t.test('any text can be a key: __proto__ is stored and pollutes no prototype', async (t) => {
@@ -200,11 +200,7 @@ void t.test('every method treats an expired session as absent', async (t) => {
     const { expiresAt } = { expiresAt: Date.now() + 10 }
     store.create('a', makeRecord({ ...past, expiresAt }))
     clock.move(9)
-    t.equal(
-      store.listByUser('ada').length,
-      1,
-      `${name}: the session lives until a millisecond before its end`
-    )
+    t.equal(store.listByUser('ada').length, 1, `${name}: the session is live 1 ms before it expires`)
     clock.move(1)
     t.same(work(store), wanted, name)
     t.same(idsOf(store, 'ada'), [])
@@ -249,7 +245,7 @@ void t.test('the index by user follows every rename, change of user, end and evi
   t.same([idsOf(store, 'ada'), store.size], [[], 0])
 })
 
-void t.test('E1 to E4, E8, E9: no write revives a session or replaces another one', async (t) => {
+void t.test('E1 to E4, E8, E9: no write revives a session or replaces another session', async (t) => {
   const store = makeStore(['a', 'b', 'c', 'd'])
   store.destroy('a')
   t.equal(store.update('a', makePatch({ set: { x: '1' } })), 'gone', 'E1')
@@ -271,7 +267,7 @@ void t.test('E1 to E4, E8, E9: no write revives a session or replaces another on
 })
 
 void t.test(
-  'E5 to E7: changes of different keys merge, the last change of a key wins, and a stale version is a conflict',
+  'E5 to E7: changes to different keys merge, the last change to a key wins, and a stale version is a conflict',
   async (t) => {
     const store = makeStore(['a'])
     store.update('a', makePatch({ set: { x: '1' } }))
@@ -386,7 +382,7 @@ void t.test('close() stops a sweep and leaves no timer, and the sessions stay re
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('60,000 random calls do the same as a plain list', async (t) => {
+void t.test('60,000 random calls have the same results as on a plain list', async (t) => {
   const dice = makeDice(60_000)
   const store = new MemoryStore({ maxSessions: 500 })
   const model = new EvictingList(500)
@@ -409,13 +405,13 @@ void t.test('60,000 random calls do the same as a plain list', async (t) => {
   t.same(listed.sort(), model.ids.sort(), 'the index by user has the same sessions')
 })
 
-/** The plain list that the random calls are compared with. */
+/** A plain list that evicts like the store, as the expected result of the random calls. */
 class EvictingList {
   #entries: { id: string; used: boolean }[] = []
-  readonly #most: number
+  readonly #maxLength: number
 
-  constructor(most: number) {
-    this.#most = most
+  constructor(maxLength: number) {
+    this.#maxLength = maxLength
   }
 
   get ids(): string[] {
@@ -436,7 +432,7 @@ class EvictingList {
 
   add(id: string): void {
     this.#entries.push({ id, used: false })
-    for (let spared = 0; this.#entries.length > this.#most;) {
+    for (let spared = 0; this.#entries.length > this.#maxLength;) {
       const { id, used } = this.#entries.shift() as { id: string; used: boolean }
       if (used && spared++ < 100) this.#entries.push({ id, used: false })
     }

@@ -6,7 +6,7 @@ const found = await findPostgres(t)
 const { skip } = found
 const server = 'server' in found ? found.server : { url: '' }
 
-void t.test('the store contract', { skip }, async (t) => {
+void t.test('passes the store contract', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { run, skipped } = testStore(
     'PostgreSQL',
@@ -16,7 +16,7 @@ void t.test('the store contract', { skip }, async (t) => {
       return { store, process: { module, argument: { url: server.url, schema } } }
     },
     (name, options, body) => t.test(name, options, body),
-    { unsupported: { 'engine failure': 'shown in postgres-failures.test.ts, where the server is killed' } }
+    { unsupported: { 'engine failure': 'postgres-failures.test.ts kills the server' } }
   )
   t.comment(`PostgreSQL: ${run.length} cases run, ${skipped.length} skipped`)
 })

@@ -8,24 +8,24 @@ import { signIn } from '../../plugin/testing/index.js'
 import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { makePool, makeStore, run, startPostgres, type OwnPostgresServer } from '../fixtures/postgres.js'
 
-// Makes PostgreSQL fail in each way that it can, on a server that only this file uses.
+// Makes PostgreSQL fail in several ways, on a server that only this file uses.
 
 const found = await startPostgres(t)
 const { skip } = found
 const server = 'server' in found ? found.server : (undefined as unknown as OwnPostgresServer)
 
-/** Milliseconds. */
+/** In milliseconds. */
 const STORE_TIMEOUT = 500
-/** How much longer a busy machine may take, in ms. */
+/** The extra time that a busy machine may need, in ms. */
 const SLACK = 2000
-/** The time from the server's return to the first 200, at most, in ms. */
+/** The longest time from the server's return to the first 200, in ms. */
 const RECOVERY = 1000
 
 interface Failure {
   readonly config?: PoolConfig
-  /** The request to send meanwhile. Default: a read. */
+  /** The path to request during the failure. Default: `/read`. */
   readonly url?: string
-  /** The message of the error's `cause`. */
+  /** Matches the message of the error's `cause`. */
   readonly cause: RegExp
   /** Makes the server fail. Returns a function that makes it work again. */
   fail(pool: Pool, schema: string): Promise<() => Promise<unknown>>
@@ -34,14 +34,14 @@ interface Failure {
 const NO_ANSWER = /No answer within 500 ms/
 
 const FAILURES: Record<string, Failure> = {
-  'is killed': {
+  'a killed server': {
     cause: /ECONNREFUSED|ECONNRESET|terminat/,
     async fail() {
       await server.kill()
       return () => server.start()
     }
   },
-  'holds the table locked': {
+  'a locked table': {
     cause: NO_ANSWER,
     async fail(pool, schema) {
       const client = await pool.connect()
@@ -52,10 +52,10 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'is suspended': {
+  'a suspended server': {
     cause: NO_ANSWER,
     async fail(pool, schema) {
-      // Opens all connections of the pool. A new one would reach a process that is not suspended.
+      // Opens all connections of the pool, because a new connection would reach a process that is not suspended.
       await Promise.all(Array.from({ length: pool.options.max }, () => pool.query('SELECT pg_sleep(0.1)')))
       const name = `application_name = '${schema}'`
       const { rows } = await pool.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${name}`)
@@ -65,7 +65,7 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'has no free connection in the pool': {
+  'a pool without a free connection': {
     cause: NO_ANSWER,
     async fail(pool) {
       const clients = await takeAll(pool)
@@ -74,12 +74,12 @@ const FAILURES: Record<string, Failure> = {
       }
     }
   },
-  'gets no connection before the pool’s own timeout': {
+  'a timeout of the pool itself': {
     config: { connectionTimeoutMillis: 200 },
     cause: /timeout exceeded when trying to connect/,
-    fail: (pool, schema) => (FAILURES['has no free connection in the pool'] as Failure).fail(pool, schema)
+    fail: (pool, schema) => (FAILURES['a pool without a free connection'] as Failure).fail(pool, schema)
   },
-  'is a read-only replica': {
+  'a read-only replica': {
     url: '/set?name=bob',
     cause: /read-only transaction/,
     async fail() {
@@ -93,7 +93,7 @@ const FAILURES: Record<string, Failure> = {
   }
 }
 
-/** Takes all of a pool's connections, one by one. Retries those that a busy machine delayed too long. */
+/** Takes all connections of a pool, one by one. Retries a connection that a busy machine delayed too long. */
 async function takeAll(pool: Pool): Promise<PoolClient[]> {
   const clients: PoolClient[] = []
   for (let tries = 0; clients.length < pool.options.max; tries++) {
@@ -106,7 +106,7 @@ async function takeAll(pool: Pool): Promise<PoolClient[]> {
 }
 
 for (const [name, failure] of Object.entries(FAILURES)) {
-  void t.test(`a server that ${name} causes a 503 and logs nobody out`, { skip }, async (t) => {
+  void t.test(`${name} causes a 503 and logs nobody out`, { skip }, async (t) => {
     const { app, pool, schema, causes, cookie } = await setUp(t, failure.config)
     const url = failure.url ?? '/read'
     const repair = await failure.fail(pool, schema)
@@ -172,7 +172,7 @@ void t.test('works again after the server was killed under load and restarted', 
   t.ok(recovery < RECOVERY)
 })
 
-void t.test('with onStoreError: anonymous, a request goes on without its session', { skip }, async (t) => {
+void t.test('with onStoreError: anonymous, a request continues without its session', { skip }, async (t) => {
   const { pool, schema, cookie } = await setUp(t)
   const store = new PostgresStore({ pool, schema })
   const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT, onStoreError: 'anonymous' }))
@@ -181,7 +181,7 @@ void t.test('with onStoreError: anonymous, a request goes on without its session
   await server.start()
   t.same(response.json(), { name: null })
   t.equal(setCookieOf(response), undefined)
-  // Every response here is a 200. Only the name shows whether the server is back.
+  // Every response here is a 200, so only the name shows whether the server is back.
   let back = await firstSuccess(app, cookie)
   for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
     back = await firstSuccess(app, cookie)
@@ -204,7 +204,7 @@ async function setUp(t: Test, config: PoolConfig = {}) {
   return { app, pool, schema, causes, cookie }
 }
 
-/** Asserts a 503 without any text of the driver, and an unchanged cookie. */
+/** Asserts a 503 without any text from the driver, and an unchanged cookie. */
 function assertUnavailable(t: Test, response: Response): void {
   t.strictSame(response.json(), {
     statusCode: 503,

@@ -21,7 +21,7 @@ const server = 'server' in found ? found.server : { url: '' }
 const LATER = { lastAccessed: 1, expiresAt: 4e12 }
 const ID = 'a'.repeat(64)
 
-void t.test('a person can query data as jsonb', { skip }, async (t) => {
+void t.test('SQL queries can read the data as jsonb', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { store, table } = await makeStore(t, pool)
   const app = await makeApp(t, { store })
@@ -40,7 +40,7 @@ void t.test('a person can query data as jsonb', { skip }, async (t) => {
 })
 
 void t.test(
-  'a text that jsonb cannot hold comes back unchanged, as does one that looks encoded',
+  'does not change a text that jsonb cannot hold, or a text that looks encoded',
   { skip },
   async (t) => {
     const { store } = await makeStore(t, makePool(t, server))
@@ -64,7 +64,7 @@ void t.test(
   }
 )
 
-void t.test('any keys and texts come back unchanged', { skip }, async (t) => {
+void t.test('reads any keys and texts back unchanged', { skip }, async (t) => {
   const { store } = await makeStore(t, makePool(t, server))
   await store.create(ID, makeRecord({ expiresAt: 4e12 }))
   const string = fc.string({ unit: 'binary' })
@@ -82,7 +82,7 @@ void t.test('any keys and texts come back unchanged', { skip }, async (t) => {
   await fc.assert(property, { seed: 1, numRuns: 50 })
 })
 
-void t.test('reading an object or setting an equal one is not a write', { skip }, async (t) => {
+void t.test('reading an object or setting an equal object is not a write', { skip }, async (t) => {
   const { store } = await makeStore(t, makePool(t, server))
   const spy = spyStore(store)
   const app = await makeApp(t, { store: spy })
@@ -130,7 +130,7 @@ const HOSTILE_NAMES = [
   'x'.repeat(48)
 ]
 
-void t.test('a hostile table or schema name is only a name', { skip }, async (t) => {
+void t.test('quotes hostile table and schema names', { skip }, async (t) => {
   const pool = makePool(t, server)
   for (const name of HOSTILE_NAMES) {
     await pool.query(`CREATE SCHEMA "${name.replaceAll('"', '""')}"`)
@@ -147,7 +147,7 @@ void t.test('a hostile table or schema name is only a name', { skip }, async (t)
   }
 })
 
-void t.test('a name that PostgreSQL cannot hold throws', async (t) => {
+void t.test('a table or schema name that PostgreSQL cannot hold throws', async (t) => {
   const pool = { query: async () => ({ rows: [] }) }
   const refused = ['', 'a\0b', 'x\ud800', 'x'.repeat(64), '🔑'.repeat(16), 7, null] as string[]
   for (const name of refused) {
@@ -161,7 +161,7 @@ void t.test('a name that PostgreSQL cannot hold throws', async (t) => {
   t.ok(new PostgresStore({ pool, schema: 'x'.repeat(63) }))
 })
 
-void t.test('tables on one pool do not disturb each other', { skip }, async (t) => {
+void t.test('stores with different tables can share a pool', { skip }, async (t) => {
   const pool = makePool(t, server, { max: 1 })
   const schema = await makeSchema(t, pool)
   const stores = ['one', 'two'].map((table) => new PostgresStore({ pool, schema, table }))
@@ -309,15 +309,15 @@ void t.test('eight sweeps at once remove each expired session once', { skip }, a
   t.same((await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows, [{ n: 18_000 }])
 })
 
-const NO_POOLS: Record<string, unknown> = {
-  nothing: undefined,
+const NOT_POOLS: Record<string, unknown> = {
+  undefined,
   null: null,
   'a connection string': 'postgres://ada:secret@db/app',
-  'an object': {}
+  'an empty object': {}
 }
 
-for (const [name, pool] of Object.entries(NO_POOLS)) {
-  void t.test(`${name} is not a pool, and the error does not quote it`, async (t) => {
+for (const [name, pool] of Object.entries(NOT_POOLS)) {
+  void t.test(`${name} is refused as a pool, and the error does not quote it`, async (t) => {
     t.throws(() => new PostgresStore({ pool } as PostgresStoreOptions), {
       code: 'SESSION_OPTION_INVALID',
       message: /^(?!.*secret).*option "pool" has no query\(\).*new pg\.Pool/
@@ -325,7 +325,7 @@ for (const [name, pool] of Object.entries(NO_POOLS)) {
   })
 }
 
-/** A pool whose server refuses every statement with this SQLSTATE. */
+/** Returns a pool whose server refuses every statement with this SQLSTATE. */
 function refusing(code: string): PostgresPool {
   return { query: () => Promise.reject(Object.assign(new Error('refused'), { code })) }
 }
@@ -383,7 +383,7 @@ const WRONG: Record<string, Wrong> = {
 }
 
 for (const [name, { message, pool }] of Object.entries(WRONG)) {
-  void t.test(`${name} fails the registration with the fix in the message`, { skip }, async (t) => {
+  void t.test(`with ${name}, registration fails and the error names the fix`, { skip }, async (t) => {
     const admin = makePool(t, server)
     const schema = await makeSchema(t, admin)
     const store = new PostgresStore({ pool: await pool(t, admin, schema), schema })
@@ -406,20 +406,20 @@ void t.test('a store is ready after migrate()', { skip }, async (t) => {
   t.equal((await app.inject('/set?name=ada')).statusCode, 200)
 })
 
-const FOREIGN: Record<string, string> = {
+const MALFORMED: Record<string, string> = {
   'an array': `'f', 1, '[]', now(), now(), now() + interval '1 day', 'ada'`,
   'a number': `'f', 1, '5', now(), now(), now() + interval '1 day', 'ada'`,
   'a JSON null': `'f', 1, 'null', now(), now(), now() + interval '1 day', 'ada'`,
   'no data': `'f', 1, NULL, now(), now(), now() + interval '1 day', 'ada'`,
   'no version': `'f', NULL, '{}', now(), now(), now() + interval '1 day', 'ada'`,
   'no expiry': `'f', 1, '{}', now(), now(), NULL, 'ada'`,
-  'no end': `'f', 1, '{}', now(), now(), 'infinity', 'ada'`,
-  'a broken key': `'f', 1, '{"\\u0001no": "1"}', now(), now(), now() + interval '1 day', 'ada'`,
+  'an infinite expiry': `'f', 1, '{}', now(), now(), 'infinity', 'ada'`,
+  'a malformed key': `'f', 1, '{"\\u0001no": "1"}', now(), now(), now() + interval '1 day', 'ada'`,
   'a value that is not text': `'f', 1, '{"a": 1}', now(), now(), now() + interval '1 day', 'ada'`,
-  'a broken text': `'f', 1, '{"a": "\\u0001no"}', now(), now(), now() + interval '1 day', 'ada'`
+  'a malformed text': `'f', 1, '{"a": "\\u0001no"}', now(), now(), now() + interval '1 day', 'ada'`
 }
 
-for (const [name, values] of Object.entries(FOREIGN)) {
+for (const [name, values] of Object.entries(MALFORMED)) {
   void t.test(`treats a row with ${name} as absent and reports it`, { skip }, async (t) => {
     const pool = makePool(t, server)
     const { store, table } = await makeStore(t, pool)
@@ -441,7 +441,7 @@ for (const [name, values] of Object.entries(FOREIGN)) {
 void t.test('the constraints of the table refuse malformed rows', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { table } = await makeStore(t, pool)
-  for (const values of Object.values(FOREIGN).slice(0, 6))
+  for (const values of Object.values(MALFORMED).slice(0, 6))
     await t.rejects(pool.query(`INSERT INTO ${table} VALUES (${values})`), { code: /^23/ })
 })
 
@@ -481,34 +481,34 @@ void t.test('a request makes the least possible number of round trips', { skip }
   const recorder = recordingPool(pool)
   const app = addRoutes(await makeApp(t, { store: new PostgresStore({ pool: recorder, schema }) }))
   const count = await countStatements(pool, schema)
-  const table: string[] = []
-  const send = async (what: string, url: string, cookie: string | undefined, expected: number) => {
+  const roundTrips: string[] = []
+  const send = async (name: string, url: string, cookie: string | undefined, expected: number) => {
     recorder.queries.length = 0
     const before = await count()
     const response = await app.inject({ url, headers: cookie === undefined ? {} : { cookie } })
     t.equal(response.statusCode, 200)
-    t.equal(recorder.queries.length, expected, what)
+    t.equal(recorder.queries.length, expected, name)
     const executed = (await count()) - before
-    if (Number.isFinite(executed)) t.equal(executed, expected, `${what}, by the engine's own count`)
-    table.push(`${what}: ${recorder.queries.length} (engine: ${executed})`)
+    if (Number.isFinite(executed)) t.equal(executed, expected, `${name}, as counted by the engine`)
+    roundTrips.push(`${name}: ${recorder.queries.length} (engine: ${executed})`)
     return response.cookies.map(({ name, value }) => `${name}=${value}`).join('; ')
   }
   await send('anonymous', '/empty', undefined, 0)
   const cookie = await send('new session', '/set?name=ada', undefined, 1)
   await send('read', '/read', cookie, 1)
-  await send('read and changed key', '/set?name=bob', cookie, 2)
+  await send('read and change of a key', '/set?name=bob', cookie, 2)
   await send('read and update()', '/add', cookie, 2)
   const rotated = await send('read and rotation', '/login', cookie, 2)
   await send('read and logout', '/logout', rotated, 2)
-  t.comment(`round trips — ${table.join(', ')}`)
+  t.comment(`round trips — ${roundTrips.join(', ')}`)
 })
 
-/** Returns how many statements on this table the engine has run, or NaN if it cannot count them for this test alone. */
+/** Returns a function that counts the statements that the engine ran on a table. It returns NaN if it cannot count. */
 async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
   try {
     if (process.env['DATABASE_URL'] !== undefined) throw new Error('the server is shared')
     await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
-    // It counts equal statements on two tables under the text of the first.
+    // pg_stat_statements counts equal statements on two tables under the text of the first statement.
     await pool.query('SELECT pg_stat_statements_reset()')
   } catch {
     return async () => NaN

@@ -8,13 +8,13 @@ import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { counted, countsOf } from '../fixtures/counts.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Logouts, revocations and rotations race writes that loaded the session before, through the whole plugin.
+// Logouts, revocations and rotations race writes of requests that loaded the session earlier, through the whole plugin.
 
 const ROUNDS = 1000
 /** How many rounds run at the same time: enough to keep an engine busy. */
 const AT_ONCE = 25
-/** How many turns of the event loop one racer is ahead of the other, at most. */
-const LEAD = 12
+/** The largest head start of one racer, in turns of the event loop. */
+const MAX_LEAD = 12
 
 interface Signed {
   readonly app: FastifyInstance
@@ -23,18 +23,18 @@ interface Signed {
   readonly id: string
 }
 
-/** Each ends a session or gives it another id, and returns whether it did. */
+/** Functions that end a session or give it another id. Each returns whether it succeeded. */
 const ENDS: Record<string, (signed: Signed) => Promise<boolean>> = {
   logout: async ({ app, cookie }) => (await send(app, cookie, '/logout')).statusCode === 200,
   rotation: async ({ app, cookie }) => (await send(app, cookie, '/rotate')).statusCode === 200,
   revocation: async ({ app, id }) => app.sessionManager.revoke(id),
-  'revocation of all': async ({ app, user }) => (await app.sessionManager.revokeAll(user)) === 1
+  'revocation of all sessions': async ({ app, user }) => (await app.sessionManager.revokeAll(user)) === 1
 }
 const KINDS = Object.keys(ENDS)
 
 for (const { engine, client, skip, open } of await findEngines(t)) {
   const name = client === undefined ? engine : `${engine} with ${client}`
-  const title = `${ROUNDS} logouts, revocations and rotations race slow writes, and no session comes back: ${name}`
+  const title = `${ROUNDS} logouts, revocations and rotations race slow writes, and revive no session: ${name}`
   void t.test(title, { skip, timeout: 280_000 }, async (t) => {
     const { store } = await open(t)
     const { app, startWriter } = addWriters(await makeApp(t, { store, storeTimeout: 30_000 }))
@@ -47,7 +47,7 @@ for (const { engine, client, skip, open } of await findEngines(t)) {
       const racing = await startWriter(cookie, `racing ${round}`)
       const late = await startWriter(cookie, `late ${round}`)
 
-      const lead = (Math.floor(round / KINDS.length) % (2 * LEAD + 1)) - LEAD
+      const lead = (Math.floor(round / KINDS.length) % (2 * MAX_LEAD + 1)) - MAX_LEAD
       const ended = afterTurns(lead, () => (ENDS[kind] as (typeof ENDS)[string])({ app, user, cookie, id }))
       await afterTurns(-lead, async () => racing.release())
       const hasEnded = await ended
@@ -70,10 +70,10 @@ for (const { engine, client, skip, open } of await findEngines(t)) {
       )
     }
     let rounds = 0
-    const go = async (): Promise<void> => {
+    const runRounds = async (): Promise<void> => {
       while (rounds < ROUNDS) await race(rounds++)
     }
-    await Promise.all(Array.from({ length: AT_ONCE }, go))
+    await Promise.all(Array.from({ length: AT_ONCE }, runRounds))
     for (const [kind, statuses] of raced) {
       t.comment(`${name}, ${kind}: ${counted(statuses)}`)
       t.same(
@@ -91,8 +91,8 @@ async function afterTurns<T>(turns: number, work: () => Promise<T>): Promise<T> 
 }
 
 /**
- * Adds routes, and `startWriter(cookie, key)`, which starts a request. The request loads its session, and writes the key once
- * it is released.
+ * Adds the routes. Returns `startWriter(cookie, key)`, which starts a request. The request loads its session, and sets
+ * the key after it is released.
  */
 function addWriters(app: FastifyInstance) {
   const gates = new EventEmitter().setMaxListeners(0)

@@ -21,7 +21,7 @@ const servers = withoutServer === false ? await startCluster(t) : []
 const urls = servers.map(({ url }) => url)
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 
-/** Returns an id. All of them are in one slot, so that a rotation can go from any to any other. */
+/** Returns an id. All ids are in one cluster slot, so each session can be renamed to any of them. */
 const idOf = (name: string) => `ab${anyId(name).slice(2)}`
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
@@ -36,7 +36,7 @@ async function setUp(t: Test, before: (text: string, keys: string[]) => unknown 
   return { raw, prefix, store, watched, entries }
 }
 
-void t.test('the store contract on three masters', { skip: withoutServer }, async (t) => {
+void t.test('passes the store contract on three masters', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
     void t.test(`with ${client}`, async (t) => {
       const { run, skipped } = testStore(
@@ -59,9 +59,9 @@ void t.test('the store contract on three masters', { skip: withoutServer }, asyn
   }
 })
 
-void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) => {
+void t.test('a rotation stays in its cluster slot', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
-    void t.test(`the plugin mints tokens in the same slot, with ${client}`, async (t) => {
+    void t.test(`a login gives the session an id in the same slot, with ${client}`, async (t) => {
       const store = await connect({ client, urls, prefix: freshPrefix() })
       t.equal(store.rotationPrefix, 2)
       const app = addRoutes(await makeApp(t, { store }))
@@ -94,7 +94,7 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
     t.strictSame(await entries('bob'), [])
   })
 
-  void t.test('a client of one node fails at ready()', async (t) => {
+  void t.test('ready() rejects a client for a single node of a cluster', async (t) => {
     const nodeRedis = await createClient({ url: urls[0] as string }).connect()
     const ioRedis = new Redis(urls[0] as string)
     t.teardown(() => (nodeRedis.destroy(), ioRedis.disconnect()))
@@ -105,7 +105,7 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
     }
   })
 
-  void t.test('a cluster client passes ready()', async (t) => {
+  void t.test('ready() accepts a cluster client', async (t) => {
     for (const client of CLIENTS) {
       const store = await connect({ client, urls, prefix: freshPrefix() })
       t.teardown(() => store.close())
@@ -115,18 +115,19 @@ void t.test('a rotation stays in its slot', { skip: withoutServer }, async (t) =
 })
 
 void t.test('failures between the steps of a write', { skip: withoutServer }, async (t) => {
-  const down = (sign: string) => (text: string) => {
-    if (text.includes(sign)) throw new Error('CLUSTERDOWN The cluster is down')
+  const failScript = (fragment: string) => (text: string) => {
+    if (text.includes(fragment)) throw new Error('CLUSTERDOWN The cluster is down')
   }
-  const CREATING = "return { 'taken' }"
-  const ENTERING = 'enter(KEYS[1]'
-  const UPDATING = "'RENAME'"
-  const LEAVING = "'ZREM', KEYS[1]"
+  // Fragments that occur in only one script of the store.
+  const CREATE = "return { 'taken' }"
+  const ADD_ENTRY = 'enter(KEYS[1]'
+  const UPDATE = "'RENAME'"
+  const REMOVE_ENTRY = "'ZREM', KEYS[1]"
 
   void t.test(
-    'an entry whose session was not created is not listed and does not create a session',
+    'after a failed create, the user has no listed session and a second create succeeds',
     async (t) => {
-      const { store, watched } = await setUp(t, down(CREATING))
+      const { store, watched } = await setUp(t, failScript(CREATE))
       await t.rejects(watched.create(ID, makeRecord({ userId: 'ada' })), { message: /CLUSTERDOWN/ })
       t.strictSame(await store.listByUser('ada'), [])
       t.equal(await store.destroyByUser('ada'), 0)
@@ -135,8 +136,8 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     }
   )
 
-  void t.test('a session is not created, renamed or extended if its entry cannot be written', async (t) => {
-    const { store, watched } = await setUp(t, down(ENTERING))
+  void t.test('if the user entry cannot be written, no session is created or changed', async (t) => {
+    const { store, watched } = await setUp(t, failScript(ADD_ENTRY))
     const record = makeRecord({ userId: 'ada' })
     await t.rejects(watched.create(NEW_ID, record), { message: /CLUSTERDOWN/ })
     t.equal(await store.get(NEW_ID), undefined)
@@ -148,13 +149,13 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     }
   })
 
-  void t.test('a rename that fails after its entry was written leaves the session unchanged', async (t) => {
+  void t.test('a rename that fails after writing its user entry leaves the session unchanged', async (t) => {
     const { store, watched } = await setUp(
       t,
       (() => {
         let calls = 0
         return (text: string) => {
-          if (text.includes(UPDATING) && ++calls === 2) throw new Error('CLUSTERDOWN')
+          if (text.includes(UPDATE) && ++calls === 2) throw new Error('CLUSTERDOWN')
         }
       })()
     )
@@ -169,9 +170,9 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
   })
 
   void t.test(
-    'a write succeeds if the old entry cannot be removed, and the old entry is not listed',
+    'a write succeeds if the old user entry cannot be removed, and that entry is not listed',
     async (t) => {
-      const { store, watched, entries } = await setUp(t, down(LEAVING))
+      const { store, watched, entries } = await setUp(t, failScript(REMOVE_ENTRY))
       await store.create(ID, makeRecord({ userId: 'ada' }))
       t.equal(await watched.update(ID, makePatch({ userId: 'bob', renameTo: NEW_ID })), 'ok')
       t.equal((await entries('ada')).length, 2)
@@ -198,10 +199,10 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('the entry goes to a user that was set between two steps', async (t) => {
+  void t.test('if the user changes between two steps, the new user gets the entry', async (t) => {
     const users = ['bob', 'eve']
     const { store, watched } = await setUp(t, async (text) => {
-      const userId = text.includes(ENTERING) ? users.shift() : undefined
+      const userId = text.includes(ADD_ENTRY) ? users.shift() : undefined
       if (userId !== undefined) await store.update(ID, makePatch({ userId }))
     })
     await store.create(ID, makeRecord({ userId: 'ada' }))
@@ -212,21 +213,23 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     )
   })
 
-  void t.test('the entry stays if a session with the same id changes its user and back', async (t) => {
+  void t.test('the user entry stays if a session is removed from its user and assigned again', async (t) => {
     let release = () => undefined as void
     const held = new Promise<void>((resolve) => (release = resolve))
-    const { store, watched, entries } = await setUp(t, (text) => (text.includes(LEAVING) ? held : undefined))
+    const { store, watched, entries } = await setUp(t, (text) =>
+      text.includes(REMOVE_ENTRY) ? held : undefined
+    )
     await store.create(ID, makeRecord({ userId: 'ada' }))
     t.equal(await watched.update(ID, makePatch({ userId: null })), 'ok')
     t.strictSame(await store.listByUser('ada'), [])
     t.equal(await store.update(ID, makePatch({ userId: 'ada' })), 'ok')
     release()
     await delay(50)
-    t.equal((await entries('ada')).length, 2, 'an id and its score')
+    t.equal((await entries('ada')).length, 2, 'one id and its score')
     t.equal(await store.destroyByUser('ada'), 1)
   })
 
-  void t.test('a create with a taken id does not shorten the entry', async (t) => {
+  void t.test('a create with an existing id does not shorten the life of the user entry', async (t) => {
     const { store, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })
     await store.create(ID, record)
@@ -234,7 +237,7 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     t.strictSame(await entries('ada'), [ID, String(record.expiresAt)])
   })
 
-  void t.test('an entry expires no earlier than its session', async (t) => {
+  void t.test('a user entry never expires before its session', async (t) => {
     const { raw, store, prefix, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })
     await store.create(ID, record)
@@ -281,14 +284,14 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
           }
         }
       )
-      void t.test(`with an idle timeout, a write also extends the entry: ${client}, ${engine}`, async (t) => {
+      void t.test(`a write with idleTimeout extends the user entry: ${client}, ${engine}`, async (t) => {
         const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
         const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
         app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
         await warmUp(app)
         const browser = new Browser(app)
         await browser.get('/login')
-        // Redis counts in milliseconds, so the change must be at least one later than the login.
+        // Redis expires keys to the millisecond, so the write must come at least 1 ms after the login.
         await delay(20)
         const count = await countCommands(nodes, () => browser.get('/set?a=1'))
         t.equal(count, engine === 'a cluster' ? 4 : 2)

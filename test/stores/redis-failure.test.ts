@@ -19,11 +19,11 @@ import {
   type RedisServer
 } from '../fixtures/redis.js'
 
-/** Milliseconds. */
+/** In milliseconds. */
 const STORE_TIMEOUT = 500
-/** Milliseconds from the engine's return to the first 2xx, at most. */
+/** The longest time from the engine's return to the first 2xx, in ms. */
 const RECOVERY = 1000
-/** The same behind Sentinel, where node-redis takes about a second to reach the new master. */
+/** The longest recovery behind Sentinel, in ms. There node-redis takes about a second to reach the new master. */
 const SENTINEL_RECOVERY = { 'node-redis': 3000, ioredis: RECOVERY }
 
 const unhandled: unknown[] = []
@@ -61,7 +61,7 @@ async function signedIn(app: FastifyInstance): Promise<Browser> {
   return browser
 }
 
-/** Asserts a 503 in time, without a cookie and without any text of the driver. */
+/** Asserts a 503 within the timeout, without a cookie and without any text from the driver. */
 function assertUnavailable(t: Test, response: Response, took: number): void {
   const { statusCode, headers, body } = response
   t.equal(statusCode, 503)
@@ -80,17 +80,17 @@ async function timed(work: () => Promise<Response>): Promise<[Response, number]>
   return [await work(), performance.now() - start]
 }
 
-/** Polls until the first 2xx. Returns how many ms it took. */
+/** Polls until the first 200. Returns how many ms it took. */
 async function firstSuccess(browser: Browser, path: string): Promise<number> {
   const start = performance.now()
-  await eventually(`a 2xx of ${path}`, async () => (await browser.get(path)).statusCode === 200)
+  await eventually(`a 200 from ${path}`, async () => (await browser.get(path)).statusCode === 200)
   return performance.now() - start
 }
 
 interface Outage {
   readonly name: string
   readonly args?: readonly string[]
-  /** The requests that fail and those that still succeed. */
+  /** The paths of the requests that fail, and of those that still succeed. */
   readonly fails: readonly string[]
   readonly works?: readonly string[]
   readonly options?: Partial<SessionOptions>
@@ -103,33 +103,33 @@ const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always']
 
 const OUTAGES: readonly Outage[] = [
   {
-    name: 'killed with -9 and restarted',
+    name: 'a Redis killed with -9 causes a 503 until it is restarted',
     args: DURABLE,
     fails: ['/read', ...WRITES, '/logout'],
     begin: (server) => server.kill(),
     end: (server) => server.restart()
   },
   {
-    name: 'hanging with open connections',
+    name: 'a Redis that hangs with open connections causes a 503',
     fails: ['/read', ...WRITES.slice(0, 1)],
     begin: (server) => server.suspend(),
     end: (server) => server.resume()
   },
   {
-    name: 'paused for writes, which also blocks the reads queued behind them',
+    name: 'a pause of writes causes a 503, also for the reads that wait behind a write',
     fails: [...WRITES.slice(0, 1), '/read'],
     begin: (server) => server.command('CLIENT', 'PAUSE', '600000', 'WRITE'),
     end: (server) => server.command('CLIENT', 'UNPAUSE')
   },
   {
-    name: 'out of memory: reads still work',
+    name: 'a Redis that is out of memory causes a 503 for writes, and reads still work',
     fails: WRITES,
     works: ['/read'],
     begin: (server) => server.command('CONFIG', 'SET', 'maxmemory', '1'),
     end: (server) => server.command('CONFIG', 'SET', 'maxmemory', '0')
   },
   {
-    name: 'a read-only replica: reads still work',
+    name: 'a read-only replica causes a 503 for writes, and reads still work',
     args: ['--replica-serve-stale-data', 'yes'],
     fails: [...WRITES, '/logout'],
     works: ['/read'],
@@ -142,7 +142,7 @@ for (const client of CLIENTS) {
   void t.test(`engine failures with ${client}`, { skip: withoutServer, timeout: 280_000 }, async (t) => {
     for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
 
-    void t.test('out of memory: a logout still works', async (t) => {
+    void t.test('a logout still works if Redis is out of memory', async (t) => {
       const server = await startRedis(t)
       const { app } = await setUp(t, client, [server])
       const browser = await signedIn(app)
@@ -152,7 +152,7 @@ for (const client of CLIENTS) {
       t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
     })
 
-    void t.test('onStoreError anonymous: a request goes on without its session', async (t) => {
+    void t.test('with onStoreError: anonymous, a request continues without its session', async (t) => {
       const server = await startRedis(t, ...DURABLE)
       const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
       const browser = await signedIn(app)
@@ -166,7 +166,7 @@ for (const client of CLIENTS) {
       })
     })
 
-    void t.test('down at the start: the app starts and works as soon as the engine does', async (t) => {
+    void t.test('an app starts while Redis is down, and works once Redis is up', async (t) => {
       const server = await startRedis(t)
       await server.kill()
       const { app, logs } = await setUp(t, client, [server])
@@ -184,16 +184,16 @@ for (const client of CLIENTS) {
       t.same((await browser.get('/read')).json(), { name: 'ada' })
     })
 
-    void t.test('killed with -9 under load and restarted', async (t) => {
+    void t.test('works again after Redis was killed under load and restarted', async (t) => {
       const server = await startRedis(t, ...DURABLE)
       const { app } = await setUp(t, client, [server])
       const load = await startLoad(t, app)
-      await load.reach(200, 200)
+      await load.waitFor(200, 200)
       await server.kill()
-      await load.reach(503, 50)
+      await load.waitFor(503, 50)
       await server.restart()
-      const back = await load.backAfter()
-      await load.reach(200, 200)
+      const back = await load.timeToSuccess()
+      await load.waitFor(200, 200)
       await finishLoad(t, `${client}, killed under load`, load, back)
     })
   })
@@ -218,7 +218,7 @@ async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<v
   await outage.end(server)
   const took = await firstSuccess(browser, '/add')
   t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
-  t.comment(`${client}, ${outage.name}: the first 2xx ${Math.round(took)} ms after its return`)
+  t.comment(`${client}, ${outage.name}: the first 2xx ${Math.round(took)} ms after the engine’s return`)
   t.match((await browser.get('/read')).json(), { name: /ada|eve/ }, 'nobody was logged out')
   t.equal((await browser.get('/logout')).statusCode, 200)
 }
@@ -228,10 +228,10 @@ async function startLoad(t: Test, app: FastifyInstance, size = 8) {
   const counts = new Map<number, number>()
   const cookies: unknown[] = []
   const browsers = await Promise.all(Array.from({ length: size }, () => signedIn(app)))
-  let going = true
+  let isRunning = true
   const count = (status: number) => counts.get(status) ?? 0
   const work = async (browser: Browser): Promise<void> => {
-    for (let turn = 0; going; turn++) {
+    for (let turn = 0; isRunning; turn++) {
       const { statusCode, headers } = await browser.get(turn % 2 === 0 ? '/read' : '/add')
       counts.set(statusCode, count(statusCode) + 1)
       if (headers['set-cookie'] !== undefined) cookies.push(headers['set-cookie'])
@@ -240,12 +240,12 @@ async function startLoad(t: Test, app: FastifyInstance, size = 8) {
     }
   }
   const working = browsers.map(work)
-  const grown = (status: number, by: number) => {
-    const from = count(status)
-    return eventually(`${by} answers ${status}`, () => count(status) >= from + by)
+  const waitFor = (status: number, more: number) => {
+    const before = count(status)
+    return eventually(`${more} more responses with ${status}`, () => count(status) >= before + more)
   }
   const stop = async (): Promise<void> => {
-    going = false
+    isRunning = false
     await Promise.all(working)
   }
   t.teardown(stop)
@@ -254,10 +254,10 @@ async function startLoad(t: Test, app: FastifyInstance, size = 8) {
     cookies,
     browsers,
     stop,
-    reach: (status: number, by: number) => grown(status, by),
-    async backAfter(): Promise<number> {
+    waitFor,
+    async timeToSuccess(): Promise<number> {
       const start = performance.now()
-      await grown(200, 1)
+      await waitFor(200, 1)
       return performance.now() - start
     }
   }
@@ -280,11 +280,11 @@ async function finishLoad(
     t.same((await browser.get('/read')).json(), { name: 'ada' }, 'nobody was logged out')
   }
   const counts = [...load.counts].map(([status, count]) => `${count} × ${status}`).join(', ')
-  t.comment(`${name}: ${counts}; the first 2xx ${Math.round(back)} ms after its return`)
+  t.comment(`${name}: ${counts}; the first 2xx ${Math.round(back)} ms after the engine’s return`)
 }
 
 void t.test(
-  'a cluster with a master that is killed under load',
+  'a cluster works again after a master was killed under load',
   { skip: withoutServer, timeout: 280_000 },
   async (t) => {
     const servers = await startCluster(t, { withReplicas: true })
@@ -305,7 +305,7 @@ void t.test(
 
 for (const client of CLIENTS) {
   void t.test(
-    `Sentinel with a master that is killed under load: the replica takes over: ${client}`,
+    `behind Sentinel, the replica takes over if the master is killed under load: ${client}`,
     { skip: withoutServer, timeout: 280_000 },
     async (t) => {
       const master = await startRedis(t)
@@ -318,7 +318,7 @@ for (const client of CLIENTS) {
   )
 }
 
-/** Kills a master under load and waits until the replica has taken over and every browser is answered again. */
+/** Kills a master under load, and waits until the replica has taken over and every browser gets a 200 again. */
 async function failOver(
   t: Test,
   name: string,
@@ -329,21 +329,21 @@ async function failOver(
   recovery = RECOVERY
 ): Promise<void> {
   const load = await startLoad(t, app)
-  await load.reach(200, 200)
+  await load.waitFor(200, 200)
   // Replication is asynchronous: writes that have not reached the replica are lost with the master.
   const written = await offsetOf(master)
   await eventually('the replica has all writes', async () => (await offsetOf(replica)) >= written)
   await master.kill()
   const start = performance.now()
-  await load.reach(503, 1)
+  await load.waitFor(503, 1)
   await eventually('the replica is the master', hasTakenOver)
   const failover = performance.now() - start
   const back = await eventuallyAll(load.browsers)
-  await load.reach(200, 200)
+  await load.waitFor(200, 200)
   await finishLoad(t, `${name}, failover after ${Math.round(failover)} ms`, load, back, recovery)
 }
 
-/** Returns a server's position in its master's stream of writes. */
+/** Returns the replication offset of a server. */
 async function offsetOf(server: RedisServer): Promise<number> {
   const info = String(await server.command('INFO', 'replication'))
   return Number(/(?:slave|master)_repl_offset:(\d+)/.exec(info)?.[1])
@@ -354,10 +354,10 @@ async function everyNodeUp(servers: readonly RedisServer[]): Promise<boolean> {
   return infos.every((info) => String(info).includes('cluster_state:ok'))
 }
 
-/** Polls until every browser is answered, whichever master has its session. Returns how many ms it took. */
+/** Polls until every browser gets a 200, because their sessions are on different masters. Returns the time in ms. */
 async function eventuallyAll(browsers: readonly Browser[]): Promise<number> {
   const times = await Promise.all(browsers.map((browser) => firstSuccess(browser, '/read')))
   return Math.max(...times)
 }
 
-void t.test('no rejection was unhandled', async (t) => void t.strictSame(unhandled, []))
+void t.test('no promise rejection was unhandled', async (t) => void t.strictSame(unhandled, []))

@@ -22,7 +22,7 @@ const url = withoutRedis === false ? await sharedRedis(t) : ''
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
-/** Returns a store with a prefix of its own and a raw client for its keys. */
+/** Returns a store with a new prefix, and a raw client for its keys. */
 async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient } = {}) {
   const raw = new Redis(url)
   t.teardown(() => raw.disconnect())
@@ -33,7 +33,7 @@ async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient 
   return { raw, prefix, store, keyOf, usersKey }
 }
 
-void t.test('the store contract', { skip: withoutRedis }, async (t) => {
+void t.test('passes the store contract', { skip: withoutRedis }, async (t) => {
   for (const client of CLIENTS) {
     void t.test(`with ${client}`, async (t) => {
       const { run, skipped } = testStore(
@@ -57,7 +57,7 @@ void t.test('the store contract', { skip: withoutRedis }, async (t) => {
 })
 
 void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
-  void t.test('a session is a hash whose field names tell data from metadata', async (t) => {
+  void t.test('a session is a hash, and its field names separate data from metadata', async (t) => {
     const { raw, store, keyOf, usersKey } = await setUp(t)
     const record = makeRecord({ data: { v: '"a key"', '': '""' }, userId: 'ada' })
     await store.create(ID, record)
@@ -180,7 +180,7 @@ void t.test('malformed records', { skip: withoutRedis }, async (t) => {
     t.strictSame(reports, [])
   })
 
-  void t.test('ignores an unknown field of a session, and a clear leaves it', async (t) => {
+  void t.test('ignores an unknown field of a session, and does not remove it on clear', async (t) => {
     const { raw, store, keyOf } = await setUp(t)
     await store.create(ID, makeRecord())
     await raw.hset(keyOf(ID), { '': '1', other: '2', __proto__x: '3', ',zz': '4' })
@@ -255,7 +255,7 @@ void t.test('lists by user', { skip: withoutRedis }, async (t) => {
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('lists 1,000 sessions in two round trips and ends them in two', async (t) => {
+  void t.test('lists 1,000 sessions in two round trips, and ends them in two round trips', async (t) => {
     let inFlight = 0
     let rounds = 0
     const count = <A extends unknown[]>(call: (...args: A) => Promise<unknown>) => {
@@ -310,7 +310,7 @@ void t.test('client settings', { skip: withoutRedis }, async (t) => {
     }
   }
   for (const [name, makeClient] of Object.entries(clients)) {
-    void t.test(name, async (t) => {
+    void t.test(`works with ${name}`, async (t) => {
       const client = await makeClient()
       t.teardown(() => ('destroy' in client ? client.destroy() : client.disconnect()))
       const store = new RedisStore({ client, prefix: freshPrefix() })

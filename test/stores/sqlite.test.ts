@@ -13,40 +13,40 @@ import { makeFolder, makeSqlite, open, problemOf, workingDriver } from '../fixtu
 const SETTINGS = { synchronous: 'normal', busyTimeout: 2000 }
 
 for (const [name, driver] of [
-  ['SQLite by path', undefined],
-  ['SQLite by better-sqlite3', 'better-sqlite3'],
-  ['SQLite by node:sqlite', 'node:sqlite']
+  ['SQLite with a path', undefined],
+  ['SQLite with better-sqlite3', 'better-sqlite3'],
+  ['SQLite with node:sqlite', 'node:sqlite']
 ] as const) {
   const problem = driver && problemOf(driver)
-  void t.test(name, { skip: problem ?? false }, async (t) => {
-    // Starting processes is slow, so one way to open SQLite runs the cases that need them.
-    const unsupported = driver === undefined ? { 'two processes': 'covered with an open database' } : {}
+  void t.test(`${name} passes the store contract`, { skip: problem ?? false }, async (t) => {
+    // Starting processes is slow, so a store with a path skips the cases that need them.
+    const unsupported = driver === undefined ? { 'two processes': 'run with an open database' } : {}
     const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { unsupported })
     t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
   })
 }
 
-void t.test('writes that were answered before a kill -9 are kept', async (t) => {
+void t.test('a kill -9 loses no finished write', async (t) => {
   const path = tempPath(t)
   const counter = new SqliteStore(path)
   counter.create(idOf('counter'), makeRecord({ data: { n: '0' } }))
   const program = fileURLToPath(new URL('../fixtures/sqlite-killed.ts', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, program, path])
-  let told = ''
+  let output = ''
   child.stdout.setEncoding('utf8')
   child.stdout.on('data', (text: string) => {
-    told += text
-    if (told.length > 2000) child.kill('SIGKILL')
+    output += text
+    if (output.length > 2000) child.kill('SIGKILL')
   })
   await once(child, 'close')
   t.equal(child.signalCode, 'SIGKILL')
   counter.close()
 
-  const count = Number(told.slice(0, told.lastIndexOf('\n')).split('\n').at(-1))
+  const count = Number(output.slice(0, output.lastIndexOf('\n')).split('\n').at(-1))
   const store = new SqliteStore(path)
   t.teardown(() => store.close())
-  t.ok(count > 300, `${count} writes were answered`)
-  t.ok(Number(store.get(idOf('counter'))?.data['n']) >= count, 'the last update is there')
+  t.ok(count > 300, `${count} writes were finished`)
+  t.ok(Number(store.get(idOf('counter'))?.data['n']) >= count, 'the last update is kept')
   for (let index = 1; index <= count; index++) {
     if (store.get(idOf(`${index}`)) === undefined) t.fail(`session ${index} is lost`)
   }
@@ -108,7 +108,7 @@ void t.test('opens a path in WAL mode with the given synchronous setting', async
   }
 })
 
-void t.test('close() leaves a database open that the store did not open', async (t) => {
+void t.test('close() does not close a database that the caller opened', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore(database)
   store.close()
@@ -121,7 +121,7 @@ void t.test('close() closes a database that the store opened', async (t) => {
   t.throws(() => store.get(idOf('a')))
 })
 
-void t.test('every statement finds its rows by an index', async (t) => {
+void t.test('every statement finds its rows with an index', async (t) => {
   const database = makeDatabase(t)
   const prepared: string[] = []
   new SqliteStore({
@@ -283,7 +283,7 @@ void t.test('uses better-sqlite3 if it is installed, otherwise node:sqlite', asy
         // The test only checks which paths are opened.
       }
       close(): void {
-        // As in exec().
+        // The test does not check close().
       }
     }
   const installed = (name: string) => databaseOf(name)
@@ -341,7 +341,7 @@ void t.test('a touch does not write data, and a change of data does not write th
 
 for (const name of ['better-sqlite3', 'node:sqlite']) {
   void t.test(
-    `${name}: a large patch changes any key as a small one does`,
+    `${name}: a large patch changes any key in the same way as a small patch`,
     { skip: problemOf(name) ?? false },
     async (t) => {
       const store = new SqliteStore(open(':memory:', name))

@@ -14,7 +14,7 @@ void t.test('signIn() returns the cookie of a session that holds the given data'
   t.match(await app.sessionManager.list('ada'), [{ userId: 'ada', data: { name: 'Ada', userId: 'ada' } }])
 })
 
-void t.test('a session made by signIn() lives as long as one made by a login', async (t) => {
+void t.test('a session made by signIn() lives as long as a session made by a login', async (t) => {
   const clock = stopClock()
   t.teardown(() => clock.restore())
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
@@ -71,7 +71,7 @@ void t.test('spyStore() records the calls and take() returns them once', async (
   t.same(spy.take(), [])
 })
 
-void t.test('wrapStore() adds no methods that the store lacks', async (t) => {
+void t.test('wrapStore() does not add methods that the store does not have', async (t) => {
   const { get, create, update, destroy } = spyStore()
   const store = wrapStore({ get, create, update, destroy }, (_method, _args, next) => next())
   t.same(Object.keys(store), ['get', 'create', 'update', 'destroy'])

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** A prepared statement, or its text alone if the pool cannot prepare. */
+/** The text of a statement, and the name under which a connection prepares it. */
 export interface Statement {
   readonly name: string
   readonly text: string
@@ -8,7 +8,7 @@ export interface Statement {
 
 export type Statements = Readonly<Record<keyof ReturnType<typeof textsOfStatements>, Statement>>
 
-/** Returns the statements of a table. Each is named after its text, so that two stores can share a pool. */
+/** Returns the statements of a table. Each is named by a hash of its text, so that two stores can share a pool. */
 export function statementsOf(table: string): Statements {
   const texts = Object.entries(textsOfStatements(table))
   return Object.fromEntries(texts.map(([name, text]) => [name, { name: nameOf(text), text }])) as Statements
@@ -19,8 +19,8 @@ function nameOf(text: string): string {
 }
 
 /**
- * `$2` is always the time of this process, in ms, which decides whether a session has expired. A row without an expiry is
- * malformed; it is read, so that it is reported.
+ * `$2` is the time of this process, in ms, which decides whether a session has expired. A row without an expiry is
+ * malformed, and counts as live so that it is read and reported.
  */
 const LIVE = `(expires_at > ${at('$2')}) IS NOT FALSE`
 const ROW = `version, data::text AS data, ${ms('created_at')} AS "createdAt", ${ms('last_accessed')} AS "lastAccessed",
@@ -56,8 +56,8 @@ function textsOfStatements(table: string) {
 }
 
 /**
- * Locks the row and reads it again first, so that a session that ended meanwhile is gone, not in conflict. `$6` is a JSON
- * merge patch: stored values are strings, so null only stands for a removed key.
+ * Locks the row and reads it again first, so that a session that ended meanwhile counts as gone, not as a conflict.
+ * `$6` is a JSON merge patch: stored values are strings, so null can only mean a removed key.
  */
 function updateOf(table: string): string {
   return `WITH target AS MATERIALIZED (SELECT id, version FROM ${table} WHERE id = $1 AND ${LIVE} FOR UPDATE),
@@ -84,7 +84,7 @@ function cleanupOf(table: string): string {
   ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`
 }
 
-/** The index of user ids is a hash index, because a B-tree cannot hold an id of any length. */
+/** The index on user ids is a hash index, because a B-tree cannot index very long ids. */
 export function migrationOf(table: string, name: string): string {
   return `SELECT pg_advisory_xact_lock(${lockOf(table)});
 CREATE TABLE IF NOT EXISTS ${table} (

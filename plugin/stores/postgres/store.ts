@@ -4,10 +4,10 @@ import { decode, encode, encodeChange, encodeData } from '../codec.js'
 import { parseRow, type SessionRow } from '../record.js'
 import { migrationOf, statementsOf, type Statement, type Statements } from './sql.js'
 
-/** What the store needs of a `pg` Pool. */
+/** The part of a `pg` Pool that the store uses. */
 export interface PostgresPool {
   query(query: PostgresQuery): Promise<{ readonly rows: unknown[] }>
-  /** True once the pool was told to end. */
+  /** True once `end()` of the pool was called. */
   readonly ending?: boolean
 }
 
@@ -34,7 +34,7 @@ const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
 /** How many sessions a sweep deletes in one statement. Takes some tens of milliseconds. */
 const SWEEP_BATCH = 1000
-/** How often a statement is tried that PostgreSQL rolls back because of a concurrent one. */
+/** How many times a statement is tried if PostgreSQL rolls it back because of a concurrent statement. */
 const ATTEMPTS = 5
 /** The SQLSTATEs of a serialization failure and a deadlock. */
 const RETRYABLE = new Set(['40001', '40P01'])
@@ -43,12 +43,11 @@ const DUPLICATE = '23505'
 
 /**
  * Keeps sessions in PostgreSQL 14 or newer, for any number of processes and machines. A session is one row, and each call
- * is one atomic statement. `data` is a jsonb object that holds each value as JSON text, so that a value comes back exactly
+ * is one atomic statement. `data` is a jsonb object that holds each value as JSON text, so that a value is read exactly
  * as it was written. To query a value, cast its text: `WHERE (data->>'role')::jsonb = '"admin"'`. A key, value or user id
  * that PostgreSQL cannot hold (with a NUL, for example) is stored as its JSON text after a `\x01`.
  *
- * If an idle client of a pool loses its connection, the pool emits `error`. That ends the process, unless it has a
- * listener.
+ * If an idle client of a pool loses its connection, the pool emits `error`. Without a listener for it, the process ends.
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
@@ -68,7 +67,7 @@ export class PostgresStore implements SessionStore {
     this.#sql = statementsOf(this.#table)
   }
 
-  /** Creates the table and its indexes if they are missing. Processes may call it at the same time. */
+  /** Creates the table and its indexes if they are missing. Several processes may call this at the same time. */
   async migrate(): Promise<void> {
     // Several statements in one query run in one transaction, on one connection.
     await this.#pool.query({ text: this.#migration })

@@ -20,13 +20,13 @@ export type Hash = Record<string, string>
 
 /** The commands that the store uses, with either client. */
 export interface Engine {
-  /** A script can reach only one slot of a cluster. */
+  /** True for a cluster, where a script can reach only one slot. */
   readonly isCluster: boolean
   read(key: string): Promise<Hash>
   run(script: Script, keys: string[], args: string[]): Promise<unknown>
 }
 
-/** @throws {SessionOptionError} naming the methods that the client does not have. */
+/** Returns the commands of a client. @throws {SessionOptionError} naming the methods that the client does not have. */
 export function engineOf(client: unknown): Engine {
   if (typeof client !== 'object' || client === null) {
     // The value is not quoted, because it may be a connection string with a password.
@@ -40,7 +40,7 @@ export function engineOf(client: unknown): Engine {
       'client',
       `has no ${missing.join(', ')}; it must be a client: ${CLIENT_HINT}`
     )
-  // Only the cluster clients have `slots`, in both packages.
+  // In both packages, only cluster clients have `slots`.
   const isCluster = 'slots' in client
   return 'hGetAll' in client
     ? nodeRedisEngine(client as NodeRedisClient, isCluster)

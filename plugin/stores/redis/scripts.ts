@@ -6,10 +6,10 @@ export interface Script {
   readonly sha: string
 }
 
-/** Arguments in place of a user: do not change the user, or remove it. */
+/** Two special user arguments: `UNCHANGED` keeps the user, `NOBODY` means no user. */
 export const UNCHANGED = ''
 export const NOBODY = '-'
-/** Starts the name of each field that holds data, and each user argument that names a user. */
+/** The first character of each field that holds data, and of each user argument that is a user id. */
 export const MARK = '.'
 
 function script(body: string): Script {
@@ -18,8 +18,8 @@ function script(body: string): Script {
 }
 
 /**
- * ARGV[1] is always the time of this process, which decides whether a session has expired. Redis' own clock only frees the
- * memory. Redis does not roll back a script that fails, so the commands that can run out of memory come first.
+ * ARGV[1] is always the time of this process, which decides whether a session has expired. Redis' own expiry only frees
+ * the memory. Redis does not roll back a script that fails, so the commands that can run out of memory come first.
  */
 const SHARED = `
 local now = tonumber(ARGV[1])

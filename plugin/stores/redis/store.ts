@@ -12,7 +12,7 @@ export type { IoRedisClient, NodeRedisClient }
 export interface RedisStoreOptions {
   /** A connected client. The store does not close it. */
   readonly client: NodeRedisClient | IoRedisClient
-  /** Starts every key. Must not contain `{` or `}`, which decide the slot of a key in a cluster. Default `'sesame:'`. */
+  /** The prefix of every key. Must not contain `{` or `}`, which decide the slot of a key in a cluster. Default `'sesame:'`. */
   readonly prefix?: string
 }
 
@@ -23,18 +23,18 @@ const TAG_LENGTH = 2
 
 /**
  * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. A session is a hash with one field per key, a
- * write is one script, and Redis removes expired sessions by itself. In a cluster, the list of a user's sessions is in
+ * write is one script, and Redis itself removes expired sessions. In a cluster, the list of a user's sessions is in
  * another slot than the sessions: an entry is written before its session and removed after it.
  */
 export class RedisStore implements SessionStore {
-  /** 2 in a cluster, so that a rotation stays in its slot. */
+  /** 2 in a cluster, so that a rotated session stays in its slot. */
   readonly rotationPrefix?: number
   readonly #client: RedisStoreOptions['client']
   readonly #engine: Engine
   readonly #prefix: string
   readonly #userPrefix: string
 
-  /** @throws {SessionOptionError} if `client` is not a client or `prefix` is not a string without braces. */
+  /** @throws {SessionOptionError} if `client` is not a client, or if `prefix` is not a string or contains braces. */
   constructor({ client, prefix = 'sesame:' }: RedisStoreOptions) {
     if (typeof prefix !== 'string' || /[{}]/.test(prefix))
       throw SessionOptionError.wrong('prefix', prefix, 'a string without { and }')
@@ -51,7 +51,7 @@ export class RedisStore implements SessionStore {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
-      // There is no such session. Both fail if the client may not run scripts or use these keys.
+      // No session has this id. Both calls fail if the client may not run scripts or use these keys.
       await Promise.all([this.get('ready'), this.destroy('ready')])
     } catch (error) {
       throw fatalError(error as Error) ?? error
@@ -105,7 +105,7 @@ export class RedisStore implements SessionStore {
     return found
   }
 
-  /** Lists and ends until no session is left: a session that rotates meanwhile is listed under its new id. */
+  /** Lists and ends sessions until none is left, because a session that rotates meanwhile is listed under its new id. */
   async destroyByUser(userId: string, except?: string): Promise<number> {
     const user = MARK + encode(userId)
     const seen = new Set<string>()
@@ -124,7 +124,7 @@ export class RedisStore implements SessionStore {
     if (tagOf(target) !== tagOf(id))
       throw new Error(`RedisStore: in a cluster a rotation keeps the first ${TAG_LENGTH} digits of the id`)
     let answer = await this.#run(UPDATE, keys, args)
-    // Only the record knows its user. The script does not change anything until the user's list has an entry.
+    // Only the stored record names its user. The script does not change anything until the user's list has an entry.
     while (answer[0] === 'enter') {
       args[ENTERED] = answer[1] as string
       await this.#enter(args[ENTERED], target, args)
@@ -136,7 +136,7 @@ export class RedisStore implements SessionStore {
     return answer
   }
 
-  /** Ends a session if it belongs to `user`. `UNCHANGED` is any user. */
+  /** Ends a session if it belongs to `user`. `UNCHANGED` matches any user. */
   async #end(id: string, user: string): Promise<boolean> {
     const { isCluster } = this.#engine
     const keys = isCluster ? [this.#key(id)] : [this.#key(id), this.#userPrefix]
@@ -159,7 +159,7 @@ export class RedisStore implements SessionStore {
     await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, expiresAt, id] as string[])
   }
 
-  /** Best effort and not awaited: a leftover entry is filtered out of lists and expires by itself. */
+  /** Best effort and not awaited: a leftover entry is filtered out of lists until it expires. */
   #leave(user: string, id: string): void {
     this.#run(LEAVE, [this.#userPrefix + user], [String(Date.now()), id]).catch(() => undefined)
   }
@@ -177,7 +177,7 @@ function tagOf(id: string): string {
   return id.slice(0, TAG_LENGTH)
 }
 
-/** The index in `argsOf()` of the user whose list has an entry. */
+/** The index, in the result of `argsOf()`, of the user whose list already has an entry. */
 const ENTERED = 10
 
 function argsOf(id: string, patch: SessionPatch): string[] {
@@ -213,7 +213,7 @@ function recordOf(id: string, hash: Hash): SessionRecord | undefined {
   return record !== undefined && Date.now() < record.expiresAt ? record : undefined
 }
 
-/** Has no prototype, so that `__proto__` is an ordinary key. */
+/** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
 function dataOf(hash: Hash): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   for (const field in hash) {

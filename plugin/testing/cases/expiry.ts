@@ -10,7 +10,7 @@ const NEW_ID = idOf('two')
 
 /** How a case lets time pass. */
 interface Time {
-  /** Milliseconds until a record that must expire does so. */
+  /** Milliseconds from the creation of a record until it expires. */
   readonly lifetime: number
   /** Resolves once that lifetime has passed. */
   readonly expire: () => Promise<void>

@@ -139,7 +139,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'when a rename and a create race for one id, only one gets it',
+    name: 'when a rename and a create race for one id, only one succeeds',
     before: { data: { renamed: '1' } },
     sides: ({ id, other }) => [
       ['update', id, makePatch({ renameTo: other })],
@@ -260,7 +260,7 @@ function roundOf(index: number): Round {
   return { id, other, another, user: `user ${index}` }
 }
 
-/** Swaps the order of every second pair, because a synchronous store answers in the order of the calls. */
+/** Calls every second pair in reverse order, because a synchronous store answers in the order of the calls. */
 function inOneProcess({ store }: Subject): RunSides {
   return async ([first, second]) => {
     const answers: [unknown[], unknown[]] = [[], []]
@@ -355,7 +355,7 @@ const visibility: Case = {
 
 /** Must run last, because it ends the processes that earlier cases share. */
 const processExit: Case = {
-  name: 'a process exits by itself once its store is closed',
+  name: 'a process exits once its store is closed',
   needs: 'two processes',
   async run({ processes, process }) {
     await processes.connect(process)

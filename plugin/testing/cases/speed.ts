@@ -7,7 +7,7 @@ const FEW = 4000
 const MANY = 16_000
 /** The ratio of the two times is 4 in linear time and 16 in quadratic time. */
 const MAX_RATIO = 12
-/** Milliseconds. Below this, the ratio says more about the processor's caches and the garbage collector than the store. */
+/** Milliseconds. Below this, the ratio says more about the CPU's caches and the garbage collector than about the store. */
 const NEGLIGIBLE = 100
 /** Noise only adds time, so the shortest time of several rounds counts. The first rounds also warm up the store. */
 const MIN_ROUNDS = 3

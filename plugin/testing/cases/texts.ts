@@ -96,7 +96,7 @@ const texts: readonly Case[] = Object.entries(TEXTS).map(([name, data]) => ({
 export const textCases: readonly Case[] = [
   ...texts,
   {
-    name: 'the text of a value comes back unchanged, whatever the order of an object’s keys',
+    name: 'get returns the text of a value unchanged, whatever the order of an object’s keys',
     async run({ store }) {
       const data = {
         ordered: '{"z":1,"a":{"y":[1,{"b":2,"a":1}],"x":null},"bb":1,"10":"ten","9":"nine","__proto":true}',
@@ -110,7 +110,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'a 1 MB value comes back unchanged, also after another key changes',
+    name: 'get returns a 1 MB value unchanged, even after another key changes',
     async run({ store }) {
       const big = JSON.stringify('é'.repeat(MEGABYTE / 2))
       await store.create(ID, makeRecord({ data: { big } }))
@@ -170,7 +170,7 @@ export const textCases: readonly Case[] = [
   }
 ]
 
-/** Has no prototype, so that `__proto__` is an ordinary key. */
+/** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
 function textsFor(keys: readonly string[], word = ''): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   keys.forEach((key, index) => (data[key] = `"${word} ${index}"`))
