@@ -32,7 +32,7 @@ function typeboxModulesOf(...args: string[]): string[] {
     execFileSync(process.execPath, [fixture, ...args], { encoding: 'utf8' })
   ) as string[]
   t.ok(
-    urls.some((url) => url.endsWith('/dist/options/schema.js')),
+    urls.some((url) => url.endsWith('/plugin/options/schema.ts')),
     'the list of modules includes the library'
   )
   return urls.filter((url) => url.includes('/node_modules/typebox/'))

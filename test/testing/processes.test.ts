@@ -18,7 +18,7 @@ void t.test('an error in a child rejects in the parent, and the child keeps work
 })
 
 void t.test('a child that does not exit in time is killed', async (t) => {
-  const processes = createProcesses(500)
+  const processes = createProcesses(100)
   await processes.connect({ module, argument: 'lingers' })
   t.same(await processes.end(), ['SIGKILL', 'SIGKILL'])
 })
