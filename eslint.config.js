@@ -2,7 +2,8 @@ import js from '@eslint/js'
 import ts from 'typescript-eslint'
 
 export default ts.config(
-  // check-package compiles the consumer's TypeScript against the packed tarball.
+  // ESLint ignores the files in .ci/consumer, because they import the packed package. The script .ci/check-package
+  // compiles them.
   { ignores: ['**/dist/', '.tap/', '.stryker/', '.ci/consumer/*.ts'] },
   js.configs.recommended,
   {
@@ -13,7 +14,8 @@ export default ts.config(
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
       '@typescript-eslint/no-confusing-void-expression': 'off',
       '@typescript-eslint/no-invalid-void-type': 'off',
-      // Fastify handlers are async even without `await`, so that they can return or throw their reply.
+      // Fastify handlers are async even if they do not use `await`, so that they can return their reply or throw an
+      // error.
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/no-unnecessary-type-parameters': 'off'
     }

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { UsageError } from './usage-error.js'
 
-/** The name that `--only` takes for the measurements of scale.js. */
+/** The value of `--only` that selects the measurements of scale.js. */
 const SCALE = 'scale'
 
 export const USAGE = `npm run bench -- [options]
@@ -30,7 +30,7 @@ const OPTIONS = {
 
 /**
  * Parses the command line.
- * @throws {UsageError} if an option is wrong. The message names the option.
+ * @throws {UsageError} if an option is invalid. The message names the option.
  */
 export function parseArguments(args, { contenders, scenarios }) {
   const given = read(args)
@@ -62,7 +62,7 @@ function read(args) {
   }
 }
 
-/** Returns the entries of `all` whose names are in `names`, or `undefined` if there are none. */
+/** Returns the entries of `all` whose names are in `names`, or `undefined` if there are no such entries. */
 function chosen(all, names) {
   const named = all.filter(({ name }) => names.includes(name))
   return named.length === 0 ? undefined : named

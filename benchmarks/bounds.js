@@ -1,7 +1,10 @@
-// The performance targets of the library. CPU bounds limit the server's CPU time per request, divided by the time of bare
+// The performance targets of the library. A CPU ratio is the server's CPU time per request, divided by that of bare
 // Fastify in the same round.
 
-/** Upper bounds on the CPU ratio of fastify-sesame with its memory store. */
+/**
+ * Upper bounds on the server's CPU time per request with the library's memory store. The unit is the CPU time of bare
+ * Fastify.
+ */
 export const CPU_BOUNDS = {
   anonymous: 1.04,
   'read-hot': 1.1,
@@ -11,7 +14,7 @@ export const CPU_BOUNDS = {
   change: 1.35
 }
 
-/** Lower bounds on our requests per second, as a multiple of the peer's. */
+/** Lower bounds on the requests per second of a contender (`ours`), as a multiple of another library's (`peer`). */
 export const PEER_BOUNDS = [
   { scenario: 'read-hot', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 2.2 },
   { scenario: 'read-10k', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 2.2 },
@@ -22,14 +25,15 @@ export const PEER_BOUNDS = [
   { scenario: 'read-64k', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 10 }
 ]
 
-/** Upper bounds for a memory store that holds 100,000 sessions, its default cap. */
+/** Upper bounds for a memory store that holds 100,000 sessions, which is its default limit. */
 export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
- * Looser bounds for `--quick`, which runs on shared CI machines. They apply to the fastest round of each contender, because
- * noise only adds time. A scenario that misses its bound is measured again before the run fails. Scenarios with many
- * sessions have the widest bounds, because they depend on the memory of the machine. The quick form catches a slowdown by a
- * factor of 2, not one of 5 %.
+ * Looser bounds for `--quick`, which runs on shared CI machines. They apply to the fastest round of each contender,
+ * because other work on the machine can only add time. A scenario that misses its bound is measured again before the
+ * run fails. Scenarios with many sessions have the widest bounds, because they depend most on the memory of the
+ * machine.
+ * These bounds detect a slowdown by a factor of 2, but not one of 5 %.
  */
 export const QUICK_BOUNDS = {
   anonymous: 1.25,
@@ -41,8 +45,10 @@ export const QUICK_BOUNDS = {
 }
 
 /**
- * Compares the results with the bounds and returns one `{ title, bound, measured, holds }` per measured bound.
- * `results` maps each scenario to its lines from summarize(). `quick` applies the quick bounds and skips the peers.
+ * Compares the results with the bounds. Returns one `{ title, bound, measured, holds }` for each bound that was
+ * measured.
+ * `results` maps each scenario to the lines that `summarize` returned for it. With `quick`, the bounds of `--quick`
+ * apply, and the comparison with other libraries is left out.
  */
 export function compare(results, { quick = false, scale } = {}) {
   const line = (scenario, name) => results[scenario]?.find(({ contender }) => contender === name)

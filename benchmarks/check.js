@@ -2,8 +2,8 @@ import { sendRequest } from './send-request.js'
 import { HELLO, NAME } from './payload.js'
 
 /**
- * Checks before the timing that a contender does its work: it sets a cookie with the shared attributes, reads stored values
- * back, keeps changes, sends a new cookie at login and forgets the session at logout.
+ * Checks that a contender works correctly, before its speed is measured. The contender must set a cookie with the
+ * shared attributes, return stored values, keep changes, send a new cookie at login and forget the session at logout.
  * @throws {Error} if a step fails. The message names the step.
  */
 export async function check(server, contender) {
@@ -25,7 +25,7 @@ async function checkSession(visitor, { kind, skip }) {
   old.push(visitor.cookie())
   await visitor('POST', '/logout')
   expect('the name read after the logout', (await visitor('GET', '/read')).body, { name: null })
-  // The server cannot end a session that is stored in the cookie: an old copy of the cookie still works.
+  // If the session is stored in the cookie, the server cannot end it: an old copy of the cookie still works.
   if (kind !== 'server') return
   for (const cookie of old) {
     expect(
@@ -38,7 +38,7 @@ async function checkSession(visitor, { kind, skip }) {
   }
 }
 
-/** Logs in and returns the cookie from before the login. */
+/** Logs in and returns the cookie that the client had before the login. */
 async function logIn(visitor) {
   const before = visitor.cookie()
   await visitor('POST', '/login')
@@ -62,7 +62,7 @@ function checkCookie({ setCookie = '' }) {
     throw new Error(`the cookie has neither Max-Age nor Expires: ${setCookie}`)
 }
 
-/** Returns a client that keeps the session cookie. A call with `cookie` sends that cookie instead. */
+/** Returns a client that keeps the session cookie. If `cookie` is passed to a request, that cookie is sent instead. */
 function browse(url) {
   let jar = ''
   async function send(method, path, cookie) {

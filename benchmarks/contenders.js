@@ -13,10 +13,12 @@ const COOKIE_ONLY = {
 const cookiePeer = { ...COOKIE_ONLY, ...NO_CSRF }
 
 /**
- * The contenders. The first is the reference. `module` is the file in contenders/ if it differs from `name`. The file's
- * function gets `settings`. `kind` is `none` (no sessions), `server` (sessions in a store) or `cookie` (sessions in the
- * client's cookie). `engine` names the database server that the contender needs. `skip` maps scenarios to the reason for
- * skipping them.
+ * The contenders. All others are compared with the first one, which is the reference.
+ * - `kind` is `none` (no sessions), `server` (sessions in a store) or `cookie` (sessions in the client's cookie).
+ * - `module` is the name of the file in contenders/ if it differs from `name`. The function in that file receives
+ *   `settings`.
+ * - `engine` is the database server that the contender needs.
+ * - `skip` maps each scenario that the contender skips to the reason.
  */
 export const CONTENDERS = [
   { name: 'bare', title: 'bare Fastify', kind: 'none', skip: {} },

@@ -2,8 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { availableParallelism, cpus } from 'node:os'
 
 /**
- * Pins this process, the load generator, to the second core and returns the core for the servers, so that the two do not
- * evict each other's caches. Returns `undefined` if pinning is not possible or not wanted.
+ * Pins this process (the load generator) to the second core and returns the number of the core for the servers. On
+ * separate cores, the load generator and a server do not evict each other's caches. Returns `undefined` if pinning is
+ * not possible or not wanted.
  */
 export function bindCores(wanted) {
   if (!wanted || availableParallelism() < 2) return undefined
@@ -11,7 +12,10 @@ export function bindCores(wanted) {
   return status === 0 ? 0 : undefined
 }
 
-/** Undoes the pinning for a child process. On one core, its GC threads would compete with its main thread. */
+/**
+ * Lets a child process run on all cores. On a single core, the threads of its garbage collector would compete with its
+ * main thread.
+ */
 export function releaseCores({ pid }) {
   spawnSync('taskset', ['-a', '-c', '-p', `0-${cpus().length - 1}`, String(pid)], { stdio: 'ignore' })
 }

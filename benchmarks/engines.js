@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** How long an engine may take to start, in ms. */
+/** The time in milliseconds that a database server may take to start. */
 const START_TIMEOUT = 30_000
 
 /**
- * Starts the engines in `names`, with their files in a new temporary folder.
- * `settings` holds the folder and the URL of each engine. `missing` maps an engine that did not start to the reason.
+ * Starts the database servers (engines) in `names`. Their files are in a new temporary folder.
+ * `settings` holds the folder and the URL of each engine. `missing` maps each engine that did not start to the reason.
  * `stop` stops the engines and removes the folder.
  */
 export async function startEngines(names) {
@@ -56,7 +56,7 @@ async function startRedis(folder) {
   return { child: await waitForPort(child, port), url: `redis://127.0.0.1:${port}` }
 }
 
-/** Starts PostgreSQL. It refuses to run as root, so root runs it as the user `nobody`. */
+/** Starts PostgreSQL. PostgreSQL refuses to run as root, so root starts it as the user `nobody`. */
 async function startPostgres(folder) {
   const account = await accountFor(folder)
   const bin = await postgresPrograms(folder, account)
@@ -90,7 +90,7 @@ async function postgresPrograms(folder, account) {
   const program = packaged ?? findOnPath('postgres')
   if (program === undefined) return undefined
   if (spawnSync(program, ['--version'], { ...account, cwd: tmpdir() }).status === 0) return dirname(program)
-  // The user `nobody` may not be allowed to read the package's folder. Run a copy of the programs.
+  // The user `nobody` might not be allowed to read the package's folder, so run a copy of the programs.
   await cp(dirname(dirname(program)), join(folder, 'programs'), { recursive: true, verbatimSymlinks: true })
   return join(folder, 'programs', 'bin')
 }
@@ -102,7 +102,7 @@ async function accountFor(folder) {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** Waits until PostgreSQL answers. It accepts connections shortly before that. */
+/** Waits until PostgreSQL accepts a client. It opens its port slightly earlier. */
 async function waitForAnswer(url) {
   const { default: pg } = await import('pg')
   for (const until = Date.now() + START_TIMEOUT; ; await delay(50)) {
@@ -152,7 +152,10 @@ function findOnPath(...names) {
   return files.find((file) => spawnSync(file, ['--version'], { stdio: 'ignore' }).status === 0)
 }
 
-/** Stops an engine. SIGINT is the fast shutdown of PostgreSQL, and Redis accepts it too. */
+/**
+ * Stops a database server with SIGINT. PostgreSQL then shuts down without waiting for its clients. Redis accepts SIGINT
+ * too.
+ */
 async function stopEngine(child) {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')

@@ -20,7 +20,7 @@ const PACKAGES = [
   'autocannon'
 ]
 
-/** Returns the machine, the package versions and the settings of a run, for the report. */
+/** Describes the machine, the package versions and the settings of a run, for the report. */
 export function describeEnvironment({ rounds, cpu }) {
   const pinning =
     cpu === undefined ? 'The operating system chose the cores.' : 'The server ran on its own core.'
@@ -39,7 +39,10 @@ export function describeEnvironment({ rounds, cpu }) {
   }
 }
 
-/** Finds the manifest above the package's main file, because a package may not export its package.json. */
+/**
+ * Looks for package.json in the folders above the package's main file, because a package might not export its
+ * package.json.
+ */
 function versionOf(name) {
   for (let folder = dirname(resolve(name)); folder !== dirname(folder); folder = dirname(folder)) {
     const found = manifestIn(folder)

@@ -6,10 +6,10 @@ import { COOKIE } from './payload.js'
 import { percentile } from './statistics.js'
 
 /**
- * Prepares the bytes of the requests, so that sending them is cheap compared with serving them.
- * `cookies` has values of the session cookie. Each request sends a random value, or no cookie if the list is empty.
- * With `follow`, a request sends the newest cookie that was set by a reply on the same connection (`'each'`) or on any
- * connection (`'shared'`).
+ * Builds the bytes of the requests in advance, so that sending them costs little CPU time compared with serving them.
+ * `cookies` holds values of the session cookie. Each request sends one of them, chosen at random, or no cookie if the
+ * list is empty. With `follow`, a request sends the newest cookie that a reply has set: on the same connection
+ * (`'each'`) or on any connection (`'shared'`).
  */
 export function createLoad({ url, method, path, headers = {}, cookies = [], follow, connections }) {
   const start = startOf({ url, method, path, headers })
@@ -20,8 +20,8 @@ export function createLoad({ url, method, path, headers = {}, cookies = [], foll
 }
 
 /**
- * Sends `amount` requests and waits for all replies. Rejects if the server process exits (`died`).
- * Calls `onCookie` with each session cookie that a reply sets.
+ * Sends `amount` requests and waits for all replies. Rejects if `died` rejects, which means that the server process has
+ * exited. Calls `onCookie` with each session cookie that a reply sets.
  */
 export async function sendLoad(load, amount, { died, onCookie }) {
   const options = { url: load.url, amount, connections: load.connections, sampleInt: 20, timeout: 30 }
@@ -46,7 +46,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   let opened = 0
   return function setupClient(client) {
     const slot = follow === 'each' ? opened++ : 0
-    // autocannon can vary requests itself, but it then builds the text of each request again.
+    // autocannon can vary the requests itself, but then it builds the text of every request anew.
     client.getRequestBuffer =
       follow === undefined ? () => requests[(Math.random() * requests.length) | 0] : () => requests[slot]
     if (follow === undefined && onCookie === undefined) return
@@ -61,7 +61,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   }
 }
 
-/** Resolves at the last reply. autocannon reports the end later, and the time until then must not count. */
+/** Resolves when the last reply arrives. autocannon reports the end later, and that delay must not count. */
 function repliesOf(instance, amount, tally) {
   return new Promise((resolve) => {
     instance.on('reqError', () => tally.failed++)
@@ -82,7 +82,9 @@ function startOf({ url, method, path, headers }) {
   return `${method} ${path} HTTP/1.1\r\n${lines.join('')}`
 }
 
-/** Returns the session cookie that the raw headers set, or `undefined` if they set none or clear it. */
+/**
+ * Returns the value of the session cookie that the raw headers set. Returns `undefined` if they set none or clear it.
+ */
 function cookieIn(rawHeaders) {
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [name, value] = [rawHeaders[at], rawHeaders[at + 1]]

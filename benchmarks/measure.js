@@ -2,13 +2,22 @@ import { randomBytes } from 'node:crypto'
 import { sendRequest } from './send-request.js'
 import { createLoad, sendLoad } from './load.js'
 
-/** Enough connections to keep the server busy. A server that waits for requests spends extra CPU time on waking up. */
+/**
+ * The number of connections is high enough to keep the server busy. A server that waits for requests spends extra CPU
+ * time on waking up.
+ */
 const CONNECTIONS = 64
-/** A server is warm after this many requests or this much CPU time in µs, at the latest after this many windows. */
+/**
+ * A window is a series of requests that are measured together. The warm-up takes at least this many requests or this
+ * much CPU time (in µs), but never more than this many windows.
+ */
 const WARM = { requests: 20_000, cpu: 3e6, windows: 8 }
-/** Warm-up continues while a window costs less than this fraction of the window before it. */
+/** The warm-up continues if a window costs less than this fraction of the CPU time that the previous window cost. */
 const SETTLED = 0.93
-/** A placeholder for the CSRF token, sent to contenders without sessions so that their requests are equally long. */
+/**
+ * A placeholder for the CSRF token. It is sent to contenders without sessions, so that their requests have the same
+ * length.
+ */
 const NO_TOKEN = 'a'.repeat(86)
 
 /** Creates the sessions of a scenario and returns the load that `measure` sends. */
@@ -20,9 +29,10 @@ export async function prepare(server, contender, scenario) {
 }
 
 /**
- * Warms a server up until V8 has compiled its code: until enough requests were sent and a window no longer costs clearly
- * less than the window before it. Returns how many requests take `seconds` of the server's CPU time. Windows are measured
- * in CPU time, because a busy machine would serve fewer requests in the same wall time.
+ * Warms a server up until V8 has compiled its code. That is assumed after enough requests or enough CPU time, when a
+ * window no longer costs clearly less than the previous one. Returns how many requests take `seconds` of the server's
+ * CPU time.
+ * The length of a window is given in CPU time, because a busy machine would serve fewer requests in the same wall time.
  */
 export async function warmUp(server, load, seconds) {
   let last = await measure(server, load, load.connections)
@@ -39,12 +49,18 @@ export async function warmUp(server, load, seconds) {
   return amountFor(seconds, last, load)
 }
 
-/** Rounds to a multiple of the connections, so that all send the same number of requests and none is idle at the end. */
+/**
+ * Returns how many requests take about `seconds` of CPU time. The number is a multiple of the number of connections, so
+ * that none of them is idle at the end.
+ */
 function amountFor(seconds, { cpu }, { connections }) {
   return connections * Math.max(1, Math.round((seconds * 1e6) / cpu / connections))
 }
 
-/** Measures one window. `cpu` is the server's CPU time per request in µs, user and system. `rss` is in bytes. */
+/**
+ * Measures one window of requests. `cpu` is the server's CPU time per request in µs (user and system). `rss` is its
+ * memory in bytes.
+ */
 export async function measure(server, load, amount) {
   const before = await server.ask('usage')
   const { requests, failed, seconds, p50, p99 } = await sendLoad(load, amount, server)
@@ -53,7 +69,7 @@ export async function measure(server, load, amount) {
   return { requests, failed, rps: requests / seconds, p50, p99, cpu, rss: after.rss }
 }
 
-/** Measures one window of requests that each add one to a counter, and counts the lost updates. */
+/** Measures one window of requests, each of which adds one to the same counter, and counts the lost updates. */
 export async function measureLosses(server, load, amount) {
   const count = async () =>
     (await sendRequest(server.url, 'GET', '/all', { cookie: load.cookies[0] })).body.count ?? 0
@@ -68,8 +84,9 @@ async function cookiesOf(server, { kind }, { sessions, bytes }) {
 }
 
 /**
- * Creates `count` sessions of about `bytes` bytes by real requests and returns their cookies. `app.inject()` would be
- * faster, but it makes V8 allocate parts of all later requests in old space, which slows garbage collection down.
+ * Creates `count` sessions of about `bytes` bytes with real requests and returns their cookies. `app.inject()` would be
+ * faster, but it would make V8 allocate parts of all later requests in its old space, which slows down garbage
+ * collection.
  */
 export async function seed({ url, died }, count, bytes = 0) {
   const cookies = []
@@ -84,7 +101,7 @@ function fakeCookie() {
   return `${randomBytes(32).toString('hex')}.${randomBytes(32).toString('base64url')}`
 }
 
-/** Returns the headers that a browser sends with a same-origin request, and a CSRF token. */
+/** Returns the headers that a browser sends with a same-origin request, including a CSRF token. */
 async function csrfHeaders({ url }, { kind }, cookie) {
   const token = kind === 'none' ? NO_TOKEN : (await sendRequest(url, 'GET', '/token', { cookie })).body.token
   return { Origin: url, 'Sec-Fetch-Site': 'same-origin', 'X-CSRF-Token': token }

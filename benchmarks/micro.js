@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Measures single operations of the library: node benchmarks/micro.js
+// Measures single operations of the library. Run it with `node benchmarks/micro.js`.
 import { Buffer } from 'node:buffer'
 import Fastify from 'fastify'
 import { bench, do_not_optimize as keep, group, run } from 'mitata'
@@ -9,7 +9,7 @@ import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
-/** Number of cookies that are verified in turn. More than the cache of verified cookies holds. */
+/** The number of cookies that are verified in turn. It is larger than the cache of verified cookies. */
 const COOKIES = 200_000
 
 const app = Fastify()
@@ -53,14 +53,17 @@ await run({ colors: process.stdout.isTTY === true })
 held.release()
 await app.close()
 
-/** Loads the session like the `onRequest` hook. Resets the state first, because a request loads its session only once. */
+/**
+ * Loads the session as the `onRequest` hook does. The state is reset first, because a request loads its session only
+ * once.
+ */
 function load() {
   request[kState] = null
   internals.load(request)
   return request.session
 }
 
-/** Adds a route whose reply waits for `release()`, so that its request and session stay open. */
+/** Adds a route whose reply waits for `release()`, so that the request and its session stay open. */
 function holdRoute() {
   let open
   let release
@@ -86,7 +89,7 @@ async function logIn() {
 
 async function openRequest() {
   const headers = { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
-  // `inject()` sends the request only after a call of `then`.
+  // `inject()` does not send the request until `then` is called.
   app.inject({ method: 'POST', url: '/held', headers }).then(() => {})
   return held.opened
 }

@@ -1,9 +1,9 @@
-/** The contenders of `--quick`: the reference, and the contender with bounds. */
+/** The contenders that `--quick` measures: the reference, and the only contender that has CPU bounds. */
 const QUICK_CONTENDERS = ['bare', 'sesame-memory']
 
 /**
- * Returns the plan of a run. `matches` has one `{ scenario, contenders, skipped }` per scenario, with the reference first
- * among the contenders. `engines` names the engines that the run needs.
+ * Returns the plan of a run. `matches` holds one `{ scenario, contenders, skipped }` for each scenario. The reference
+ * is always the first contender. `engines` names the database servers that the run needs.
  */
 export function planOf({ quick, contenders, scenarios, withScale }, { all, bounded }) {
   const isQuick = quick && contenders === undefined
@@ -26,7 +26,7 @@ export function planOf({ quick, contenders, scenarios, withScale }, { all, bound
   return { matches, engines: [...new Set(engines)] }
 }
 
-/** Moves the contenders whose engine is missing to `skipped`, with the reason. */
+/** Moves each contender whose database server is missing to `skipped`, with the reason. */
 export function skipMissingEngines(matches, missing) {
   return matches.map(({ scenario, contenders, skipped }) => ({
     scenario,

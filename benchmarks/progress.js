@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress'
 
-/** Shows the progress: as a bar on a terminal, elsewhere as one line per step. */
+/** Shows the progress as a bar on a terminal. Elsewhere, it prints one line for each step. */
 export function createProgress(total, stream = process.stdout) {
   if (!stream.isTTY)
     return { step: (text) => stream.write(`${text}\n`), say: (text) => stream.write(`${text}\n`), stop() {} }
@@ -18,7 +18,7 @@ export function createProgress(total, stream = process.stdout) {
   begin()
   return {
     step: (text) => bar.update(done++, { step: text }),
-    /** Prints a text above the bar. */
+    /** Prints a line above the bar. */
     say(text) {
       bar.stop()
       stream.write(`${text}\n`)

@@ -13,7 +13,7 @@ const LOST = {
   text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
 }
 
-/** The contenders and the columns of the summary, which the README shows. */
+/** The contenders and the columns of the summary table. The README shows a part of this table. */
 const SUMMARY = {
   contenders: [
     'map',
@@ -37,8 +37,8 @@ const SUMMARY = {
 }
 
 /**
- * Returns the rows of the summary. The first row is the header. A dash stands for a scenario that the contender skipped or
- * failed. A contender without any result has no row.
+ * Returns the rows of the summary table. The first row is the header. A dash means that the contender skipped or failed
+ * the scenario. A contender without any result has no row.
  */
 export function summaryRows(scenarios) {
   const resultOf = (name, contender) =>
@@ -59,8 +59,8 @@ function cpuRatio({ ratio }) {
 }
 
 /**
- * Returns the rows of a scenario's table. The first row is the header. For a failed or skipped contender the second cell
- * says why.
+ * Returns the rows of a scenario's table. The first row is the header. If a contender failed or was skipped, the second
+ * cell of its row gives the reason.
  */
 export function rowsOf(lines, skipped = []) {
   const columns = lines.some(({ lost }) => lost !== undefined) ? [...COLUMNS, LOST] : COLUMNS
@@ -75,7 +75,7 @@ export function rowsOf(lines, skipped = []) {
   ]
 }
 
-/** Formats rows as a text table: the first column is aligned to the left, the others to the right. */
+/** Formats rows as a text table. The first column is aligned to the left, the others to the right. */
 export function textTable(rows) {
   const full = rows.filter(({ length }) => length === rows[0].length)
   const widths = rows[0].map((_, column) => Math.max(...full.map((row) => row[column].length)))
@@ -97,7 +97,7 @@ export function markdownTable(rows) {
   return [line(head), line(rule), ...rows.slice(1).map(line)].join('\n')
 }
 
-/** Returns a header and one row per bound: its title, the bound, the measured value and the verdict. */
+/** Returns a header row and one row for each bound, with its title, the bound, the measured value and the verdict. */
 export function boundRows(bounds) {
   const rows = bounds.map(({ title, bound, measured, holds }) => [
     title,

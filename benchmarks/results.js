@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { barChart } from './chart.js'
 import { fixed, markdownReport } from './report.js'
 
-/** The scenarios and contenders of the chart in the README. */
+/** The scenarios and the contenders in the chart that the README shows. */
 const OVERVIEW = {
   scenarios: ['read-10k', 'change', 'read-64k'],
   contenders: [
@@ -20,7 +20,7 @@ const OVERVIEW = {
   ]
 }
 
-/** Writes results.json, results.md, one chart per scenario, and overview.svg. */
+/** Writes results.json, results.md, one chart for each scenario, and overview.svg. */
 export async function writeResults(folder, run) {
   await mkdir(folder, { recursive: true })
   const { environment, scenarios } = run

@@ -14,8 +14,8 @@ export function addPlainRoutes(app) {
 }
 
 /**
- * Adds routes for a `request.session` with `get` and `set`. Contenders add login and logout themselves, because each
- * library has its own functions for them.
+ * Adds routes for libraries whose `request.session` has `get` and `set`. Contenders add the login and logout routes
+ * themselves, because each library has its own functions for them.
  */
 export function addSessionRoutes(app) {
   app.get('/hello', async () => HELLO)
@@ -32,7 +32,9 @@ export function addSessionRoutes(app) {
   })
 }
 
-/** Adds a counter for libraries without `update()`: the handler reads the value, adds one and writes the result. */
+/**
+ * Adds a counter route for libraries without `update()`. Its handler reads the value, adds one and writes the result.
+ */
 export function addUnsafeCounter(app) {
   app.post('/add', async ({ session }) => {
     const count = session.get('count') ?? 0

@@ -9,11 +9,13 @@ import { UsageError } from './usage-error.js'
 const PROFILE_INTERVAL = 100
 
 /**
- * Measures the contenders in one scenario and returns `{ contender, samples }` for each, with a `problem` if it failed.
- * The contenders take turns, round after round, so that noise from the machine affects all of them. Each turn starts a new
+ * Measures the contenders in one scenario. Returns an entry `{ contender, samples }` for each contender. If a contender
+ * failed, its entry also has a `problem`.
+ * The contenders take turns in each round, so that noise from the machine affects all of them. Each turn starts a new
  * process, because the memory layout of a process can make it a few percent faster or slower for its whole life. A
  * contender that fails is dropped, and the others continue.
- * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`, a function called before each step.
+ * `settings` holds `rounds`, `seconds`, `cpu`, `port`, `engines`, `profileTo` and `onStep`. `onStep` is called before
+ * each turn.
  */
 export async function runScenario(scenario, contenders, settings) {
   const { rounds, onStep } = settings
@@ -36,7 +38,7 @@ async function attempt(entry, scenario, settings) {
   }
 }
 
-/** Starts a contender, checks that it does its work, warms it up and measures it once. */
+/** Starts the server of a contender, checks that it works correctly, warms it up and measures it one time. */
 async function play(contender, scenario, { cpu, port, engines, seconds, profileTo }) {
   const server = await startServer(contender, { cpu, port, settings: engines })
   try {
@@ -59,7 +61,7 @@ async function keepProfile(server, name, folder) {
   await server.ask('stopProfile', { file: join(folder, `${name}.cpuprofile`) })
 }
 
-/** Returns the entries in the same order, but starting with a different entry in each round. */
+/** Rotates the entries, so that each round starts with a different contender. */
 function startingAt(entries, round) {
   const start = round % entries.length
   return [...entries.slice(start), ...entries.slice(0, start)]

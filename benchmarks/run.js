@@ -21,10 +21,10 @@ const ALL = { contenders: CONTENDERS, scenarios: SCENARIOS }
 const OK = 0
 const MISSED = 1
 const BAD_USAGE = 2
-/** Maximum number of times that `--quick` repeats a scenario that misses its bound. */
+/** With `--quick`, a scenario that misses its performance bound is repeated at most this many times. */
 const MAX_REPEATS = 2
 
-// Exit through `process.exit`, so that the exit handlers stop the engines.
+// `process.exit` runs the exit handlers, which stop the database servers.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
 
 try {
@@ -78,8 +78,8 @@ async function measureAll(matches, options) {
 }
 
 /**
- * Measures one scenario. With `--quick`, a scenario that misses its bound is measured again, because other work on the
- * machine may be the cause.
+ * Measures one scenario. With `--quick`, a scenario that misses its performance bound is measured again, because other
+ * work on the machine may have slowed it down.
  */
 async function linesOf(scenario, contenders, settings) {
   const entries = await runScenario(scenario, contenders, settings)
@@ -98,7 +98,7 @@ function missesBound({ name }, entries) {
   return compare({ [name]: summarize(entries) }, { quick: true }).some(({ holds }) => !holds)
 }
 
-/** Prints the bounds, writes the results of a full run, and returns the exit code. */
+/** Prints the performance bounds, writes the results of a full run to files, and returns the exit code. */
 async function conclude(run, { quick, isFullRun }) {
   const results = Object.fromEntries(run.scenarios.map(({ name, lines }) => [name, lines]))
   const bounds = compare(results, { quick, scale: run.scale?.figures })

@@ -1,6 +1,7 @@
-// Measures a memory store that holds 100,000 sessions, its default cap. scale.js runs this file in a separate process
-// with --expose-gc. `sizes` measures the memory per session and the time of a lookup. `sweep` measures how long a sweep
-// blocks the event loop.
+// Measures a memory store that holds 100,000 sessions, its default maximum. scale.js runs this file in a separate
+// process with --expose-gc. The first argument selects the measurement:
+// - `sizes` measures the memory per session and the time of a lookup.
+// - `sweep` measures how long the removal of expired sessions blocks the event loop.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
@@ -13,7 +14,7 @@ const DAY = 86_400_000
 const LOOKUPS = 500_000
 const ID_BYTES = 32
 
-// Created before the first measurement and kept until the end, so that no figure includes the memory of the ids.
+// The ids are created before the first measurement and kept until the end, so that no result includes their memory.
 const ids = makeIds(SESSIONS)
 
 const MEASUREMENTS = {
@@ -27,7 +28,7 @@ const MEASUREMENTS = {
 process.send(await MEASUREMENTS[process.argv[2]]())
 process.disconnect()
 
-/** Returns the bytes per session with two short values. The id is not included. */
+/** Returns how many bytes of memory a session with two short values takes. Its id is not included. */
 function memoryOf(userOf) {
   const before = memoryUsed()
   const store = fill(SESSIONS, DAY, userOf)
@@ -35,8 +36,8 @@ function memoryOf(userOf) {
 }
 
 /**
- * Returns the longest pauses of the event loop in ms: `sweep` during a sweep of expired sessions, and `idle` during an
- * equally long time without work. `idle` shows the noise of the machine.
+ * Returns the longest pauses of the event loop in ms. `sweep` is the longest pause during a sweep of expired sessions.
+ * `idle` is the longest pause in an equally long time without work, and shows the noise of the machine.
  */
 async function longestHolds() {
   const store = fill(SESSIONS, -1)
@@ -65,7 +66,7 @@ async function longestGapDuring(work) {
   return longest
 }
 
-/** Returns the time of one `get` of a random session, in ns. */
+/** Returns how long one `get` of a random session takes, in ns. */
 function lookup(count) {
   const store = fill(count, DAY)
   const drawn = Array.from({ length: LOOKUPS }, () => ids[Math.floor(Math.random() * count)])

@@ -17,8 +17,8 @@ const PAYLOAD_CONTENDERS = ['bare', 'sesame-memory', 'fastify-session-lean']
 const PAYLOAD_SCENARIOS = ['read-hot', 'change']
 const PAYLOAD_ROUNDS = 3
 /**
- * Number of times that `measureScale` calls `onStep`: once for memory, once for Redis, and once for each turn of the
- * payload scenarios.
+ * The number of times that `measureScale` calls `onStep`: once for the memory store, once for Redis, and once for each
+ * run of a contender in `payloadTable`.
  */
 export const SCALE_STEPS =
   2 + PAYLOADS.length * PAYLOAD_SCENARIOS.length * PAYLOAD_CONTENDERS.length * PAYLOAD_ROUNDS
@@ -26,7 +26,10 @@ const SWEEPS = 5
 const SESSIONS = 1000
 const REQUESTS = 20_000
 
-/** Measures the effects of size. Returns the `figures` that have bounds, and `tables` of `{ title, rows }`. */
+/**
+ * Measures how performance changes with many sessions, with large sessions and with a second process. Returns `figures`
+ * for the comparison with the performance bounds, and `tables` of `{ title, rows }` for the report.
+ */
 export async function measureScale(settings) {
   settings.onStep('scale: 100,000 sessions in memory')
   const memory = await measureMemory()
@@ -36,8 +39,9 @@ export async function measureScale(settings) {
 }
 
 /**
- * Measures the memory store. The bound applies to the sweep with the shortest pause, because noise only makes pauses
- * longer. Each sweep runs in a new process, so that releasing the memory of an earlier sweep does not disturb it.
+ * Measures the memory store. Noise from the machine only makes pauses longer, so the bound applies to the sweep with
+ * the shortest pause. Each sweep runs in a new process. Otherwise, releasing the memory of an earlier sweep would
+ * disturb it.
  */
 async function measureMemory() {
   const sizes = await measureInProcess('sizes')
@@ -81,7 +85,10 @@ function memoryTable({ bytesPerSession, bytesPerSessionWithUser, sweepHoldsMs, i
   return { title: '100,000 sessions in memory', rows }
 }
 
-/** Measures CPU time per request for sessions of several sizes. Requests use one short value of the session. */
+/**
+ * Measures the CPU time per request for sessions of several sizes. Each request reads or changes one short value of its
+ * session.
+ */
 async function payloadTable(settings) {
   const contenders = PAYLOAD_CONTENDERS.map(contenderOf)
   const columns = PAYLOAD_SCENARIOS.flatMap((name) => contenders.map(({ title }) => `${title}: ${name}`))
@@ -104,7 +111,10 @@ async function payloadTable(settings) {
   return { title: 'CPU µs per request, by session size', rows }
 }
 
-/** Measures the requests per second of one process and of two processes on the same Redis, without pinning. */
+/**
+ * Measures the requests per second of one process, and of two processes that share one Redis server. The processes are
+ * not pinned to cores.
+ */
 async function processesTable(settings) {
   settings.onStep('scale: two processes on one Redis')
   const servers = await Promise.all(

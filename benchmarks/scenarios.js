@@ -4,10 +4,13 @@ const read = { method: 'GET', path: '/read', sessions: 1 }
 const change = { method: 'POST', path: '/change', sessions: 1 }
 
 /**
- * The scenarios. `sessions` is the number of sessions that exist before the measurement. Each request uses a random
- * session, or sends no session cookie if `sessions` is 0. `bytes` is the size of each session. `follow` is an option of
- * createLoad; `'each'` needs one session per connection. With `csrf`, requests carry a token and the headers of a browser.
- * With `counts`, each request adds one to a counter.
+ * The scenarios that the benchmarks measure. These properties describe the requests:
+ * - `sessions`: the number of sessions that exist before the measurement. Each request uses a random one of them. With
+ *   0, requests send no session cookie.
+ * - `bytes`: the approximate size of each session.
+ * - `follow`: an option of `createLoad`. `'each'` needs one session per connection.
+ * - `csrf`: requests carry a CSRF token and the headers that a browser sends.
+ * - `counts`: each request adds one to a counter.
  */
 export const SCENARIOS = [
   { name: 'anonymous', title: 'an anonymous visitor', method: 'GET', path: '/hello', sessions: 0 },

@@ -4,8 +4,8 @@ import { COOKIE } from './payload.js'
 
 /**
  * Sends one request on a new connection.
- * `cookie` in the result is the new value of the session cookie: `''` if the reply cleared it, `undefined` if the reply did
- * not set it.
+ * In the result, `cookie` is the new value of the session cookie. It is `''` if the reply cleared the cookie, and
+ * `undefined` if the reply did not set it.
  */
 export async function sendRequest(url, method, path, { cookie, headers = {} } = {}) {
   const sent = { ...headers, ...(cookie ? { cookie: `${COOKIE.name}=${cookie}` } : {}) }

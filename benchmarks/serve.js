@@ -1,4 +1,5 @@
-// The process of one contender: serves HTTP requests, and answers the questions of the parent process over IPC.
+// This file runs in the process of one contender. It serves HTTP requests and replies to the messages of the parent
+// process.
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { Session } from 'node:inspector/promises'

@@ -6,8 +6,9 @@ import { UsageError } from './usage-error.js'
 const SERVE = fileURLToPath(new URL('serve.js', import.meta.url))
 
 /**
- * Starts the process of a contender, pinned to the core `cpu` if it is given. With `port` 0 the system chooses the port.
- * Rejects if the process does not start, with a UsageError if the port is in use.
+ * Starts the process of a contender. If `cpu` is given, the process is pinned to that core. If `port` is 0, the system
+ * chooses a free port.
+ * Rejects with a UsageError if the port is in use, and with another error if the process does not start.
  */
 export async function startServer(contender, { port = 0, cpu, settings = {} }) {
   const args = [
@@ -63,7 +64,10 @@ export async function startServer(contender, { port = 0, cpu, settings = {} }) {
   }
 }
 
-/** Returns an error that quotes the reason from stderr. Node prints the reason below an excerpt of the source code. */
+/**
+ * Returns an error that quotes the reason why the process exited. Node prints this reason to stderr, below an excerpt
+ * of the source code.
+ */
 function exitError(code, signal, stderr) {
   const lines = stderr.trim().split('\n')
   const reason = lines.find((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)

@@ -1,4 +1,4 @@
-/** Returns the median. Returns the mean of the middle two for an even number of values, and `NaN` for no values. */
+/** Returns the median. For an even number of values it is the mean of the middle two. For no values it is `NaN`. */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length / 2
@@ -6,7 +6,10 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2
 }
 
-/** Returns the percentile of a typed array by nearest rank, or `NaN` if the array is empty. Sorts the array in place. */
+/**
+ * Returns a percentile of a typed array by the nearest-rank method, or `NaN` if the array is empty. Sorts the array in
+ * place.
+ */
 export function percentile(values, percent) {
   if (values.length === 0) return NaN
   values.sort()

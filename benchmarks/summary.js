@@ -3,10 +3,12 @@ import { median } from './statistics.js'
 const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
- * Returns one line per contender with the medians of all rounds. `ratio` has the medians of the ratios to the reference in
- * the same round. `leastCpu` divides the lowest CPU time of any round by the lowest of the reference. `lost` is the number
- * of lost updates per thousand requests, if the scenario counts them.
- * `entries` come from `runScenario`; the first is the reference. An entry with a `problem` gets no figures.
+ * Returns one line of results for each contender, with the median of each figure over all rounds. `entries` come from
+ * `runScenario`. The first entry is the reference, to which the others are compared. An entry with a `problem` has no
+ * figures. The other lines also have:
+ * - `ratio`: for each figure, the median of the ratios between the contender and the reference in the same round.
+ * - `leastCpu`: the contender's lowest CPU time of any round, divided by the lowest CPU time of the reference.
+ * - `lost`: the number of lost updates per thousand requests, if the scenario counts lost updates.
  */
 export function summarize(entries) {
   const reference = new Map(entries[0].samples.map((sample) => [sample.round, sample]))

@@ -1,6 +1,6 @@
 import { channel, type Channel } from 'node:diagnostics_channel'
 
-/** A `node:diagnostics_channel` channel whose messages have a type. */
+/** A channel of `node:diagnostics_channel`, with a TypeScript type for its messages. */
 export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubscribers'> {
   publish(message: Message): void
   subscribe(listener: (message: Message, name: string | symbol) => void): void
@@ -8,27 +8,28 @@ export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubs
 }
 
 /**
- * The library's diagnostics channels, each named `fastify-sesame:<name>`. Messages carry ids, never tokens.
- * Check `hasSubscribers` before building a message, so that it costs nothing while nobody listens.
+ * The diagnostics channels of the library. Each channel is named `fastify-sesame:<name>`. Messages contain session ids,
+ * never tokens.
+ * Check `hasSubscribers` before building a message, so that no time is spent on a message that nobody receives.
  */
 export const channels = {
   /** `{ id, userId }`: a session was stored for the first time. */
   created: typed<{ id: string; userId: string | null }>('fastify-sesame:created'),
   /** `{ id, userId }`: a request's cookie belongs to a live session. */
   loaded: typed<{ id: string; userId: string | null }>('fastify-sesame:loaded'),
-  /** `{ id }`: a change or a touch was written. */
+  /** `{ id }`: changes to a session, or its new last access time, were written to the store. */
   saved: typed<{ id: string }>('fastify-sesame:saved'),
-  /** `{ id, previousId }`: a session got a new id. */
+  /** `{ id, previousId }`: a session received a new id. */
   rotated: typed<{ id: string; previousId: string }>('fastify-sesame:rotated'),
-  /** `{ id }`: ended by logout, `revoke` or session limit. `{ userId, count }`: `revokeAll` ended `count` sessions. */
+  /** `{ id }`: a logout, `revoke` or the session limit ended a session. `{ userId, count }`: `revokeAll` ended `count` sessions. */
   destroyed: typed<{ id: string } | { userId: string; count: number }>('fastify-sesame:destroyed'),
-  /** `{ id }`: a validly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
+  /** `{ id }`: a correctly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
   expired: typed<{ id: string } | { count: number }>('fastify-sesame:expired'),
   /** `{ id }`: a session ended before its changes could be written. */
   gone: typed<{ id: string }>('fastify-sesame:gone'),
-  /** `{ id, attempt }`: another request wrote first, so the write is retried and `update` functions run again. */
+  /** `{ id, attempt }`: another request wrote first, so the write is retried and the `update` functions run again. */
   conflict: typed<{ id: string; attempt: number }>('fastify-sesame:conflict'),
-  /** `{ id }`: the memory store was full and evicted a session that was not used lately. */
+  /** `{ id }`: the memory store was full and evicted a session that had not been used recently. */
   evicted: typed<{ id: string }>('fastify-sesame:evicted'),
   /** `{ reason }`: a session cookie is malformed or its signature is wrong. */
   malformedCookie: typed<{ reason: string }>('fastify-sesame:malformed-cookie'),
@@ -40,7 +41,7 @@ export const channels = {
   storeFailure: typed<{ operation: string; error: unknown }>('fastify-sesame:store-failure')
 } as const
 
-/** The message of each channel, by its key in `channels`. */
+/** The type of the messages on each channel, by the channel's key in `channels`. */
 export type ChannelMessages = {
   [Name in keyof typeof channels]: (typeof channels)[Name] extends SessionChannel<infer Message>
     ? Message

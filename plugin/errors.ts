@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-/** The base of every error in this library, with a stable `code` and the `statusCode` of Fastify's reply. */
+/** The base class of this library's errors. `code` is stable, and `statusCode` is the status of Fastify's reply. */
 export class SessionError extends Error {
   readonly code: string
   readonly statusCode: number
@@ -13,7 +13,7 @@ export class SessionError extends Error {
   }
 }
 
-/** `SESSION_OPTION_INVALID`: an option is wrong. Thrown at registration; the message names the option, the value and what is allowed. */
+/** `SESSION_OPTION_INVALID`, thrown during setup: an option is wrong. The message names it and says what is allowed. */
 export class SessionOptionError extends SessionError {
   /** The option's path, such as `cookie.sameSite`. */
   readonly option: string
@@ -23,13 +23,13 @@ export class SessionOptionError extends SessionError {
     this.option = option
   }
 
-  /** Returns an error whose message shows the value and what the option accepts. */
+  /** Returns an error whose message shows the wrong value and says which values the option accepts. */
   static wrong(this: void, option: string, got: unknown, want: string): SessionOptionError {
     return new SessionOptionError(option, `is ${inspect(got, { depth: 0 })}, but must be ${want}`)
   }
 }
 
-/** `SESSION_VALUE_INVALID`: a session cannot hold this key or value. The message names the key and never shows the value. */
+/** `SESSION_VALUE_INVALID`: a session cannot hold this key or value. The message never contains the value. */
 export class SessionValueError extends SessionError {
   readonly key: string
 
@@ -39,7 +39,7 @@ export class SessionValueError extends SessionError {
   }
 }
 
-/** A mistake in the application, such as a change after the commit, or using a session on a route without sessions. */
+/** A mistake in the application, such as using the session on a route with `session: false`. */
 export class SessionUsageError extends SessionError {
   constructor(code: UsageCode, message: string) {
     super(code, 500, message)
@@ -55,28 +55,28 @@ export type UsageCode =
   | 'SESSION_READONLY'
   | 'SESSION_STORE_UNSUPPORTED'
 
-/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or took longer than `storeTimeout`. `cause` is the original error. */
+/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or exceeded `storeTimeout`. `cause` is the original error. */
 export class SessionStoreError extends SessionError {
   constructor(cause: unknown) {
     super('SESSION_STORE_UNAVAILABLE', 503, 'Session store unavailable', { cause })
   }
 }
 
-/** `SESSION_GONE`, 409: the session ended while the request ran, so its changes could not be saved. */
+/** `SESSION_GONE`, 409: the session ended while the request was running, so the changes could not be saved. */
 export class SessionGoneError extends SessionError {
   constructor() {
     super('SESSION_GONE', 409, 'The session ended while the request was running')
   }
 }
 
-/** `SESSION_CONFLICT`, 409: other requests kept changing the session, so this request wrote nothing. */
+/** `SESSION_CONFLICT`, 409: other requests kept changing the session, so this request could not save its changes. */
 export class SessionConflictError extends SessionError {
   constructor() {
     super('SESSION_CONFLICT', 409, 'The session was changed by too many requests at once')
   }
 }
 
-/** `SESSION_LIMIT`, 403: the user already has `maxSessionsPerUser` sessions and `onLimit` is `'reject'`, so the login failed. */
+/** `SESSION_LIMIT`, 403: the user already has `maxSessionsPerUser` sessions, and `onLimit` is `'reject'`. */
 export class SessionLimitError extends SessionError {
   constructor() {
     super('SESSION_LIMIT', 403, 'Too many sessions: end another session first')
@@ -92,7 +92,7 @@ export class CsrfError extends SessionError {
 
 export type CsrfCode = 'SESSION_CSRF_ORIGIN' | 'SESSION_CSRF_TOKEN'
 
-/** Thrown by `requireAuth` when it does not redirect: 401, or 403 if `check` returned `false`. */
+/** Thrown by `requireAuth` when it does not redirect. The status is 403 if `check` returned `false`, otherwise 401. */
 export class SessionAuthError extends SessionError {
   constructor(
     code: 'SESSION_UNAUTHENTICATED' | 'SESSION_EXPIRED' | 'SESSION_NOT_FRESH' | 'SESSION_FORBIDDEN',

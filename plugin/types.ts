@@ -1,8 +1,8 @@
-/** A value or a promise for it. If a store answers synchronously, the request creates no promise. */
+/** A value or a promise of the value. If a store returns its results synchronously, a request creates no promise. */
 export type Awaitable<T> = T | PromiseLike<T>
 
 /**
- * The keys and values of a session. Declare them by merging:
+ * The keys and values of a session. Declare them by declaration merging:
  * `declare module 'fastify-sesame' { interface SessionData { userId: string } }`.
  * While the interface is empty, every key is allowed and every value is a `JsonValue`.
  */
@@ -12,21 +12,20 @@ export interface SessionData {}
 /** The keys that `D` declares, or any string if `D` declares none. */
 export type SessionKey<D = SessionData> = keyof D extends never ? string : keyof D & string
 
-/** The value that `get` returns for `K`: the JSON form of its declared type, or any `JsonValue` if `K` is not declared. */
+/** The type that `get` returns for a key: the JSON form of the key's declared type, or `JsonValue` if there is none. */
 export type SessionValue<K, D = SessionData> = K extends keyof D ? JsonForm<D[K]> : JsonValue
 
 /**
- * The value that `set` accepts for `K`: its declared type, or any JSON value or object if `K` is not declared. `object`
- * is included because TypeScript does not assign an interface to `JsonValue`. `set` throws for an object that JSON
- * cannot hold.
+ * The type that `set` accepts for a key: its declared type, or any JSON value or object if there is none. `object` is
+ * included because TypeScript does not assign an interface to `JsonValue`. `set` throws if JSON cannot hold the object.
  */
 export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonValue | object
 
-/** A value as `JSON.parse` returns it. */
+/** Any value that `JSON.parse` can return. */
 export type JsonValue =
   null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue | undefined }
 
-/** The type of a `T` after a trip through JSON: an object with `toJSON`, such as a Date, becomes the result of `toJSON`. */
+/** The type of a `T` after `JSON.stringify` and `JSON.parse`. For example, a Date becomes a string. */
 export type JsonForm<T> = T extends JsonValue
   ? T
   : T extends { toJSON(...args: never[]): infer Result }
@@ -39,43 +38,43 @@ export type JsonForm<T> = T extends JsonValue
 
 /** The stored state of one session. */
 export interface SessionRecord {
-  /** 1 at creation. Each write that changes data adds 1; a touch does not. */
+  /** A new record has version 1. Each write to `data` adds 1. Other writes do not change the version. */
   readonly version: number
-  /** Each key with its value as JSON text. A store never parses a value. Any string can be a key, even `__proto__`. */
+  /** The keys, each with its value as JSON text. A store parses no value. Any string can be a key, even `__proto__`. */
   readonly data: Readonly<Record<string, string>>
-  /** Milliseconds since the epoch. A rotation sets it to the current time. */
+  /** The time when the session was created or last rotated, in milliseconds since the epoch. */
   readonly createdAt: number
-  /** Milliseconds since the epoch. */
+  /** The time of the last recorded access, in milliseconds since the epoch. */
   readonly lastAccessed: number
-  /** Milliseconds since the epoch. From this time on, the session counts as absent. */
+  /** The time from which the session counts as absent, in milliseconds since the epoch. */
   readonly expiresAt: number
-  /** `null` in an anonymous session. */
+  /** The id of the user who is signed in, or `null` in an anonymous session. */
   readonly userId: string | null
 }
 
-/** The changes of one request to a record. A store applies all of them in one atomic step, or none. */
+/** The changes that one request makes to a record. In one atomic step, a store applies either all of them or none. */
 export interface SessionPatch {
   /** The keys to set, each with its value as JSON text. */
   readonly set: Readonly<Record<string, string>>
   /** The keys to remove. */
   readonly remove: readonly string[]
-  /** Remove all data before applying `set`. */
+  /** If true, the store removes all data before it applies `set`. */
   readonly clear?: boolean
   readonly lastAccessed: number
   readonly expiresAt: number
-  /** The new `createdAt`. Absent: unchanged. */
+  /** The new `createdAt`. If absent, the record keeps its `createdAt`. */
   readonly createdAt?: number
-  /** The new user. Absent: unchanged. */
+  /** The new user id, or `null` to remove the user. If absent, the record keeps its user. */
   readonly userId?: string | null
-  /** Move the record to this id, which differs from the current one. The old id is gone afterwards. */
+  /** The new id of the record, which differs from the current id. Afterwards, no record exists under the old id. */
   readonly renameTo?: string
-  /** Apply the patch only if the record has this version. */
+  /** If present, the store applies the patch only if the record has this version. */
   readonly ifVersion?: number
 }
 
 /**
- * The result of `update`. `'ok'`: the record was written. `'gone'`: there is no record, and none was inserted.
- * `'conflict'`: nothing was written, because of `ifVersion` or because the id in `renameTo` is taken.
+ * `'ok'` means that the record has been written, and `'gone'` that there is no such record. `'conflict'` means that
+ * nothing has been written, because the version is not `ifVersion` or the id `renameTo` is taken.
  */
 export type UpdateResult = 'ok' | 'gone' | 'conflict'
 
@@ -86,34 +85,34 @@ export interface StoredSession {
 }
 
 /**
- * A store of sessions. Each write is one atomic step in the database, never a read followed by a write. A store throws
- * only if its backend fails; any other outcome is a return value.
+ * A store of sessions. Each write is one atomic step in the database, never a read followed by a write. A method throws
+ * only if the backend fails. It reports any other outcome through its return value.
  */
 export interface SessionStore {
   /**
-   * How many leading digits of its id a session keeps at a rotation, so that both ids are in the same place, such as a slot
-   * of a Redis Cluster. Each digit makes a new token 16 times as expensive to generate. Default 0.
+   * How many leading hex digits of its id a session keeps when it is rotated, for example to stay in the same slot of
+   * a Redis Cluster. Each digit makes it 16 times as expensive to generate the new token. Default: 0.
    */
   readonly rotationPrefix?: number
   /**
-   * Called once, during registration. Throws a `SessionOptionError` with the fix in its message if the store cannot work
-   * as it is set up (a missing table or a wrong client). Any other error, such as an unreachable engine, is only logged.
+   * Called once, during registration. Throws a `SessionOptionError` that says how to fix the setup, for example if a
+   * table is missing. Any other error, such as an unreachable database, is only logged.
    */
   ready?(): Awaitable<void>
   /** Returns the record, or `undefined` if it is absent or has expired. */
   get(id: string): Awaitable<SessionRecord | undefined>
   /** Stores a new record. Returns `false` and changes nothing if the id is taken. */
   create(id: string, record: SessionRecord): Awaitable<boolean>
-  /** Applies a patch. Returns `'gone'` if the record is absent or has expired, and never inserts it. */
+  /** Applies a patch to a record. If the record is absent or has expired, returns `'gone'` and inserts nothing. */
   update(id: string, patch: SessionPatch): Awaitable<UpdateResult>
   /** Removes a record. Returns `false` if it is absent or has expired. */
   destroy(id: string): Awaitable<boolean>
   /** Returns every live session of a user, in no particular order. */
   listByUser?(userId: string): Awaitable<StoredSession[]>
-  /** Ends every session of a user except the id `except`. Returns how many ended. */
+  /** Ends every session of a user, except the session with the id `except`. Returns the number of ended sessions. */
   destroyByUser?(userId: string, except?: string): Awaitable<number>
-  /** Removes expired records. Returns how many. */
+  /** Removes the expired records and returns their number. */
   cleanup?(): Awaitable<number>
-  /** Releases resources that the store opened. */
+  /** Releases the resources that the store itself has opened. */
   close?(): Awaitable<void>
 }

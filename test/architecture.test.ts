@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path/posix'
 import t from 'tap'
 
-/** The folders of plugin/, and the folders that each may import from. `''` is the top level. */
+/** Each folder of plugin/, with the folders from which it is allowed to import. `''` is the top level of plugin/. */
 const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   '': [''],
   cookies: [''],
@@ -13,10 +13,10 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   testing: ['http', 'session', 'options', 'cookies', 'stores', '']
 }
 
-/** The stores, which must not import each other. They share the other files in stores/. */
+/** The stores are not allowed to import each other. They can import the other files in stores/. */
 const STORES = ['memory', 'sqlite', 'postgres', 'redis', 'express']
 
-/** The only dynamic import. TypeBox is slow to load, and only applications with the option `schema` need it. */
+/** The only dynamic import in plugin/. TypeBox is slow to load, and only needed with the option `schema`. */
 const LAZY_IMPORT = { file: 'options/schema.ts', code: "await import('typebox/compile')" }
 
 interface Import {
@@ -47,7 +47,7 @@ function folderOf(file: string): string {
   return file.includes('/') ? (file.split('/', 1)[0] as string) : ''
 }
 
-/** Returns the files and packages that importing `file` loads. With `all`, type imports count too. */
+/** Returns the files and packages that are loaded when `file` is imported. With `all`, type imports count too. */
 function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<string> {
   for (const { from, as } of imports.get(file) ?? []) {
     if ((as === 'type' && !all) || loaded.has(from)) continue
@@ -57,7 +57,7 @@ function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<st
   return loaded
 }
 
-void t.test('the pattern matches every import statement', async (t) => {
+void t.test('the pattern of this test matches every import statement in plugin/', async (t) => {
   t.same(imports.get('http/require-auth.ts')?.slice(0, 3), [
     { from: 'fastify', as: 'type' },
     { from: 'errors.ts', as: 'value' },
@@ -77,7 +77,7 @@ void t.test('every file is in a known folder, and every relative import points t
 })
 
 for (const [folder, allowed] of Object.entries(FOLDERS)) {
-  void t.test(`${folder === '' ? 'the top level' : folder} imports only from allowed folders`, async (t) => {
+  void t.test(`the files in plugin/${folder} import only from allowed folders`, async (t) => {
     const inside = files.filter((file) => folderOf(file) === folder && file !== 'index.ts')
     t.not(inside.length, 0)
     for (const file of inside) {
@@ -89,11 +89,11 @@ for (const [folder, allowed] of Object.entries(FOLDERS)) {
   })
 }
 
-void t.test('there are no circular imports, except of types', async (t) => {
+void t.test('there are no circular imports, apart from imports of types', async (t) => {
   for (const file of files) t.notOk(loadedBy(file).has(file), file)
 })
 
-void t.test('only http and testing import Fastify', async (t) => {
+void t.test('only files in http/ and testing/ import Fastify', async (t) => {
   const importers = files.filter((file) => imports.get(file)?.some(({ from }) => /fastify/.test(from)))
   t.ok(importers.includes('http/plugin.ts'))
   t.same(
@@ -131,7 +131,7 @@ void t.test('importing the plugin loads the memory store and no database code', 
   }
 })
 
-void t.test('index.ts only re-exports', async (t) => {
+void t.test('index.ts contains nothing but re-exports', async (t) => {
   const code = (sources.get('index.ts') ?? '').replace(
     /^export (?:type )?(?:\*|\{[^}]*\}) from '[^']+'$/gm,
     ''

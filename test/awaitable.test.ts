@@ -2,7 +2,7 @@ import { mock } from 'node:test'
 import t from 'tap'
 import { isPromise, then, withTimeout } from '../plugin/awaitable.js'
 
-void t.test('then() calls the function at once for a value, and later for a promise', async (t) => {
+void t.test('then() calls the function immediately for a value, and later for a promise', async (t) => {
   const double = (n: number) => n * 2
   t.equal(then(21, double), 42)
   const later = then(Promise.resolve(21), double)

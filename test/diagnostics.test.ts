@@ -19,9 +19,9 @@ interface Stage {
 
 interface Scenario {
   readonly options?: Partial<SessionOptions>
-  /** Runs before the test subscribes. */
+  /** Runs before the test subscribes to the channel. */
   readonly before?: (stage: Stage) => Promise<unknown>
-  /** Causes the messages and returns the expected ones. */
+  /** Triggers the messages, and returns the messages that the test expects. */
   readonly work: (stage: Stage) => Promise<unknown[]>
 }
 
@@ -35,7 +35,7 @@ const failingCreate = wrap(new MemoryStore(), (method, _args, next) => {
   return next()
 })
 
-/** At least one scenario for each channel. */
+/** Scenarios that publish messages, at least one for each channel. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
     'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },
@@ -252,7 +252,7 @@ async function makeStage(t: Test, { options = {} }: Scenario): Promise<Stage> {
 for (const [key, scenarios] of Object.entries(SCENARIOS)) {
   const { name } = channels[key as Channel]
   for (const [cause, scenario] of Object.entries(scenarios)) {
-    void t.test(`${String(name)} is published by ${cause}`, async (t) => {
+    void t.test(`${cause} publishes a message on ${String(name)}`, async (t) => {
       const stage = await makeStage(t, scenario)
       await scenario.before?.(stage)
       const messages = listen(t, String(name).slice('fastify-sesame:'.length))
@@ -263,7 +263,7 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
       for (const value of tokens) t.notMatch(inspect(messages), value.split('.')[0])
     })
 
-    void t.test(`${String(name)} is not published by ${cause} without a subscriber`, async (t) => {
+    void t.test(`${cause} publishes nothing if nobody subscribes to ${String(name)}`, async (t) => {
       const published: unknown[] = []
       for (const channel of Object.values(channels)) {
         channel.publish = (message: unknown) => void published.push(message)
@@ -277,7 +277,7 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
   }
 }
 
-void t.test('every channel is named after its key', async (t) => {
+void t.test('the name of every channel is derived from its key in `channels`', async (t) => {
   t.same(Object.keys(SCENARIOS).sort(), Object.keys(channels).sort())
   for (const [key, { name }] of Object.entries(channels)) {
     t.equal(name, `fastify-sesame:${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path/posix'
 import t from 'tap'
 
-// The published package: its files, entry points, dependencies and lock file.
+// Tests the published package, its dependencies and the lock files.
 
 interface Manifest {
   readonly name: string
@@ -30,9 +30,9 @@ interface LockedPackage {
   readonly hasInstallScript?: boolean
 }
 
-/** The only packages that this package installs in an application, besides their own dependencies. */
+/** The only direct runtime dependencies that the library is allowed to have. */
 const DEPENDENCIES = ['@fastify/cookie', 'fastify-plugin', 'typebox']
-/** The extensions of the files that the build makes from each source file. */
+/** The build creates one file with each of these extensions for every source file. */
 const BUILT = ['.d.ts', '.d.ts.map', '.js', '.js.map']
 const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
@@ -42,7 +42,9 @@ const manifest = JSON.parse(textOf('package.json')) as Manifest
 const lock = JSON.parse(textOf('package-lock.json')) as Lock
 const packed = packedFiles()
 
-/** Lists the files that `npm pack` would publish. Runs no script, because a build must not run during the tests. */
+/**
+ * Lists the files that `npm pack` would include. Scripts are disabled, because a build must not run during the tests.
+ */
 function packedFiles(): string[] {
   const args = ['pack', '--dry-run', '--json', '--ignore-scripts', '--silent']
   const output = execFileSync('npm', args, { cwd: root, encoding: 'utf8' })
@@ -50,7 +52,7 @@ function packedFiles(): string[] {
   return files.map(({ path }) => path).sort()
 }
 
-/** Returns the library's TypeScript files without their extension. */
+/** Returns the paths of the library's TypeScript files without the extension `.ts`. */
 function sources(): string[] {
   return readdirSync(new URL('plugin/', root), { recursive: true, encoding: 'utf8' })
     .map((file) => file.replaceAll('\\', '/'))
@@ -58,13 +60,13 @@ function sources(): string[] {
     .map((file) => file.slice(0, -'.ts'.length))
 }
 
-/** Returns the files that an entry of `exports` points to. */
+/** Returns the files that an entry of `exports` in package.json points to. */
 function targetsOf(entry: string | Readonly<Record<string, string>>): string[] {
   return (typeof entry === 'string' ? [entry] : Object.values(entry)).map((path) => path.replace(/^\.\//, ''))
 }
 
 void t.test(
-  'the package contains the build, its maps, the sources and the documents, and nothing else',
+  'the package contains the built files, their source maps, the sources and the documents, and nothing else',
   async (t) => {
     const built = sources().flatMap((name) => BUILT.map((extension) => `dist/${name}${extension}`))
     t.ok(built.length > 120, `${built.length} built files`)
@@ -72,7 +74,7 @@ void t.test(
   }
 )
 
-void t.test('every source map points to the packed TypeScript source of its file', async (t) => {
+void t.test('every built file has a source map that points to its packed source', async (t) => {
   for (const name of sources()) {
     for (const extension of ['.js', '.d.ts']) {
       const path = `dist/${name}${extension}`
@@ -89,7 +91,7 @@ void t.test('every source map points to the packed TypeScript source of its file
 })
 
 void t.test(
-  'no packed file contains embedded sources, a path of the build machine or a secret',
+  'no packed file contains embedded sources, a path on the build machine or a secret',
   async (t) => {
     const forbidden: Record<string, RegExp> = {
       'embedded sources': /"sourcesContent"/,
@@ -106,7 +108,7 @@ void t.test(
   }
 )
 
-void t.test('every entry point names a packed file and the types of that file', async (t) => {
+void t.test('every entry point of the package names a packed file and its type declarations', async (t) => {
   const entries = Object.entries(manifest.exports)
   t.ok(entries.length >= 7)
   for (const [name, entry] of entries) {
@@ -127,7 +129,7 @@ void t.test('every entry point names a packed file and the types of that file', 
   t.equal(manifest.types, (manifest.exports['.'] as Record<string, string>)['types'])
 })
 
-void t.test('the built files import only built files, Node modules and declared packages', async (t) => {
+void t.test('built files import only each other, Node.js modules and declared dependencies', async (t) => {
   const declared = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)]
   for (const path of packed.filter((file) => file.endsWith('.js'))) {
     for (const [, from = ''] of textOf(path).matchAll(/\bfrom '([^']+)'/g)) {
@@ -139,7 +141,7 @@ void t.test('the built files import only built files, Node modules and declared 
   }
 })
 
-void t.test('the security page lists every runtime dependency and the reason for it', async (t) => {
+void t.test('docs/security.md gives a reason for every runtime dependency', async (t) => {
   t.same(Object.keys(manifest.dependencies).sort(), DEPENDENCIES)
   const section = textOf('docs/security.md')
     .split(/^## /m)
@@ -154,7 +156,7 @@ void t.test('the security page lists every runtime dependency and the reason for
     t.equal(manifest.peerDependenciesMeta[name]?.optional, true, `${name} is optional`)
 })
 
-/** Returns the lock file's paths of the runtime dependencies and of everything that they install. */
+/** Returns the paths in the lock file of the runtime dependencies and of everything that they depend on. */
 function installed(): string[] {
   const paths = new Set<string>()
   const visit = (name: string, parent: string): void => {
@@ -168,14 +170,14 @@ function installed(): string[] {
   return [...paths]
 }
 
-void t.test('installing the package runs no install script of the package or a dependency', async (t) => {
+void t.test('neither the package nor its dependencies run a script during installation', async (t) => {
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.notOk(name in manifest.scripts, name)
   for (const path of installed()) t.match(lock.packages[path], { integrity: /^sha512-/ }, path)
   for (const path of installed()) t.notOk(lock.packages[path]?.hasInstallScript, path)
 })
 
-void t.test('the lock files name no registry and have a checksum for every package', async (t) => {
+void t.test('the lock files have a checksum for every package and contain no registry URLs', async (t) => {
   for (const file of ['package-lock.json', 'benchmarks/package-lock.json']) {
     const { packages } = JSON.parse(textOf(file)) as Lock
     const locked = Object.entries(packages).filter(([path]) => path.startsWith('node_modules/'))
@@ -188,13 +190,13 @@ void t.test('the lock files name no registry and have a checksum for every packa
   }
 })
 
-void t.test('the publishing settings agree: a package with provenance is public', async (t) => {
+void t.test('the settings for publishing to npm are consistent', async (t) => {
   const { publishConfig, repository } = manifest
   if (publishConfig?.provenance !== undefined) {
     t.equal(publishConfig.provenance, true)
     t.equal(publishConfig.access, 'public')
   }
-  // npm rejects a provenance statement for a different repository than the package's.
+  // npm rejects a provenance statement if it names a different repository than package.json does.
   if (repository !== undefined) {
     t.match(typeof repository === 'string' ? repository : repository.url, /^(?:git\+)?https:\/\/|^github:/)
   }

@@ -10,14 +10,14 @@ import { optionsTable } from './options/fixtures/docs.js'
 
 const SECRET = 'const secret = process.env.SESSION_SECRET ?? "an example secret of 32 bytes or more"'
 
-/** Matches the examples that need a database or a test runner. Their types are checked, but they do not run. */
+/** Matches the examples that need a database or a test runner. Such examples are type-checked, but they are not run. */
 const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|testStore\(/
 
 void t.test('the README’s options table is up to date (npm run docs:options)', async (t) => {
   t.same(cellsOf(sectionOf('options')), cellsOf(optionsTable()))
 })
 
-void t.test('the README’s table of channels lists every channel with its message', async (t) => {
+void t.test('the README’s table of channels describes the message of every channel', async (t) => {
   const source = readFileSync(new URL('../plugin/diagnostics.ts', import.meta.url), 'utf8')
   const rows = cellsOf(sectionOf('channels')).slice(2)
   const expected = Object.values(channels).map(({ name }) => {
@@ -27,7 +27,7 @@ void t.test('the README’s table of channels lists every channel with its messa
   t.same(rows, expected)
 })
 
-void t.test('the README’s table of errors lists exactly the error codes of the source', async (t) => {
+void t.test('the README’s table of errors lists every error code of the library and no others', async (t) => {
   const source = readFileSync(new URL('../plugin/errors.ts', import.meta.url), 'utf8')
   const codesOf = (text: string) => [...new Set(text.match(/\bSESSION_[A-Z_]+/g))].sort()
   const [, errors = ''] = /^## Errors\n([\s\S]*?)^## /m.exec(README) ?? []
@@ -40,7 +40,7 @@ void t.test('the README’s first example has at most 25 lines', async (t) => {
 })
 
 void t.test('the README’s examples pass the type check and run', async (t) => {
-  // The files must be inside the project to import the package by its name.
+  // Only files inside the project can import the package by its name.
   const folder = mkdtempSync(join(process.cwd(), '.readme-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const files = examples().map(({ heading, code }, index) => {
@@ -50,7 +50,8 @@ void t.test('the README’s examples pass the type check and run', async (t) => 
   })
   t.ok(files.length >= 8, `${files.length} examples`)
   const declaring = files.filter((file) => readFileSync(file, 'utf8').includes('declare module'))
-  // Each example that declares SessionData is its own program, because its keys would apply to the other examples too.
+  // Each example that declares SessionData is compiled on its own. Otherwise its declaration would also apply to the
+  // other examples.
   const programs = [files.filter((file) => !declaring.includes(file)), ...declaring.map((file) => [file])]
   t.same(programs.flatMap(problemsOf), [])
   for (const file of files) {
@@ -66,7 +67,7 @@ void t.test('the README’s examples pass the type check and run', async (t) => 
   }
 })
 
-/** Tries the first example as a person would: login, dashboard, logout. */
+/** Logs in to the app of the first example, opens the dashboard twice and logs out. */
 async function tryLogin(
   t: { equal: (a: unknown, b: unknown) => void; same: (a: unknown, b: unknown) => void },
   app: FastifyInstance
@@ -92,7 +93,7 @@ async function tryForm(
   t.equal((await app.inject({ method: 'POST', url: '/webhook' })).statusCode, 200)
 }
 
-/** Returns an example as a complete program: adds the app and the plugin if the example does not create them. */
+/** Completes an example so that it can run. Adds the app and the plugin if the example does not create them. */
 function complete(code: string): string {
   if (code.includes('import Fastify')) return `${code.replace('port: 3000', 'port: 0')}\nexport { app }\n`
   const imported = code.match(/^import .*/gm)?.join() ?? ''

@@ -1,4 +1,4 @@
-// check-package bundles this file as CommonJS with esbuild and runs the bundle.
+// The script check-package bundles this file with esbuild as CommonJS and then runs the bundle.
 import Fastify from 'fastify'
 import sessions from 'fastify-sesame'
 import { SqliteStore } from 'fastify-sesame/stores/sqlite'

@@ -1,4 +1,4 @@
-// An application that declares its SessionData.
+// An application that declares the types of its session data in `SessionData`.
 import Fastify from 'fastify'
 import sessions from 'fastify-sesame'
 

@@ -1,4 +1,4 @@
-// An application that does not declare SessionData and uses every entry point of the package.
+// An application that does not declare the types of its session data. It uses every entry point of the package.
 import Fastify from 'fastify'
 import { pino } from 'pino'
 import sessions, {

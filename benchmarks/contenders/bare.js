@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import { addPlainRoutes } from '../routes.js'
 
-/** The reference: the same routes and replies without sessions. */
+/** The contender that all others are compared with. It has the same routes and replies, but no sessions. */
 export default async function bare() {
   const app = Fastify()
   addPlainRoutes(app)

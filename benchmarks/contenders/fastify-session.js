@@ -5,7 +5,10 @@ import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { connectRedisStore } from '../redis-store.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** With `lean` it writes only changed sessions. By default it writes every session on every request, even an empty one. */
+/**
+ * With `lean`, only changed sessions are stored. By default, @fastify/session stores every session on every request,
+ * even an empty one.
+ */
 export default async function fastifySession({ lean, useRedis, redis }) {
   const app = Fastify()
   const store = useRedis && (await connectRedisStore(redis))

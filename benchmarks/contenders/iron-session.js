@@ -2,7 +2,7 @@ import Fastify from 'fastify'
 import { getIronSession } from 'iron-session'
 import { COOKIE, HELLO, nextTurn, readAll, SECRET, seedOf } from '../payload.js'
 
-/** Keeps the session encrypted in the cookie. Only routes that open the session decrypt it. */
+/** iron-session keeps the session encrypted in the cookie. Only routes that open the session decrypt it. */
 export default async function ironSession() {
   const app = Fastify()
   const options = { cookieName: COOKIE.name, password: SECRET, ttl: COOKIE.maxAge, cookieOptions: COOKIE }

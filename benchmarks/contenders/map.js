@@ -2,7 +2,10 @@ import { randomBytes } from 'node:crypto'
 import Fastify from 'fastify'
 import { COOKIE, HELLO, nextTurn, readAll, seedOf } from '../payload.js'
 
-/** Shows the cost of a lookup on this machine: a Map from cookie to data, without signatures, expiry or other features. */
+/**
+ * Shows the cost of a lookup on this machine. The contender uses a Map from cookie to session data, without signatures,
+ * expiry or other features.
+ */
 export default async function map() {
   const app = Fastify()
   const sessions = new Map()

@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
-/** Does not store empty sessions, because of `saveUninitialized: false`. */
+/** Runs @mgcrea/fastify-session with `saveUninitialized: false`, so that empty sessions are not stored. */
 export default async function mgcrea() {
   const app = Fastify()
   const { name: cookieName, ...attributes } = COOKIE

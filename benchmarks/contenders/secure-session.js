@@ -4,8 +4,8 @@ import { COOKIE, HELLO, SECRET } from '../payload.js'
 import { addSessionRoutes, addUnsafeCounter } from '../routes.js'
 
 /**
- * Keeps the session encrypted in the cookie and writes only changed sessions. Derives the key from `secret` once, at
- * startup.
+ * @fastify/secure-session keeps the session encrypted in the cookie and writes only changed sessions. It derives the
+ * key from `secret` at startup.
  */
 export default async function secure() {
   const app = Fastify()

@@ -3,7 +3,10 @@ import sessions from '../../dist/index.js'
 import { COOKIE, HELLO, nextTurn, SECRET } from '../payload.js'
 import { addSessionRoutes } from '../routes.js'
 
-/** fastify-sesame with the given store and default options, except `secure`, which needs TLS. */
+/**
+ * Returns an application that uses fastify-sesame with the given store. All options have their default values, except
+ * that `secure` is off, because it needs TLS.
+ */
 export async function sesame(store) {
   const app = Fastify()
   const { name: cookieName, maxAge, ...cookie } = COOKIE

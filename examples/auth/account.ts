@@ -7,7 +7,7 @@ import type { Users } from './users.js'
 
 const MAX_NAME_LENGTH = 50
 
-/** Registers login, logout, and the pages of the signed-in user. */
+/** Registers the routes for login and logout, and the pages of the signed-in user. */
 export async function accountRoutes(app: FastifyInstance, { users }: { users: Users }): Promise<void> {
   app.get('/', async ({ session }, reply) => {
     return reply.redirect(session.has('userId') ? '/dashboard' : '/login')

@@ -12,7 +12,7 @@ declare module 'fastify-sesame' {
     userId: string
     username: string
     role: string
-    /** Milliseconds since the epoch. */
+    /** When the user signed in, in milliseconds since the epoch. */
     loginTime: number
     /** The browser that the user signed in with, such as `Firefox on Linux`. */
     browser: string
@@ -21,11 +21,11 @@ declare module 'fastify-sesame' {
 
 export interface AppOptions {
   readonly secret: SessionOptions['secret']
-  /** Default: sessions in memory. */
+  /** Where sessions are stored. By default they are kept in memory. */
   readonly store?: SessionStore | undefined
-  /** Default: the demo accounts. */
+  /** The users who can sign in. By default these are the demo accounts. */
   readonly users?: Users
-  /** The lowest level that is logged. `silent` logs nothing. Default: `warn`. */
+  /** The minimum log level. `silent` turns logging off. Default: `warn`. */
   readonly logLevel?: string
 }
 
@@ -34,11 +34,11 @@ const HEADERS = {
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'same-origin',
-  // After a logout, the back button must not show a page of the session.
+  // After a logout, the browser's back button must not show pages of the user who was signed in.
   'cache-control': 'no-store'
 }
 
-/** Returns the application, ready to listen. */
+/** Builds the application. The caller only has to call `listen()`. */
 export async function build(options: AppOptions): Promise<FastifyInstance> {
   const { secret, store, logLevel = 'warn' } = options
   // Behind a TLS proxy, set `trustProxy` here. The cookie's Secure attribute and the origin check depend on it.
@@ -48,7 +48,7 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const { statusCode = 500, message } = error
     if (statusCode < 500) return sendError(request, reply, statusCode, message)
-    // The message may reveal internal details, so it only goes to the log.
+    // The message may reveal internal details, so it is only written to the log.
     request.log.error(error)
     return sendError(request, reply, statusCode, 'Something went wrong. Please try again later.')
   })
@@ -59,8 +59,8 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
     cookieName: 'sid',
     maxAge: 7200,
     idleTimeout: 1800,
-    // With 'strict', a click on a link from another site sends no cookie. The login page that the user then gets would
-    // replace the user's session with a new one.
+    // With 'strict', the browser would not send the cookie when the user follows a link from another site. The user
+    // would then see the login page, and that page would replace the user's session with a new one.
     cookie: { secure: 'auto', sameSite: 'lax' },
     csrf: { protect: 'all' }
   })

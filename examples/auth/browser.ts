@@ -1,4 +1,5 @@
-// The order matters: the User-Agent header of most browsers also names other browsers.
+// The order of this list matters, because the User-Agent header of most browsers also contains the names of other
+// browsers.
 const BROWSERS = [
   ['Edge', /\bEdg(?:e|A|iOS)?\//],
   ['Opera', /\bOPR\//],

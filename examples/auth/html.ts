@@ -1,4 +1,7 @@
-/** Text that is already HTML. This is a class, because a value parsed from a request is never an instance of it. */
+/**
+ * HTML that is inserted into a page without escaping. This is a class, because a value parsed from a request body can
+ * never be an instance of it.
+ */
 export class Html {
   constructor(readonly text: string) {}
 }
@@ -13,7 +16,10 @@ const ENTITIES: Record<string, string> = {
   "'": '&#39;'
 }
 
-/** Builds HTML from a template. Escapes all pieces except `Html`, so they are safe in text and quoted attributes. */
+/**
+ * Builds HTML from a template literal. Every inserted string is escaped, so that it is safe in text and in quoted
+ * attributes. Instances of `Html` are inserted unchanged.
+ */
 export function html(strings: TemplateStringsArray, ...pieces: Piece[]): Html {
   return new Html(String.raw({ raw: strings }, ...pieces.map(textOf)))
 }

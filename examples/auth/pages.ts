@@ -3,12 +3,12 @@ import type { SessionInfo } from 'fastify-sesame'
 import { html, type Html } from './html.js'
 import type { User } from './users.js'
 
-/** The values that every page shows around its content. */
+/** The values that every page needs in addition to its own content. */
 export interface Frame {
   readonly isSignedIn: boolean
   readonly success?: string | undefined
   readonly error?: string | undefined
-  /** The CSRF token for the forms of the page. */
+  /** The CSRF token for the forms on the page. */
   readonly csrf: string
 }
 
@@ -77,7 +77,7 @@ export function profilePage(frame: Frame, name: string, problem?: string): Html 
   )
 }
 
-/** Returns the page with the user's sessions. `current` is the id of the session that requests the page. */
+/** Returns the page that lists the user's sessions. `current` is the id of the session of the current request. */
 export function sessionsPage(frame: Frame, list: readonly SessionInfo[], current: string): Html {
   const others = list.filter(({ id }) => id !== current)
   return layout(

@@ -8,8 +8,8 @@ export function sendPage(reply: FastifyReply, page: Html): FastifyReply {
 }
 
 /**
- * Sends an error as a page if the request accepts HTML, and as JSON otherwise. It does not use the session, because a
- * refused cross-site request must not create one.
+ * Sends an error as a page if the request accepts HTML, and as JSON otherwise. This function does not use the session,
+ * because a refused cross-site request must not create a session.
  */
 export function sendError(
   { headers }: FastifyRequest,
@@ -22,18 +22,21 @@ export function sendError(
   return reply.send({ statusCode, error: STATUS_CODES[statusCode], message })
 }
 
-/** Returns whether the client wants JSON. A browser that opens a page asks for HTML. */
+/** Returns true if the client wants JSON and not HTML. A browser that opens a page accepts HTML. */
 export function asksForJson({ headers: { accept = '' } }: FastifyRequest): boolean {
   return accept.includes('application/json') && !accept.includes('text/html')
 }
 
-/** Returns the frame of a page. Reading the flash messages removes them, so each message is shown once. */
+/** Returns the values that every page needs. Reading a flash message removes it, so each message is shown only once. */
 export function frameOf({ session }: FastifyRequest, reply: FastifyReply): Frame {
   const [success, error] = ['success', 'error'].map((key) => session.getFlash(key) as string | undefined)
   return { isSignedIn: session.has('userId'), success, error, csrf: reply.generateCsrf() }
 }
 
-/** Returns a text field of a form or a JSON body, or an empty string if the field is missing or is not text. */
+/**
+ * Returns the string in a field of a form or JSON body. Returns an empty string if the field is missing or is not a
+ * string.
+ */
 export function fieldOf({ body }: FastifyRequest, name: string): string {
   if (typeof body !== 'object' || body === null || !Object.hasOwn(body, name)) return ''
   const value = (body as Record<string, unknown>)[name]

@@ -8,7 +8,7 @@ interface EndRoute {
   Params: { id: string }
 }
 
-/** Registers the list of the user's sessions and the routes that end sessions. */
+/** Registers the page that lists the user's sessions, and the routes that end them. */
 export async function sessionRoutes(app: FastifyInstance, { users }: { users: Users }): Promise<void> {
   const { sessionManager } = app
 
@@ -21,8 +21,8 @@ export async function sessionRoutes(app: FastifyInstance, { users }: { users: Us
     '/sessions/:id/end',
     signedIn(users),
     async ({ session, user, params: { id } }, reply) => {
-      // Ids are not secret, so check that the session belongs to the user. The reply does not reveal whether another
-      // user has a session with this id.
+      // Session ids are not secret, so check that the session belongs to the user. The reply does not reveal whether
+      // another user has a session with this id.
       const list = await sessionManager.list(user.id)
       const isOther = list.some((info) => info.id === id) && id !== session.id
       if (isOther && (await sessionManager.revoke(id))) session.setFlash('success', 'The session was ended.')

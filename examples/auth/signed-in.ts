@@ -4,12 +4,15 @@ import type { User, Users } from './users.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The signed-in user. Only set on routes that use `signedIn`. */
+    /** The signed-in user. It is set only on routes that use `signedIn`. */
     user: User
   }
 }
 
-/** Returns the options of a route for signed-in users: it sets `request.user` and sends others to the login page. */
+/**
+ * Returns the options of a route that only signed-in users can open. The route sets `request.user`, and redirects other
+ * visitors to the login page.
+ */
 export function signedIn(users: Users): { preHandler: preHandlerAsyncHookHandler[] } {
   async function findUser(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     const user = users.find(request.session.get('userId') as string)

@@ -1,13 +1,15 @@
 import type { SessionStore } from 'fastify-sesame'
 
 export interface OpenStore {
-  /** Absent if sessions are kept in memory. */
+  /** The session store. It is absent if sessions are kept in memory. */
   readonly store?: SessionStore
-  /** Closes the connections. Call it after closing the application. */
+  /** Closes the connections to the database. Call this function after the application has been closed. */
   readonly close: () => Promise<unknown>
 }
 
-/** Opens the store that `STORE` names. Loads a database driver only if the store needs it. */
+/**
+ * Opens the store that the environment variable `STORE` names. A database driver is loaded only if the store needs it.
+ */
 export async function openStore(name: string): Promise<OpenStore> {
   if (name === 'memory') return { close: async () => undefined }
   if (/^sqlite:./.test(name)) return openSqlite(name.slice('sqlite:'.length))

@@ -5,14 +5,17 @@ export interface User {
   readonly id: string
   readonly username: string
   readonly role: string
-  /** The name that the pages show. The user can change it. */
+  /** The name that is shown on the pages. The user can change it. */
   readonly name: string
 }
 
-/** The users. This example keeps them in memory; a real application uses a database. */
+/** The user accounts. This example keeps them in memory. A real application would use a database. */
 export interface Users {
   find(id: string): User | undefined
-  /** Returns the user, or `undefined` if the name or the password is wrong. It does not reveal which one. */
+  /**
+   * Returns the user, or `undefined` if the username or the password is wrong. The caller cannot tell which of the two
+   * is wrong.
+   */
   authenticate(username: string, password: string): Promise<User | undefined>
   rename(id: string, name: string): void
 }
@@ -28,7 +31,10 @@ const DEMO_ACCOUNTS = [
 ]
 
 const derive = promisify<string, Buffer, number, ScryptOptions, Buffer>(scrypt)
-/** The scrypt cost from the OWASP Password Storage Cheat Sheet: as strong as N=2^17 with p=1, but uses only 16 MB. */
+/**
+ * The scrypt parameters from the OWASP Password Storage Cheat Sheet. They are as strong as N=2^17 with p=1, but need
+ * only 16 MB of memory.
+ */
 const COST = { N: 2 ** 14, r: 8, p: 5 }
 
 export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
@@ -44,7 +50,8 @@ export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
     find: (id) => users.get(id),
     async authenticate(username, password) {
       const known = passwords.get(username)
-      // An unknown name costs the same work, so the response time does not reveal which names exist.
+      // Hash the password even if the username is unknown. Otherwise the response time would reveal which usernames
+      // exist.
       const { salt, hash } = known ?? nobody
       const matches = timingSafeEqual(await hashOf(password, salt), hash)
       return known !== undefined && matches ? users.get(known.userId) : undefined

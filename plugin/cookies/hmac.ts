@@ -1,18 +1,17 @@
 import { hash, KeyObject } from 'node:crypto'
 
-/** Block size and digest size of SHA-256, in bytes. */
+/** The block size and the digest size of SHA-256, in bytes. */
 const BLOCK = 64
 const DIGEST = 32
 
 /**
- * Returns a function that computes HMAC-SHA256 (RFC 2104 section 2) of texts of exactly `length` ASCII characters, as
- * base64url.
+ * Returns a function that computes the HMAC-SHA256 (RFC 2104 section 2) of a string of exactly `length` ASCII
+ * characters as base64url.
  *
- * Uses two one-shot hashes, because `createHmac` allocates an object for each text: that takes twice as long on Node 20
- * and twelve times as long on Node 24. Key material stays in dedicated Buffers, because small Buffers share a pool that
- * other code can read through `buffer`.
+ * It uses two one-shot hashes, because `createHmac` takes twice as long on Node 20 and twelve times as long on Node 24.
+ * The key is kept in dedicated Buffers, because small Buffers share a memory pool that other code can read.
  *
- * @throws {RangeError} if a text has another length.
+ * @throws {RangeError} if the string has another length.
  */
 export function createHmacSha256(key: Buffer | KeyObject, length: number): (text: string) => string {
   const bytes = key instanceof KeyObject ? key.export() : key

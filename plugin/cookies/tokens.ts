@@ -8,42 +8,42 @@ export interface VerifiedToken {
   readonly value: string
   readonly token: string
   readonly id: string
-  /** True if an older secret signed it, so that the cookie has to be sent again. */
+  /** True if an older secret signed the cookie. It must then be signed with the newest secret and sent again. */
   readonly stale: boolean
 }
 
-/** Mints, signs and verifies tokens under one list of secrets. */
+/** Creates, signs and verifies session tokens with one list of secrets. */
 export interface Tokens {
-  /** Returns a new token: `idLength` random bytes as lower-case hex. `idPrefix`: the start of its id. */
+  /** Returns a new token of `idLength` random bytes as lower-case hex. `idPrefix` is the start of the token's id. */
   mint(idPrefix?: string): string
-  /** Returns the cookie value of a token, `token.signature`, under the newest secret. */
+  /** Signs a token with the newest secret and returns the cookie value `token.signature`. */
   sign(token: string): string
-  /** Like `sign`, and caches the result so that the next `verify` is cheap. `id`: the token's id. */
+  /** Signs a token like `sign`, and caches the result so that the next `verify` is cheap. `id` is the token's id. */
   issue(token: string, id: string): string
-  /** Returns the token of a cookie value, or `undefined` if it is malformed or no secret signed it. */
+  /** Returns the token of a cookie value, or `undefined` if the value is malformed or none of the secrets signed it. */
   verify(value: string): VerifiedToken | undefined
 }
 
 type Signer = (token: string) => string
 
-/** The length of 32 bytes as base64url. */
+/** The length of a signature: 32 bytes as base64url. */
 const SIGNATURE_LENGTH = 43
 const TOKENS_PER_REFILL = 128
-/** 1 at the character code of each lower-case hex digit. */
+/** A lookup table that holds 1 at the character code of each lower-case hex digit, and 0 elsewhere. */
 const IS_HEX_DIGIT = new Uint8Array(128)
 for (const digit of '0123456789abcdef') IS_HEX_DIGIT[digit.charCodeAt(0)] = 1
 
-/** Returns the length of the cookie value for tokens of `idLength` bytes. */
+/** Returns the length of a cookie value whose token has `idLength` random bytes. */
 export function cookieValueLength(idLength: number): number {
   return idLength * 2 + 1 + SIGNATURE_LENGTH
 }
 
-/** Returns the id of a token: SHA-256 as 64 hex digits. Stores, logs and device lists know a session by its id. */
+/** Returns the session id of a token: its SHA-256 as 64 hex digits. Stores and logs contain the id, never the token. */
 export function idOfToken(token: string): string {
   return hash('sha256', token, 'hex')
 }
 
-/** Creates the `Tokens` of one plugin. `secrets`: the first signs, all verify. `idLength`: random bytes in a token. */
+/** The first secret signs tokens, and all secrets verify them. Each token has `idLength` random bytes. */
 export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength: number): Tokens {
   const draw = createMint(idLength)
   const signers = secrets.map((secret) => createHmacSha256(secret, idLength * 2))
@@ -69,7 +69,7 @@ export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength:
     return value
   }
 
-  /** A cached cookie costs no hash. The store is still asked for its session. */
+  /** Verifies a cookie in the cache without computing a hash. Its session is still looked up in the store. */
   function verify(value: string): VerifiedToken | undefined {
     if (value.length !== length) return undefined
     const known = cache.get(value)
@@ -96,24 +96,23 @@ function createVerifier(signers: readonly Signer[], idLength: number): Tokens['v
     const signer = signers.findIndex((sign) => {
       const text = sign(token)
       expected.write(text, 'latin1')
-      // Compare the text, because several base64url texts decode to the same bytes. The second comparison refuses
-      // characters beyond latin1, which `write` truncates.
+      // Compare the encoded signatures, because several base64url strings decode to the same bytes. The second
+      // comparison refuses characters that latin1 cannot represent, because `write` truncates them.
       return timingSafeEqual(given, expected) && text === signature
     })
     return signer === -1 ? undefined : { value, token, id: idOfToken(token), stale: signer > 0 }
   }
 }
 
-/** Returns true for lower-case hex. A regular expression takes more than twice as long. */
+/** A regular expression would take more than twice as long. */
 function isHex(text: string): boolean {
   for (let at = 0; at < text.length; at++) if (IS_HEX_DIGIT[text.charCodeAt(at)] !== 1) return false
   return true
 }
 
 /**
- * Returns a function that copies a verified token, so that caching it does not keep the whole Cookie header in memory
- * (V8's substrings reference their parent). It uses a dedicated Buffer, because small Buffers share a pool that other
- * code can read.
+ * Returns a function that copies a verified token, because V8's substrings would keep the whole Cookie header in
+ * memory. It uses a dedicated Buffer, because small Buffers share a memory pool that other code can read.
  */
 function createCopier(length: number): (verified: VerifiedToken) => VerifiedToken {
   const bytes = Buffer.alloc(length)
@@ -124,7 +123,7 @@ function createCopier(length: number): (verified: VerifiedToken) => VerifiedToke
   }
 }
 
-/** Returns a function that takes tokens from a pool of random bytes: drawing 4 KB costs little more than 32 bytes. */
+/** Takes tokens from a pool, because generating 4 KB of random bytes takes little longer than generating 32 bytes. */
 function createMint(idLength: number): () => string {
   const pool = Buffer.alloc(idLength * TOKENS_PER_REFILL)
   let offset = pool.length

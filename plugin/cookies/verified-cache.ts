@@ -1,17 +1,16 @@
-/** Remembers cookies whose signature was verified. */
+/** Remembers the cookies whose signature has been verified. */
 export interface VerifiedCache<T extends { readonly value: string }> {
-  /** Returns the entry of this cookie value, or `undefined` if it was never kept or has been evicted. */
+  /** Returns the cached entry for a cookie value, or `undefined` if there is none. */
   get(value: string): T | undefined
   keep(entry: T): void
 }
 
-/** Cookies per generation. Two full generations take about 10 MB. */
+/** The maximum number of cookies in one generation. Two full generations take about 10 MB of memory. */
 const GENERATION_SIZE = 16_384
 
 /**
- * Creates a cache of two generations, which evicts cookies that nobody has sent for a while. When the young generation
- * is full it becomes the old one, and the old one is dropped. A lookup in the old generation moves the entry to the
- * young one.
+ * Creates a cache that evicts cookies that have not been sent for a while. A full young generation becomes the old one,
+ * and the previous old one is dropped. A lookup moves a cookie from the old generation to the young one.
  */
 export function createVerifiedCache<T extends { readonly value: string }>(
   size = GENERATION_SIZE

@@ -2,22 +2,22 @@ import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
 
-/** Returns the text of a Set-Cookie header. */
+/** Returns the value of a Set-Cookie header. */
 export type CookieWriter = (name: string, value: string, attributes?: SerializeOptions) => string
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
-  /** Returns the values of the first four cookies with our name, in the order sent. A sibling host may have set some. */
+  /** Returns the values of the first four session cookies in the header. Another subdomain may have set some. */
   read(header: string): string[]
-  /** Sets the cookie. `expiresAt`: when the session ends, in ms since the epoch. Max-Age never outlasts the session. */
+  /** Sets the cookie. The session ends at `expiresAt`, in ms since the epoch, and Max-Age never outlasts it. */
   write(reply: FastifyReply, value: string, expiresAt: number): void
-  /** Sends an empty cookie with Max-Age=0. Repeats every attribute, or the browser would keep the old cookie. */
+  /** Deletes the cookie. All attributes are repeated, because the browser would otherwise keep the old cookie. */
   clear(reply: FastifyReply): void
-  /** Sets `Cache-Control: no-store` again if our cookie is on the reply and the handler has changed the header since. */
+  /** Sets `Cache-Control: no-store` again if the reply sets the session cookie and the handler changed this header. */
   keepPrivate(reply: FastifyReply): void
 }
 
-/** The most cookies with our name that are read. A sibling host can set many, and each costs an HMAC for every secret. */
+/** At most this many session cookies are read. Another subdomain can set many, and each costs an HMAC per secret. */
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
@@ -31,7 +31,7 @@ export function createCookie(options: ResolvedOptions, serialize: CookieWriter):
   function send(reply: FastifyReply, value: string, maxAge: number | undefined): void {
     warn?.(reply.request)
     const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
-    // Set on Fastify's reply, so that code that hijacks the reply can copy the header from reply.getHeaders().
+    // Set the header on Fastify's reply, so that a handler that hijacks it can copy the header from getHeaders().
     reply.header('set-cookie', serialize(cookieName, value, all))
     reply.header(...NO_STORE)
   }
@@ -66,7 +66,7 @@ function secondsUntil(time: number): number {
   return Math.max(0, Math.floor((time - Date.now()) / 1000))
 }
 
-/** Reads pairs only at the start of the header or after ";". A browser sends no others: RFC 6265bis section 5.8.3. */
+/** A browser writes a cookie only at the start of the header or after a ";": RFC 6265bis section 5.8.3. */
 function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {
@@ -82,14 +82,13 @@ function cookieValues(header: string, start: string): string[] {
   return values
 }
 
-/** Returns `end` moved back over spaces and tabs. `trim()` would also strip characters that HTTP counts as content. */
+/** Moves `end` back over spaces and tabs. `trim()` would also remove characters that HTTP treats as content. */
 function skipSpaceBack(header: string, end: number): number {
   let at = end
   while (at > 0 && (header[at - 1] === ' ' || header[at - 1] === '\t')) at--
   return at
 }
 
-/** Returns a function that warns once if a browser will drop a Secure cookie because it was sent over plain HTTP. */
 function createPlainHttpWarning(): (request: FastifyRequest) => void {
   let warned = false
   return function warn(request) {

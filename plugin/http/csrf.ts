@@ -5,22 +5,21 @@ import { CsrfError, type CsrfCode } from '../errors.js'
 import { Session } from '../session/session.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Checks that a page of this site made a request: first by its origin, then by a token that only such a page knows. */
+/** Checks that a page of this site made a request: by its origin, and by a token that only such a page knows. */
 export interface CsrfProtection {
-  /** Returns the session's masked secret as a new CSRF token: 86 characters. Creates the secret on the first use. */
+  /** Returns a new CSRF token of 86 characters. Creates the session's CSRF secret on the first call. */
   generate(session: Session): string
-  /** Checks the origin. @throws {CsrfError} `SESSION_CSRF_ORIGIN`. */
+  /** Checks the origin of a request. @throws {CsrfError} `SESSION_CSRF_ORIGIN` if the origin is refused. */
   checkOrigin(request: FastifyRequest): void
-  /** Checks the token, after the body was parsed. @throws {CsrfError} `SESSION_CSRF_TOKEN`. */
+  /** Checks the CSRF token of a request with a parsed body. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
   checkToken(request: FastifyRequest): void
 }
 
 const SECRET_BYTES = 32
-/** The random pad and the masked secret: 64 bytes as base64url. */
+/** The format of a CSRF token: a random pad and the masked secret, together 64 bytes as base64url. */
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
-/** Methods that change nothing: RFC 9110 section 9.2.1. */
+/** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
-/** An HTTP URL that has only a host and a port. */
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
@@ -29,7 +28,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const isChecked = (request: FastifyRequest): boolean =>
     !SAFE_METHODS.has(request.method) && isGuarded(request)
 
-  /** Any site can open a WebSocket to us and read from it: CORS does not apply to the handshake, which is a GET. */
+  /** CORS does not apply to the handshake, so that any site could open a WebSocket and read from it without a check. */
   const isHandshake = (request: FastifyRequest): boolean =>
     request.raw.headers.upgrade !== undefined && isGuarded(request)
 
@@ -39,7 +38,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // If the session is not loaded yet (`protect: 'all'`), the error handler gets an empty session that is never saved.
+      // With `protect: 'all'`, no session is loaded yet. The error handler sees an empty session that is never saved.
       const state = sessions.stateOf(request)
       if (state.phase === 'unloaded') state.phase = 'failed'
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
@@ -48,7 +47,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!csrf.token || !isChecked(request)) return
       const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
       if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
-      // A `session: false` route has no session to hold a secret, and accessing it would throw.
+      // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
       const secret = request.routeOptions.config.session === false ? undefined : secretOf(request.session)
       if (secret === undefined || !isMaskOf(secret, token))
         refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
@@ -56,7 +55,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   }
 }
 
-/** Returns why the request's origin is refused, or `undefined` if it is allowed or no header tells it. */
+/** Returns why the request's origin is refused, or `undefined` if it is allowed or if no header reveals it. */
 function foreignOrigin(
   { raw, protocol, host }: FastifyRequest,
   trusted: readonly string[]
@@ -69,19 +68,19 @@ function foreignOrigin(
   return origin === undefined || origin === ownOrigin(protocol, host) ? undefined : 'origin'
 }
 
-/** Returns a header as it was sent: a route's schema may have removed it from `request.headers`. */
+/** Returns a header as the client sent it. The schema of a route may have removed the header from `request.headers`. */
 function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string | undefined {
   const values = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name)
   return values.length === 0 ? undefined : values.join(', ')
 }
 
-/** Returns our origin as a browser writes it, without the default port. Never `'null'`, which sandboxed pages send. */
+/** Returns this site's origin without the default port. It is never `'null'`, which sandboxed pages send. */
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
 }
 
-/** Returns a field of the parsed body. @fastify/multipart with `attachFieldsToBody: true` wraps each field in an object. */
+/** Returns a field of the body. @fastify/multipart with `attachFieldsToBody: true` makes each field an object. */
 function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   if (typeof body !== 'object' || body === null || !Object.hasOwn(body, field)) return undefined
   const value = (body as Record<string, unknown>)[field]
@@ -104,7 +103,7 @@ function newSecret(session: Session): Buffer {
   return secret
 }
 
-/** Returns a random pad and the secret XOR the pad, so that a BREACH attack on compressed pages cannot guess the secret. */
+/** Masks the secret with a random pad, so that a BREACH attack cannot guess it from the size of compressed pages. */
 function mask(secret: Buffer): string {
   const pad = randomBytes(SECRET_BYTES)
   return Buffer.concat([pad, xor(pad, secret)]).toString('base64url')

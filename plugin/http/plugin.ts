@@ -20,17 +20,17 @@ declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
     /**
-     * A preHandler that refuses requests which were not made by a page of this site. GET, HEAD and OPTIONS pass, except
-     * for the handshake of a WebSocket.
+     * A preHandler that refuses requests that were not made by a page of this site. It lets GET, HEAD and OPTIONS
+     * requests pass, except for the handshake of a WebSocket.
      */
     csrfProtection: (request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction) => void
   }
   interface FastifyRequest {
-    /** The request's session. If the store has none, it is new and empty, and is stored only if something is set. */
+    /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */
     readonly session: Session
   }
   interface FastifyReply {
-    /** Returns a CSRF token for a form's hidden field or a script's header: 86 characters, different each time. */
+    /** Returns a new CSRF token of 86 characters for a form's hidden field or the header of a script's request. */
     generateCsrf(): string
   }
 }
@@ -45,7 +45,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const manager = createSessionManager(sessions, store)
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
-  // Added before the hook that loads the session, so that a request from another site costs no store call.
+  // The CSRF hooks run before the hook that loads the session, so that a refused request causes no store call.
   protect(app, csrf, options.csrf.protect === 'all')
   addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
@@ -59,8 +59,8 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
 }
 
 /**
- * Returns the serializer of @fastify/cookie. If the application has not registered that plugin, registers it in a context
- * without routes, so that its decorators do not slow down every request.
+ * Returns a function that serializes cookies with @fastify/cookie. If the application has not registered that plugin,
+ * it is registered in a context without routes. The plugin's decorators then do not slow down every request.
  */
 async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
   let owner = app
@@ -74,8 +74,8 @@ async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
 }
 
 /**
- * Fails the registration if the store can never work. Only logs a warning if the backend is unavailable now, because it
- * may be available again for the first request.
+ * Fails the registration if the store can never work. If the database is unavailable now, only logs a warning, because
+ * the database may be available again for the first request.
  */
 async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
   try {
@@ -115,8 +115,7 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
   })
   const failed = new WeakSet<FastifyRequest>()
   app.addHook('onError', function endSession(request, reply, _error, done) {
-    // Called for the first error, and again if an onSend hook throws while the error reply is sent. There is no third
-    // call.
+    // Fastify calls this hook at most twice: for the first error, and if an onSend hook then throws as well.
     const isLast = failed.has(request)
     failed.add(request)
     settle(isLast ? sessions.abandon(request, reply) : undefined, done)
@@ -124,9 +123,9 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
 }
 
 /**
- * Calls `done` synchronously if nothing is pending: a promise for each hook would cost more than the session does. If
- * `done()` throws an error of Fastify, for example for an invalid header, the error is passed to `done` too, because
- * nothing else would handle it.
+ * Calls `done` synchronously if nothing is pending, because a promise for each hook would cost more time than the
+ * session itself. If `done()` throws an error, for example for an invalid header, that error is passed to `done` as
+ * well, because nothing else would handle it.
  */
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
@@ -134,8 +133,8 @@ function settle(pending: Awaitable<void>, done: Done): void {
 }
 
 /**
- * Adds the CSRF checks. `everywhere`: hooks check every route, the origin before the body is read and the token after it.
- * Otherwise only the preHandler `csrfProtection` checks both, on the routes that use it.
+ * Adds the CSRF checks. With `everywhere`, hooks check every route: the origin before the body is read, and the token
+ * after it. Otherwise, only routes with the preHandler `csrfProtection` are checked.
  */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
   function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {
@@ -166,7 +165,7 @@ function sweep(app: FastifyInstance, manager: SessionManager, interval: number):
 }
 
 /**
- * Sessions for Fastify 5: `await app.register(sessions, { secret })`.
- * @throws {SessionOptionError} from `register`, for a wrong option.
+ * The session plugin for Fastify 5. Register it with `await app.register(sessions, { secret })`.
+ * @throws {SessionOptionError} from `register`, if an option is wrong.
  */
 export default fp(plugin, { fastify: '5.x', name: 'fastify-sesame' })

@@ -13,27 +13,27 @@ import type { Awaitable } from '../types.js'
 import { createCookie, varyByCookie, type CookieWriter, type SessionCookie } from './cookie.js'
 import { kState, RequestState, sessionConfigOf } from './request-state.js'
 
-/** Key of the plugin's RequestSessions on the Fastify instance. */
+/** The key of the plugin's `RequestSessions` on the Fastify instance. */
 export const kSessions = Symbol('fastify-sesame.sessions')
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** @internal Absent if the plugin is not registered. */
+    /** @internal This property is absent if the plugin is not registered. */
     [kSessions]?: RequestSessions
   }
 }
 
-/** When a session is committed: by `save()`, as the reply is sent, or as a 5xx reply is sent. */
+/** When a session is committed: in `save()`, when a reply is sent, or when a 5xx reply is sent. */
 type Moment = 'early' | 'reply' | 'failed'
 
-/** Loads the session of each request, and commits it to the store and the reply. */
+/** Loads the session of each request and commits it: writes its changes to the store and sets its cookie. */
 export class RequestSessions {
   readonly options: ResolvedOptions
   readonly context: SessionContext
   readonly #load: Load
   readonly #committer: Committer
   readonly #cookie: SessionCookie
-  /** Commits that are still running. A reply that is sent meanwhile waits for the commit, which may set its cookie. */
+  /** The running commits. A reply waits for the commit of its session, which may set a cookie on the reply. */
   readonly #commits = new WeakMap<SessionState, Promise<void>>()
 
   constructor(options: ResolvedOptions, store: GuardedStore, serialize: CookieWriter) {
@@ -48,7 +48,7 @@ export class RequestSessions {
     return (request[kState] ??= new RequestState(this))
   }
 
-  /** Loads the request's session, once. */
+  /** Loads the session of a request. Later calls do not load it again. */
   load(request: FastifyRequest): Awaitable<void> {
     const state = this.stateOf(request)
     if (state.error !== undefined) throw state.error
@@ -60,7 +60,7 @@ export class RequestSessions {
     state.phase = header === undefined ? 'loaded' : 'off'
   }
 
-  /** Returns the value of `request.session`. Creates it on the first use. */
+  /** Returns the session for `request.session`. Creates a new session on the first use if none was loaded. */
   open(request: FastifyRequest): Session {
     const state = this.stateOf(request)
     state.used = true
@@ -83,7 +83,6 @@ export class RequestSessions {
     return this.#commit(session, reply, 'early')
   }
 
-  /** Commits when the application calls `session.save()`. */
   async saveEarly({ session, reply }: RequestState): Promise<void> {
     if (session !== undefined && reply !== undefined) return this.save(session, reply)
     if (session?.modified === true)
@@ -93,13 +92,13 @@ export class RequestSessions {
       )
   }
 
-  /** Commits as the reply is sent. Synchronous if nothing has to be written. */
+  /** Commits the session when the reply is sent. Returns synchronously if nothing has to be written. */
   finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const state = this.stateOf(request)
     if (state.used) varyByCookie(reply)
     const { session } = state
     if (session === undefined) {
-      // From now on a change would be lost, so it must throw.
+      // From now on, a change to the session would be lost, so it must throw an error.
       if (state.phase !== 'unloaded') state.phase = 'late'
       return
     }
@@ -113,7 +112,7 @@ export class RequestSessions {
     return this.#commit(session, reply, reply.statusCode >= 500 ? 'failed' : 'reply')
   }
 
-  /** Runs when Fastify will not run `onSend` again. Applies a pending `invalidate()` and nothing else. */
+  /** Runs when Fastify calls no more `onSend` hooks. Applies a pending `invalidate()` and ignores all other changes. */
   abandon(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const { session } = this.stateOf(request)
     if (session !== undefined) return this.#commit(session, reply, 'failed')
@@ -179,7 +178,7 @@ function modeOf({ phase, error }: RequestState, config: 'readonly' | undefined):
   return config === 'readonly' ? 'readonly' : 'open'
 }
 
-/** Returns false if headers cannot be sent. The 101 reply to an upgrade has none, because Fastify does not write it. */
+/** Returns false if the headers have been sent, or for the 101 reply to an upgrade, which Fastify does not write. */
 function canSetCookie({ raw, request }: FastifyReply, moment: Moment): boolean {
   const { upgrade } = request.raw as { upgrade?: boolean }
   return !raw.headersSent && !(upgrade === true && moment === 'early')

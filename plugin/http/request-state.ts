@@ -4,31 +4,30 @@ import type { Saver, Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Key of a request's state. */
+/** The key of the session state on a request. */
 export const kState = Symbol('fastify-sesame.state')
 
 /**
- * `unloaded`: the `onRequest` hook has not run yet. `loaded`: the session was looked up. `off`: the route has no session.
- * `failed`: the session was not loaded, because the store failed or the request comes from another site. `late`: the
- * reply was sent and nothing had used the session.
+ * How far the session of a request has been loaded. `unloaded`: the `onRequest` hook has not run yet. `loaded`: the
+ * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request came from
+ * another site. `late`: the reply has been sent, and nothing had used the session before.
  */
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
-/** All state of one request's session. A single object, because each request decorator costs time on every request. */
+/** The state of one request's session. It is one object, because every request decorator slows down every request. */
 export class RequestState implements Saver {
   readonly #sessions: RequestSessions
   phase: Phase = 'unloaded'
   /** The loaded session, or the new session that `request.session` created. */
   session: Session | undefined
-  /** The error of the store, if the request must fail because its session could not be loaded. */
+  /** The error from the store, if the session could not be loaded and the request must fail. */
   error: SessionStoreError | undefined
-  /** The pending load, shared by concurrent callers. */
+  /** The load that is still running. Concurrent callers share it. */
   loading: Awaitable<void> | undefined = undefined
-  /** True if the cookie was validly signed but its session has ended, even after a new session is opened. */
+  /** True if the cookie has a valid signature but its session has ended, even after the request opens a new session. */
   ended = false
-  /** True if the application accessed the session. */
   used = false
-  /** Set by the `onRequest` hook, for `session.save()`. */
+  /** The reply that `session.save()` sets the cookie on. The `onRequest` hook assigns it. */
   reply: FastifyReply | undefined
 
   constructor(sessions: RequestSessions) {
@@ -46,7 +45,7 @@ declare module 'fastify' {
     [kState]: RequestState | null
   }
   interface FastifyContextConfig {
-    /** `false`: the route has no session. `'readonly'`: it is loaded and never written. Default: loaded and saved. */
+    /** `false`: no session. `'readonly'`: the session is loaded but never written. Default: it is loaded and saved. */
     session?: false | 'readonly'
     /** `false` exempts this route from CSRF protection. */
     csrf?: false

@@ -8,35 +8,34 @@ import { kSessions } from './request-sessions.js'
 import { sessionConfigOf } from './request-state.js'
 
 export interface RequireAuthOptions {
-  /** The data key of the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
+  /** The key of the user in the session. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
   readonly userKey?: string
-  /** The path or URL that a page request is redirected to. Default `'/login'`. */
+  /** The path or URL of the login page, to which page requests are redirected. Default: `'/login'`. */
   readonly loginPath?: string
-  /** The flash message `error` for a page, and the message of a JSON error. Default `'Please login to continue'`. */
+  /** The text of the flash message `error` or of the JSON error. Default: `'Please login to continue'`. */
   readonly message?: string
-  /** Seconds after the last `regenerate()` (or the session's creation) until a new login is needed. Default: no limit. */
+  /** A new login is needed this many seconds after creation or the last `regenerate()`. Default: no limit. */
   readonly freshWithin?: number
-  /** Refuses a signed-in session with 403 by returning `false`. An error that it throws becomes the reply. */
+  /** Returns `false` to refuse a signed-in session with 403. An error that it throws becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
 
 const MESSAGE = 'Please login to continue'
 const EXPIRED = 'Session expired'
 
-/** A preHandler for every Fastify server. */
+/** A preHandler that works on any kind of Fastify server. */
 export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<unknown>
 
 /**
- * Returns a preHandler that lets signed-in requests pass. A page request (it accepts HTML) is redirected to `loginPath`
- * with a flash message, any other request gets 401. A session that `check` refuses gets 403.
- * @throws {SessionOptionError} at once, for a wrong or unknown option.
+ * Returns a preHandler that lets only signed-in requests pass. Other requests are redirected to `loginPath` with a
+ * flash message if they accept HTML, and get 401 otherwise. If `check` refuses a session, the reply is 403.
+ * @throws {SessionOptionError} immediately, if an option is wrong or unknown.
  * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
  */
 export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
   checkOptions(options, RULES, 'requireAuth.')
 
-  /** Returns the error if the session is not signed in or its login is too old, otherwise `undefined`. */
   function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
     if (!isSignedIn(session.get(userKey)))
       return ended
@@ -53,7 +52,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
         'SESSION_PLUGIN_MISSING',
         'requireAuth needs fastify-sesame: register it before the route'
       )
-    // A cache must not keep a page that only this user may see, or show it again after the logout.
+    // A cache must not store the user's private page, and the browser must not show it again after a logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
     const userKey = options.userKey ?? sessions.options.userKey
@@ -73,14 +72,14 @@ function askForLogin(
 ): FastifyReply {
   if (!wantsPage(request)) throw error
   if (sessionConfigOf(request) !== 'readonly') request.session.setFlash('error', error.message)
-  // After a POST the browser has to fetch the login page with GET: RFC 9110 section 15.4.4.
+  // With status 303, the browser requests the login page with GET, even after a POST: RFC 9110 section 15.4.4.
   const isRead = request.method === 'GET' || request.method === 'HEAD'
   return reply.redirect(loginPath, isRead ? 302 : 303)
 }
 
 /**
- * Returns true if the client wants an HTML page. Browsers send `Accept: text/html` for navigation. `fetch` accepts
- * everything, with a Sec-Fetch-Mode other than `navigate`. A route's schema may have turned the header into an array.
+ * Returns true if the client wants an HTML page. `fetch` accepts every type by default, but its Sec-Fetch-Mode is not
+ * `navigate`. The schema of a route may have turned the Accept header into an array.
  */
 function wantsPage({ headers }: FastifyRequest): boolean {
   const { accept = '', 'sec-fetch-mode': mode = 'navigate' } = headers as Record<string, string | string[]>
@@ -88,7 +87,7 @@ function wantsPage({ headers }: FastifyRequest): boolean {
   return wanted.includes('text/html') || (wanted.trim() === '*/*' && mode === 'navigate')
 }
 
-/** 0 counts as signed in, because it may be a user's id. */
+/** Returns true if the value identifies a user. 0 is also accepted, because it may be a user's id. */
 function isSignedIn(value: unknown): boolean {
   return value === 0 || Boolean(value)
 }

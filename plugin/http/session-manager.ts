@@ -7,36 +7,35 @@ import { endSession, type GuardedStore } from '../stores/guarded.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Sessions for code that has no `request.session`: hooks that run before the plugin's, device lists, scheduled jobs. */
+/** Gives access to sessions without `request.session`: in earlier hooks, in device lists and in scheduled jobs. */
 export interface SessionManager {
-  /** Returns the request's live session, or `undefined` if it has none. Loads it if `onRequest` has not run yet. */
+  /** Returns the request's live session, or `undefined` if it has none. Loads the session if it is not yet loaded. */
   get(request: AnyRequest): Promise<Session | undefined>
 
-  /** Returns the request's session, or a new, empty one. */
+  /** Returns the session of a request. If the request has none, returns a new, empty session. */
   getOrCreate(request: AnyRequest): Promise<Session>
 
-  /** Writes changes and sets the cookie on the reply. A request commits once: later calls do nothing. */
+  /** Writes the session's changes and sets its cookie on the reply. Only the first call in a request has an effect. */
   save(session: Session, reply: AnyReply): Promise<void>
 
-  /** Ends the session and clears its cookie: a logout. */
+  /** Ends the session and clears its cookie, as a logout does. */
   destroy(session: Session, reply: AnyReply): Promise<void>
 
-  /** Removes expired sessions and returns how many. Returns 0 if the database removes them itself. */
+  /** Removes expired sessions and returns their number. Returns 0 if the database removes expired sessions itself. */
   cleanup(): Promise<number>
 
   /**
-   * Returns the live sessions of a user, most recent activity first.
-   * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, if the store cannot find
-   * sessions by user.
+   * Returns the live sessions of a user, starting with the most recently used session.
+   * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, if the store cannot search by user.
    */
   list(userId: string | number): Promise<SessionInfo[]>
 
-  /** Ends one session by its id. Returns `false` if there was none. Requests that use the session can no longer save. */
+  /** Ends the session with this id. Returns `false` if it does not exist. Requests that use it can no longer save. */
   revoke(id: string): Promise<boolean>
 
   /**
-   * Ends all of a user's sessions except `except` (a session or its id) and returns how many ended. If you called
-   * `regenerate()` in this request, pass the session, not its id: the store still has the old id.
+   * Ends all sessions of a user except `except`, a session or its id, and returns how many ended. If you have called
+   * `regenerate()` in this request, pass the session and not its id, because the store still has the old id.
    */
   revokeAll(userId: string | number, options?: { except?: string | Session }): Promise<number>
 }

@@ -9,12 +9,12 @@ import type { CookieOptions, CsrfOptions, SessionOptions } from './session-optio
 import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 
 const SECRET_BYTES = 32
-/** A browser drops a cookie if its name and value together are longer: RFC 6265bis section 5.6. */
+/** The maximum length of a cookie's name and value together. Browsers drop longer cookies: RFC 6265bis section 5.6. */
 const COOKIE_BYTES = 4096
-/** Options of Fastify's `register`, which it also passes on to the plugin. */
+/** The options of Fastify's `register`. Fastify also passes them on to the plugin. */
 const FASTIFY_OPTIONS = new Set(['prefix', 'logLevel', 'logSerializers'])
 
-/** The options `T` after the defaults are filled in. Only those named by `Absent`, which have no default, may be absent. */
+/** The options `T` with their defaults. Only the options in `Absent` have no default and can be absent. */
 type Filled<T, Absent extends keyof T = never> = {
   readonly [K in Exclude<keyof T, Absent>]-?: Exclude<T[K], undefined>
 } & { readonly [K in Absent]?: Exclude<T[K], undefined> }
@@ -24,21 +24,21 @@ type FilledOptions = Filled<
   'idleTimeout' | 'store' | 'migrateFrom' | 'maxSessionsPerUser' | 'schema'
 > & { readonly cookie: Filled<CookieOptions, 'domain'>; readonly csrf: Filled<CsrfOptions> }
 
-/** All options, complete and frozen. Durations are in milliseconds. */
+/** All options after the defaults have been filled in. The object is frozen. Durations are in milliseconds. */
 export type ResolvedOptions = Omit<FilledOptions, 'secret' | 'idleTimeout' | 'store'> & {
   readonly store: SessionStore
-  /** Key objects, because they cannot be changed and do not show the secrets when they are printed. */
+  /** The secrets as key objects, which cannot be changed and do not show the secrets when they are printed. */
   readonly secrets: readonly KeyObject[]
-  /** `Infinity` when there is no idle timeout. */
+  /** The value is `Infinity` if there is no idle timeout. */
   readonly idleTimeout: number
-  /** The check of `schema`. `withSchema` fills it in; without a schema it accepts every value. */
+  /** Checks a value against `schema`. `withSchema` sets this function. Without a schema, it accepts every value. */
   readonly problemOf: ProblemOf
 }
 
 /**
  * Checks the options given to `register` and fills in the defaults. Calls `makeStore` only if no store was given.
- * @throws {SessionOptionError} for the first wrong option. The message says its name, its value (never a secret) and
- * which values it accepts.
+ * @throws {SessionOptionError} for the first wrong option. The message contains the option's name, its value (never a
+ * secret) and the values that the option accepts.
  */
 export function resolveOptions(given: SessionOptions, makeStore: () => SessionStore): ResolvedOptions {
   const options = checkAndFill(given)
@@ -58,17 +58,17 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
   })
 }
 
-/** Returns the options with their schema compiled. */
+/** Returns a copy of the options with a compiled schema. */
 export async function withSchema(options: ResolvedOptions): Promise<ResolvedOptions> {
   return Object.freeze({ ...options, problemOf: await compileSchema(options.schema) })
 }
 
-/** Rounds to whole milliseconds, because a store may keep times as integers. */
+/** Converts seconds to whole milliseconds, because a store may keep times as integers. */
 function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** Returns new objects: the caller's objects are neither changed nor kept. */
+/** Returns new objects, so that the caller's objects do not change. */
 function checkAndFill(given: SessionOptions): FilledOptions {
   const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
   const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
@@ -80,7 +80,6 @@ function checkAndFill(given: SessionOptions): FilledOptions {
   return { ...options, cookie, csrf }
 }
 
-/** Replaces each option that is `undefined` with its default. */
 function fill(given: object, table: Readonly<Record<string, Option>>): object {
   const defaults = Object.entries(table).filter(([, option]) => option.default !== undefined)
   return Object.fromEntries([
@@ -91,7 +90,7 @@ function fill(given: object, table: Readonly<Record<string, Option>>): object {
 
 const { wrong } = SessionOptionError
 
-/** Follows RFC 6265bis sections 4.1.3 (prefixes) and 5.5 (SameSite, Max-Age), and CHIPS (Partitioned). */
+/** Checks the attributes against RFC 6265bis sections 4.1.3 (prefixes) and 5.5 (SameSite), and CHIPS (Partitioned). */
 function checkCookie({ cookie, cookieName, idLength }: FilledOptions): void {
   const requireSecure = (reason: string): void => {
     if (cookie.secure !== true)
@@ -129,7 +128,7 @@ function resolveSecrets(given: unknown): readonly KeyObject[] {
   return Object.freeze(Array.from(given, (secret, index) => resolveSecret(`secret[${index}]`, secret)))
 }
 
-/** Names the length or the type of a wrong secret in the error, never the secret itself. */
+/** If a secret is wrong, the error contains its length or its type, but never the secret itself. */
 function resolveSecret(option: string, secret: unknown): KeyObject {
   const fix = `${SECRET_BYTES} bytes. \`openssl rand -base64 32\` makes one`
   if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
@@ -139,9 +138,9 @@ function resolveSecret(option: string, secret: unknown): KeyObject {
   const bytes = Buffer.from(secret as Uint8Array)
   if (bytes.length < SECRET_BYTES)
     throw new SessionOptionError(option, `has ${bytes.length} bytes, but must have at least ${fix}`)
-  // The key is a copy, so that it does not change if the caller erases or reuses the Buffer.
+  // The key object has its own copy of the bytes, so it does not change if the caller erases or reuses the Buffer.
   const key = createSecretKey(bytes)
-  // Erase the copy: it may be in the pool that Node shares among small Buffers.
+  // Erase the temporary copy of the secret, because it may be in the memory pool that Node shares among small Buffers.
   bytes.fill(0)
   return key
 }
@@ -163,7 +162,7 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
-/** `text` is undefined for a hole in a sparse array: the `every()` that checks the option's type skips holes. */
+/** A hole in a sparse array arrives here as `undefined`, because the check of the list with `every()` skips holes. */
 function isOrigin(text: string | undefined): boolean {
   return (
     text !== undefined &&
@@ -179,8 +178,8 @@ function resolveStore(
   makeStore: () => SessionStore
 ): SessionStore {
   const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
-  // Default only for undefined: null usually means that the application failed to create its store, and falling back
-  // to memory would hide that.
+  // Use the default store only for `undefined`. `null` usually means that the application failed to create its store,
+  // and storing the sessions in memory would hide that mistake.
   const store = given === undefined ? makeStore() : given
   checkStore('store', store, methods)
   if (migrateFrom === undefined) return store
@@ -194,7 +193,7 @@ function checkStore(option: string, store: SessionStore, methods: readonly strin
     const hint = 'wrap an express-session store with fromExpressStore()'
     throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
   }
-  // Each further digit makes a rotation 16 times slower. With five digits it would take a second.
+  // Each digit of the prefix makes it 16 times slower to find a new id. Five digits would take about a second.
   const { rotationPrefix = 0 } = store
   if (![0, 1, 2, 3, 4].includes(rotationPrefix))
     throw wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')

@@ -1,15 +1,15 @@
 import { inspect } from 'node:util'
 import { SessionOptionError } from '../errors.js'
 
-/** A rule for an option's value. `want` completes the error message "option … is …, but must be …". */
+/** A rule for the value of an option. `want` completes the error message "option … is …, but must be …". */
 export interface Rule {
   readonly want: string
   readonly accepts: (value: unknown) => boolean
 }
 
 /**
- * Checks the options in `given` against `rules`. `prefix` goes before their names in an error, such as `cookie.`.
- * @throws {SessionOptionError} for the first unknown or wrong option.
+ * Checks the options in `given` against `rules`. Error messages put `prefix`, such as `cookie.`, before the name.
+ * @throws {SessionOptionError} for the first option that is unknown or wrong.
  */
 export function checkOptions(given: object, rules: Readonly<Record<string, Rule>>, prefix = ''): void {
   for (const [name, value] of Object.entries(given)) {
@@ -22,7 +22,7 @@ export function checkOptions(given: object, rules: Readonly<Record<string, Rule>
   }
 }
 
-/** Accepts every value. For options that `resolveOptions` checks in detail, with more specific messages. */
+/** Accepts every value. `resolveOptions` checks these options in detail, with more specific messages. */
 export const anything: Rule = { want: '', accepts: () => true }
 
 export const flag: Rule = { want: 'true or false', accepts: (value) => typeof value === 'boolean' }

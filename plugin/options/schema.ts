@@ -1,9 +1,9 @@
 import type { TSchema } from 'typebox'
 
-/** Returns what is wrong with the value at a key of a session, or `undefined`. */
+/** Checks the value at a key of a session. Returns what is wrong with the value, or `undefined` if it is valid. */
 export type ProblemOf = (key: string, value: unknown) => string | undefined
 
-/** The shape of a TypeBox object. Not TypeBox's own type, which triples the time that a consumer's program takes to compile. */
+/** The shape of a TypeBox object. TypeBox's own type would triple the time that an application takes to compile. */
 export interface ObjectSchema {
   readonly properties: Readonly<Record<string, object>>
   readonly additionalProperties?: unknown
@@ -19,8 +19,8 @@ function isObject(value: unknown): value is object {
 }
 
 /**
- * Compiles each property of `schema` separately, so that reading one key checks one value.
- * TypeBox is imported only here: loading it takes more CPU than loading Fastify, and most applications have no schema.
+ * Compiles each property of `schema` separately, so that reading one key checks only one value. TypeBox is imported
+ * only here, because loading it takes more CPU time than loading Fastify, and most applications have no schema.
  */
 export async function compileSchema(schema: ObjectSchema | undefined): Promise<ProblemOf> {
   if (schema === undefined) return () => undefined

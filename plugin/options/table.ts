@@ -2,26 +2,26 @@ import { anything, flag, number, objectOf, oneOf, text, type Rule } from './rule
 import { isObjectSchema } from './schema.js'
 import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
 
-/** One row of the table. An option without a default is absent unless it is given. */
+/** One row of the options table. An option without a default is absent if the application does not set it. */
 export interface Option<T = unknown> extends Rule {
   readonly default?: NonNullable<T>
-  /** The text in the README's table and in the option's doc comment. */
+  /** What the option does. The README's options table and the option's doc comment show this text. */
   readonly description: string
 }
 
 export type Table<T> = { readonly [K in keyof T]-?: Option<T[K]> }
 
-/** 400 days, the longest time that a browser keeps a cookie: RFC 6265bis section 5.5. */
+/** 400 days in seconds, the longest time that a browser keeps a cookie (RFC 6265bis section 5.5). */
 const MAX_AGE_LIMIT = 34_560_000
 const lifetime = number(
   `a number of seconds above 0, at most ${MAX_AGE_LIMIT}`,
   (value) => value > 0 && value <= MAX_AGE_LIMIT
 )
-/** The longest delay of a timer in Node, in milliseconds. */
+/** The longest delay that a timer in Node accepts, in milliseconds. */
 const TIMER_LIMIT = 2_147_483_647
-/** A token of HTTP: RFC 9110 section 5.6.2. */
+/** The syntax of a token in HTTP, such as a header name (RFC 9110 section 5.6.2). */
 const HTTP_TOKEN = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
-/** A host name: RFC 1123 section 2.1, optionally with a leading dot. */
+/** A host name (RFC 1123 section 2.1), optionally with a leading dot. */
 const HOST_NAME =
   /^\.?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/
 
@@ -42,14 +42,14 @@ export const COOKIE_OPTIONS = {
   secure: {
     ...oneOf(true, false, 'auto'),
     default: true,
-    description: "Sends the cookie over HTTPS only. `'auto'` follows the protocol of the request."
+    description: "Sends the cookie only over HTTPS. `'auto'` turns this on for HTTPS requests."
   },
   httpOnly: { ...flag, default: true, description: 'Hides the cookie from scripts.' },
   sameSite: {
     ...oneOf('strict', 'lax', 'none'),
     default: 'lax',
     description:
-      "Which requests from other sites carry the cookie: none (`'strict'`), followed links (`'lax'`) or all (`'none'`)."
+      "Which requests from other sites send the cookie: none (`'strict'`), followed links (`'lax'`) or all (`'none'`)."
   },
   partitioned: {
     ...flag,
@@ -59,7 +59,7 @@ export const COOKIE_OPTIONS = {
   persistent: {
     ...flag,
     default: true,
-    description: '`false` sends no `Max-Age`, so that the cookie ends when the browser closes.'
+    description: '`false` omits `Max-Age`, so that the browser deletes the cookie when it closes.'
   }
 } as const satisfies Table<CookieOptions>
 
@@ -68,7 +68,7 @@ export const CSRF_OPTIONS = {
     ...oneOf('routes', 'all'),
     default: 'routes',
     description:
-      "`'all'` protects every route, `'routes'` only routes with the preHandler `fastify.csrfProtection`."
+      "`'all'` protects every route. `'routes'` protects only routes with the preHandler `fastify.csrfProtection`."
   },
   header: {
     ...text(HTTP_TOKEN, 'a header name'),
@@ -85,12 +85,12 @@ export const CSRF_OPTIONS = {
     accepts: (value) => Array.isArray(value) && value.every((origin) => typeof origin === 'string'),
     default: [],
     description:
-      'Other origins whose pages may send requests that change something. Each is exact: scheme, host and port.'
+      'Other origins (exact scheme, host and port) whose pages may send requests that change something.'
   },
   token: {
     ...flag,
     default: true,
-    description: '`false` checks only where a request comes from, not its CSRF token.'
+    description: 'With `false`, only the origin of a request is checked, and no CSRF token is needed.'
   }
 } as const satisfies Table<CsrfOptions>
 
@@ -99,24 +99,23 @@ export const OPTIONS = {
   secret: {
     ...anything,
     description:
-      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs and all verify. A cookie signed with an older secret is signed again with the first.'
+      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs cookies, and all secrets verify them. A cookie signed with an older secret is signed again with the first.'
   },
   cookieName: {
     ...text(HTTP_TOKEN, 'a cookie name without spaces, ";" or "="'),
     default: 'session_id',
     description:
-      'The name of the session cookie. A `__Host-` or `__Secure-` name requires matching attributes.'
+      'The name of the session cookie. A name with the prefix `__Host-` or `__Secure-` requires matching attributes.'
   },
   maxAge: {
     ...lifetime,
     default: 86400,
-    description:
-      'Seconds from creation or the last `regenerate()` until a session ends, even if it is active.'
+    description: 'Even an active session ends this many seconds after creation or `regenerate()`.'
   },
   idleTimeout: {
     ...lifetime,
     description:
-      'Seconds without a request until a session ends. It may end earlier, by at most a tenth of this time, but never later. Absent: no idle timeout.'
+      'A session ends after this many seconds without a request, or up to a tenth of this time earlier. Absent: no idle timeout.'
   },
   cookie: {
     ...objectOf('cookie attributes'),
@@ -137,16 +136,16 @@ export const OPTIONS = {
   migrateFrom: {
     ...anything,
     description:
-      'The store that was used before. A session moves to `store` when its browser returns. Absent: no migration.'
+      'The previous store. A session is moved to `store` on its next request. Absent: no migration.'
   },
   userKey: {
     ...text(/^(?!\$)/, 'a key that does not begin with "$"'),
     default: 'userId',
-    description: 'The data key that holds the id of the user.'
+    description: 'The key in the session data that holds the id of the user.'
   },
   maxSessionsPerUser: {
     ...number('a whole number above 0', (n) => Number.isInteger(n) && n > 0),
-    description: 'The number of sessions that a user may have. Absent: no limit.'
+    description: 'The maximum number of sessions that a user can have at the same time. Absent: no limit.'
   },
   onLimit: {
     ...oneOf('end-oldest', 'reject'),
@@ -157,13 +156,13 @@ export const OPTIONS = {
   csrf: {
     ...objectOf('CSRF options'),
     default: {},
-    description: 'How forged requests from other sites are refused.'
+    description: 'The options of the protection against forged requests from other sites (CSRF).'
   },
   onStoreError: {
     ...oneOf('fail', 'anonymous'),
     default: 'fail',
     description:
-      "If a session cannot be loaded, `'fail'` answers 503. `'anonymous'` gives the request an empty session, saves nothing and leaves the cookie alone; a logout is still a 503."
+      "If a session cannot be loaded, `'fail'` replies with 503. `'anonymous'` gives the request an empty session, saves nothing and keeps the cookie, but a logout still fails with 503."
   },
   storeTimeout: {
     ...number(
@@ -171,12 +170,12 @@ export const OPTIONS = {
       (value) => value > 0 && value <= TIMER_LIMIT
     ),
     default: 2000,
-    description: 'Milliseconds after which a call of the store counts as failed.'
+    description: 'A call to the store fails if it takes longer than this many milliseconds.'
   },
   schema: {
     want: 'a TypeBox object: Type.Object({ … })',
     accepts: isObjectSchema,
     description:
-      'A TypeBox object that checks values when they are set and when they are loaded. Absent: no check.'
+      'A TypeBox object. Values are checked when they are set and when they are loaded. Absent: no check.'
   }
 } as const satisfies Table<SessionOptions>

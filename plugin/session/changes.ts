@@ -4,11 +4,10 @@ import { deserialize, reportInvalidValue, reserialize, serialize } from './seria
 
 export type Updater = (current: unknown) => unknown
 
-/** The change of one key. */
 interface Change {
-  /** The new JSON text, or `undefined` if the key is removed. */
+  /** The new value as JSON text, or `undefined` if the key is removed. */
   readonly text: string | undefined
-  /** The updaters to run again on a newer record. Absent if the result does not depend on the stored value. */
+  /** The `update` functions to run again on a newer record. Absent if the value does not depend on the stored one. */
   readonly updaters?: readonly Updater[]
 }
 
@@ -17,13 +16,13 @@ export interface Difference {
   readonly set: Readonly<Record<string, string>>
   readonly remove: readonly string[]
   readonly clear: boolean
-  /** True if an updater read the stored value, so that the write depends on the record's version. */
+  /** True if an `update` function has read the stored value. The write then requires an unchanged version. */
   readonly versioned: boolean
 }
 
 type Texts = Readonly<Record<string, string>>
 
-/** Returns an object without a prototype, in which `__proto__` is a key like any other. */
+/** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
 export function emptyTexts(): Record<string, string> {
   return Object.create(null) as Record<string, string>
 }
@@ -31,19 +30,19 @@ export function emptyTexts(): Record<string, string> {
 const NOTHING: Texts = Object.freeze(emptyTexts())
 
 /**
- * The data of one request: the loaded JSON texts and the changes to them. A value is parsed when it is read. An object
- * that was returned is kept, to detect changes in place.
+ * The session data during one request: the loaded values as JSON text, and the changes to them. A value is parsed when
+ * it is read. Returned objects are kept to detect whether the application changes them in place.
  */
 export class Changes {
   #base: Texts
   #cleared = false
   #changes: Map<string, Change> | undefined
-  /** Objects that `value` returned or that were set. */
+  /** The objects that `value` has returned or that the application has set, by key. */
   #objects: Map<string, object> | undefined
   readonly #session: { readonly id: string }
   readonly #problemOf: ProblemOf
 
-  /** `session`: names the session in reports. A stored value that `problemOf` refuses reads as absent. */
+  /** A report of an invalid value contains the id of `session`. A value that `problemOf` refuses reads as absent. */
   constructor(session: { readonly id: string }, problemOf: ProblemOf, base: Texts = NOTHING) {
     this.#session = session
     this.#problemOf = problemOf
@@ -74,7 +73,7 @@ export class Changes {
     this.#put(key, value, { text: serialize(key, value) })
   }
 
-  /** Sets `key` to the result of `updater`. `rebase` runs the updater again on a newer value. */
+  /** Sets `key` to the result of `updater`. `rebase` runs `updater` again on a newer stored value. */
   update(key: string, updater: Updater): void {
     this.#recordMutation(key)
     const { value, text } = this.#run(key, updater)
@@ -89,7 +88,7 @@ export class Changes {
     if (this.#text(key) !== undefined) this.#mark(key, { text: undefined })
   }
 
-  /** Removes everything. Clearing an empty session is not a change. */
+  /** Removes all keys. Clearing an empty session is not a change. */
   clear(): void {
     this.#objects = undefined
     this.#changes = undefined
@@ -97,8 +96,8 @@ export class Changes {
   }
 
   /**
-   * Returns what to write, or `undefined` if nothing changed. With `all`, values equal to the loaded ones are written
-   * as well, because another request may have changed them.
+   * Returns the changes to write, or `undefined` if nothing has changed. If `all` is true, a value that was set is
+   * written even if it equals the loaded value, because another request may have changed the stored one.
    */
   difference(all = false): Difference | undefined {
     this.#recordMutations()
@@ -121,8 +120,8 @@ export class Changes {
   }
 
   /**
-   * Applies the changes to newer data: a value that was set stays set, an updater runs again. `all` as in
-   * `difference`.
+   * Applies the changes to newer data. A value that was set stays set, and an `update` function runs again. `all` has
+   * the same meaning as in `difference`.
    */
   rebase(base: Texts, all = false): void {
     const before = [...(this.#changes ?? [])].map(([key, change]) => ({
@@ -138,7 +137,7 @@ export class Changes {
     }
   }
 
-  /** Returns true, once, if an object was changed in place after `difference()` ran. */
+  /** Returns true if an object has been changed in place after `difference()` ran. Reports each change only once. */
   mutatedAfterCommit(): boolean {
     const objects = [...(this.#objects ?? [])]
     this.#objects = undefined
@@ -150,7 +149,7 @@ export class Changes {
       const value = updater(this.value(key))
       return { value, text: serialize(key, value) }
     } catch (error) {
-      // Discard changes in place that the updater made: a retry could not repeat them on a newer record.
+      // Discard what the updater changed in place before it threw. A retry could not repeat it on a newer record.
       if (this.#isMutatedInPlace(key)) this.#objects?.delete(key)
       throw error
     }
@@ -167,7 +166,7 @@ export class Changes {
 
   #put(key: string, value: unknown, change: Change): void {
     this.#objects?.delete(key)
-    // A value with a `toJSON`, such as a Date, reads as its JSON form from here on.
+    // Do not keep an object with a `toJSON` method, such as a Date: `get` has to return its JSON form.
     if (typeof value === 'object' && value !== null && !('toJSON' in value)) this.#keep(key, value)
     this.#mark(key, change)
   }
@@ -186,7 +185,6 @@ export class Changes {
     if (this.#objects !== undefined) for (const key of this.#objects.keys()) this.#recordMutation(key)
   }
 
-  /** Records a change in place as a change of its key. */
   #recordMutation(key: string): void {
     const object = this.#objects?.get(key)
     if (object === undefined || !isMutated(key, object, this.#text(key))) return
@@ -213,7 +211,7 @@ export class Changes {
   }
 }
 
-/** The stored JSON may be spelled differently from ours, so the parsed value is compared before it counts as changed. */
+/** Returns true if the object differs from the stored JSON text. A mere difference in formatting does not count. */
 function isMutated(key: string, object: object, text: string | undefined): boolean {
   const current = reserialize(key, object)
   return current !== text && (text === undefined || current !== JSON.stringify(JSON.parse(text)))

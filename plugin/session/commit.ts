@@ -12,29 +12,29 @@ import type { SessionContext, SessionState } from './state.js'
 
 /** How many times an `update` function may run again because another process wrote first. */
 const ATTEMPTS = 32
-/** The longest pause between two attempts, in milliseconds. */
+/** The longest pause between two attempts to write a session, in milliseconds. */
 const LONGEST_PAUSE = 250
 
-/** Tells the reply to set or clear the session cookie. `expiresAt`: when the session ends, in ms since the epoch. */
+/** An instruction to set or clear the session cookie. `expiresAt` is in milliseconds since the epoch. */
 export type CookieOrder =
   { readonly kind: 'set'; readonly value: string; readonly expiresAt: number } | { readonly kind: 'clear' }
 
-/** The reply that a session is committed for. */
+/** What the commit of a session needs to know about the reply. */
 export interface CommitReply {
-  /** True if the reply is a 5xx, so that only an `invalidate()` is applied. */
+  /** True if the reply is a 5xx. In that case only an `invalidate()` is applied. */
   readonly failed: boolean
-  /** Returns false once the headers are sent. */
+  /** Returns false after the headers have been sent. */
   canSetCookie(): boolean
 }
 
 const NO_COOKIES: readonly CookieOrder[] = []
 
-/** Writes a session's changes to the store, and returns cookie orders for the reply. */
+/** Writes the changes of a session to the store, and returns instructions for the session cookie. */
 export class Committer {
   readonly #context: SessionContext
   readonly #store: GuardedStore
   readonly #limit: SessionLimit | undefined
-  /** The retries of this process, one after the other for each session. */
+  /** Retries writes to the same session one after the other within this process. */
   readonly #retries = new RetryQueue()
 
   constructor(context: SessionContext, store: GuardedStore) {
@@ -43,7 +43,7 @@ export class Committer {
     this.#limit = createSessionLimit(context.options, store)
   }
 
-  /** Commits a session. Synchronous if nothing has to be written. Must be called at most once per session. */
+  /** Commits a session. Returns synchronously if nothing has to be written. Must be called at most once per request. */
   commit(state: SessionState, reply: CommitReply): Awaitable<readonly CookieOrder[]> {
     const plan = state.plan(Date.now(), reply.failed)
     if (plan !== undefined) requireHeaders(plan, reply)
@@ -79,7 +79,7 @@ export class Committer {
 
   async #update(state: SessionState, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
     const { id, patch } = plan
-    // A versioned write would only conflict with the retries already queued for this session, so it joins the queue.
+    // A write with `ifVersion` would conflict with the retries that are queued for the same session, so it queues too.
     if (patch.ifVersion === undefined || !this.#retries.has(id)) {
       const result = await this.#write(plan)
       if (result !== 'conflict') return this.#settle(result, plan)
@@ -87,13 +87,12 @@ export class Committer {
     return this.#retries.run(id, () => this.#retry(state, id))
   }
 
-  /** Starts the write synchronously if there is no session limit, so that pipelined requests reach the store in order. */
+  /** Without a session limit, the write starts synchronously, so that pipelined requests reach the store in order. */
   async #write({ id, patch }: UpdatePlan): Promise<UpdateResult> {
     if (this.#limit !== undefined) await this.#limit.before(patch.userId, id)
     return this.#store.update(id, patch)
   }
 
-  /** Reads the record again, applies the changes to it, and writes if nobody wrote in between. */
   async #retry(state: SessionState, id: string): Promise<readonly CookieOrder[]> {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
@@ -105,7 +104,7 @@ export class Committer {
       if (plan?.kind !== 'update') return NO_COOKIES
       const result = await this.#write(plan)
       if (result !== 'conflict') return this.#settle(result, plan)
-      // Only another process can conflict here. Back off for a random time, scaled to how slow the store is.
+      // Only another process can cause a conflict here. The random pause is longer if the store is slow.
       const tried = performance.now() - began
       await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 * tried * 2 ** attempt))
     }
@@ -124,7 +123,7 @@ export class Committer {
   }
 
   async #destroy({ id, next }: DestroyPlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
-    // If another request ended the session first, keep the cookie: the browser may have a newer one by now.
+    // If another request has already ended the session, keep the cookie: the browser may have a newer one.
     if (!(await endSession(this.#store, id))) return gone(id, next !== undefined && holdsData(next))
     if (next === undefined) return [{ kind: 'clear' }]
     requireHeaders(next, reply)
@@ -136,12 +135,12 @@ export class Committer {
   }
 }
 
-/** Flash messages do not count as data, so that a double-clicked logout is not an error. */
+/** Flash messages do not count, so that a double click on a logout button does not cause an error. */
 function holdsData({ record }: CreatePlan): boolean {
   return Object.keys(record.data).some((key) => !isOwnKey(key))
 }
 
-/** @throws {SessionGoneError} if the client has to be told that its change is lost. */
+/** @throws {SessionGoneError} if the client has to be told that its change has been lost. */
 function gone(id: string, lossy: boolean): readonly CookieOrder[] {
   if (channels.gone.hasSubscribers) channels.gone.publish({ id })
   if (lossy) throw new SessionGoneError()
@@ -149,8 +148,8 @@ function gone(id: string, lossy: boolean): readonly CookieOrder[] {
 }
 
 /**
- * Throws if the plan has a new token that can no longer be sent. Runs before any write. After the headers are sent,
- * ending a session or extending its expiry still works: only the cookie update is lost.
+ * Throws, before any write, if the plan needs a new session cookie and the headers have already been sent. Ending a
+ * session or extending its expiry is still possible then. Only the cookie is not updated.
  */
 function requireHeaders(plan: Plan, reply: CommitReply): void {
   const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)

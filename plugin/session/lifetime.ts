@@ -1,21 +1,18 @@
 import type { ResolvedOptions } from '../options/resolve.js'
 import type { SessionRecord } from '../types.js'
 
-/** The options that say how long a session lives, in milliseconds. */
+/** The options that limit the lifetime of a session, in milliseconds. */
 export type Lifetime = Pick<ResolvedOptions, 'maxAge' | 'idleTimeout'>
 
-/** A touch is due when this fraction of `idleTimeout` has passed. A session may end that much early, never late. */
+/** A read extends the expiry only after this fraction of `idleTimeout`. So a session may end early, but never late. */
 const TOUCH_FRACTION = 0.1
 
-/** Returns when a session ends: at `createdAt + maxAge`, or at `lastAccessed + idleTimeout` if that is earlier. */
+/** Returns when a session ends: at `createdAt + maxAge` or at `lastAccessed + idleTimeout`, whichever is earlier. */
 export function expiryOf({ maxAge, idleTimeout }: Lifetime, createdAt: number, lastAccessed: number): number {
   return Math.min(createdAt + maxAge, lastAccessed + idleTimeout)
 }
 
-/**
- * Returns true if a record has not expired. Checked here as well as in the store, because the store's clock may differ
- * and `maxAge` may have been shortened.
- */
+/** The store checks the expiry too, but its clock may differ, and `maxAge` may have been shortened since the write. */
 export function isLive(
   lifetime: Lifetime,
   { createdAt, lastAccessed, expiresAt }: SessionRecord,
@@ -24,7 +21,7 @@ export function isLive(
   return now < expiresAt && now < expiryOf(lifetime, createdAt, lastAccessed)
 }
 
-/** Returns true if a request that only reads has to write, to keep the session from expiring. */
+/** Returns true if a request that only reads the session has to extend its expiry. */
 export function isTouchDue({ idleTimeout }: Lifetime, { lastAccessed }: SessionRecord, now: number): boolean {
   return now - lastAccessed >= idleTimeout * TOUCH_FRACTION
 }

@@ -9,17 +9,14 @@ import type { FoundSession } from './plan.js'
 import type { SessionContext } from './state.js'
 
 /**
- * Finds the session that a request's cookies belong to. `ended`: a cookie is validly signed, but has no live session.
- * `undefined`: no cookie is validly signed.
+ * Returns the session that a request's cookies belong to. Returns `'ended'` if a cookie has a valid signature but no
+ * live session, and `undefined` if no cookie has a valid signature.
  */
 export type Load = (values: readonly string[]) => Awaitable<FoundSession | 'ended' | undefined>
 
-/**
- * Creates the load function. Every request with a session calls it, so it creates no promise if the store answers
- * synchronously.
- */
+/** The returned function runs for every request with a session, so it creates no promise for a synchronous store. */
 export function createLoad({ options, tokens }: SessionContext, store: GuardedStore): Load {
-  /** Returns the first live session of the tokens from `index` on. */
+  /** Returns the first live session that belongs to one of the tokens from `index` on. */
   function find(found: readonly VerifiedToken[], index: number): Awaitable<FoundSession | 'ended'> {
     const token = found[index]
     if (token === undefined) return 'ended'
@@ -35,7 +32,7 @@ export function createLoad({ options, tokens }: SessionContext, store: GuardedSt
   ): FoundSession | undefined {
     if (record !== undefined && isRecord(id, record) && isLive(options, record, Date.now())) {
       if (channels.loaded.hasSubscribers) channels.loaded.publish({ id, userId: record.userId })
-      // No spread: V8 would give every request an object in dictionary mode.
+      // Do not use spread syntax here: V8 would create an object in the slow dictionary mode for every request.
       return { token, id, stale, record }
     }
     if (channels.expired.hasSubscribers) channels.expired.publish({ id })

@@ -9,30 +9,30 @@ export interface FoundSession extends Omit<VerifiedToken, 'value'> {
   readonly record: SessionRecord
 }
 
-/** A session at the end of its request. */
+/** The state of a session at the end of a request. */
 export interface Outcome {
   readonly options: Pick<ResolvedOptions, 'maxAge' | 'idleTimeout' | 'userKey' | 'cookie'>
-  /** Absent for a new session. */
+  /** The session as it was loaded, or `undefined` for a new session. */
   readonly found: FoundSession | undefined
-  /** The id of the session that `invalidate()` ended. */
+  /** The id of the session that `invalidate()` has ended, if any. */
   readonly ended: string | undefined
-  /** True if `regenerate()` gives the found session a new id. */
+  /** True if `regenerate()` has been called on a stored session. */
   readonly rotated: boolean
   readonly createdAt: number
   readonly difference: Difference | undefined
-  /** The user in the data after the changes, or `null`. */
+  /** The user id in the changed data, or `null` if there is none. */
   readonly userId: string | null
   /** True if the reply is a 5xx. */
   readonly failed: boolean
 }
 
-/** The token and id that the session has from now on. */
+/** The token and id of the session after the write. */
 export interface Ids {
   readonly token: string
   readonly id: string
 }
 
-/** The session cookie to send: its token, and when the session ends. */
+/** The session cookie to send: its token and the time at which the session ends. */
 export interface PlannedCookie {
   readonly token: string
   readonly expiresAt: number
@@ -49,7 +49,7 @@ export interface UpdatePlan {
   readonly kind: 'update'
   readonly id: string
   readonly patch: SessionPatch
-  /** True if the client has to get an error when the session has ended and the change is lost. */
+  /** True if the client has to receive an error when this write is lost because the session has ended. */
   readonly lossy: boolean
   readonly cookie: PlannedCookie | undefined
 }
@@ -57,21 +57,20 @@ export interface UpdatePlan {
 export interface DestroyPlan {
   readonly kind: 'destroy'
   readonly id: string
-  /** The new session with the data that was set after `invalidate()`. */
+  /** The new session for data that was set after `invalidate()`, if there is any. */
   readonly next: CreatePlan | undefined
 }
 
-/** The write that a request asks of the store. */
 export type Plan = CreatePlan | UpdatePlan | DestroyPlan
 
-/** Key of the CSRF secret. */
+/** The key of the CSRF secret in the session data. */
 export const CSRF_KEY = '$csrf'
 
 const NO_DIFFERENCE: Difference = { set: emptyTexts(), remove: [], clear: false, versioned: false }
 
 /**
- * Decides what a request writes. Returns `undefined` if nothing has to be written. Pure: the caller passes the time and
- * the ids. `ids` is a new token and id for a new session and for a rotation, otherwise those of the found session.
+ * Returns the write that a request needs, or `undefined` if it needs none. This is a pure function. `ids` is a new
+ * token and id for a new session or a rotation, and otherwise the token and id of the loaded session.
  */
 export function plan(outcome: Outcome, now: number, ids: Ids): Plan | undefined {
   const { ended, failed, found } = outcome
@@ -104,8 +103,8 @@ function planUpdate(outcome: Outcome, found: FoundSession, now: number, ids: Ids
 }
 
 /**
- * Returns true if the cookie has to be sent. A cookie signed with an older secret is sent again only together with a
- * write, so that an ended session gets no cookie.
+ * Returns true if the session cookie has to be sent. A cookie that was signed with an older secret is replaced only
+ * together with a write to the store. If the session has ended, the write fails and no cookie is sent.
  */
 function needsCookie({ options, rotated }: Outcome, found: FoundSession, expiresAt: number): boolean {
   return rotated || found.stale || (options.cookie.persistent && expiresAt !== found.record.expiresAt)
@@ -116,8 +115,8 @@ function patchOf(outcome: Outcome, record: SessionRecord, now: number, { id }: I
   const difference = outcome.difference ?? NO_DIFFERENCE
   const { set, remove, clear, versioned } = difference
   const userMayDiffer = clear || changesKey(options.userKey, difference)
-  // Remove the CSRF secret even if this request did not see one. Another request may have created it since, and it must
-  // not survive the rotation.
+  // Remove the CSRF secret even if this request has not seen one. Another request may have created a secret in the
+  // meantime, and it must not survive a change of the session id.
   const dropsSecret = rotated && !changesKey(CSRF_KEY, difference)
   return {
     set,

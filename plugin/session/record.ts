@@ -1,11 +1,11 @@
 import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
 import { deserialize } from './serialize.js'
 
-/** The part of a session that a device list may show. */
+/** The part of a session that is safe to show in a list of the user's devices. */
 export interface SessionInfo {
   readonly id: string
   readonly userId: string | null
-  /** Milliseconds since the epoch, like the two below. */
+  /** `createdAt`, `lastAccessed` and `expiresAt` are in milliseconds since the epoch. */
   readonly createdAt: number
   readonly lastAccessed: number
   readonly expiresAt: number
@@ -13,7 +13,7 @@ export interface SessionInfo {
   readonly data: { readonly [K in SessionKey]?: SessionValue<K> }
 }
 
-/** Returns true for the library's own keys: flash messages and the CSRF secret. */
+/** Returns true if the library itself uses the key, for a flash message or the CSRF secret. */
 export function isOwnKey(key: string): boolean {
   return key.startsWith('$')
 }
@@ -28,7 +28,6 @@ export function infoOf(id: string, record: SessionRecord): SessionInfo {
   return { id, userId, createdAt, lastAccessed, expiresAt, data: valuesOf(id, record) }
 }
 
-/** Returns the application's values. A value that is not JSON is `undefined`. */
 function valuesOf(id: string, record: SessionRecord): SessionInfo['data'] {
   const values = Object.create(null) as SessionInfo['data']
   for (const [key, text] of Object.entries(record.data)) {

@@ -1,10 +1,10 @@
 import { SessionStoreError } from '../errors.js'
 
-/** Runs the retries of one session one after the other, so that they do not conflict with each other. */
+/** Runs the retries for the same session one after the other, so that they do not conflict with each other. */
 export class RetryQueue {
   readonly #last = new Map<string, Promise<unknown>>()
 
-  /** Returns true while a retry of the session `id` is running or waiting. */
+  /** Returns true if a retry for the session `id` is running or waiting. */
   has(id: string): boolean {
     return this.#last.has(id)
   }
@@ -24,7 +24,7 @@ async function takeTurn<T>(before: Promise<unknown> | undefined, retry: () => Pr
   try {
     await before
   } catch (error) {
-    // The store is down: fail now instead of letting every queued retry time out in turn.
+    // The previous retry failed because the store is down. Fail now instead of letting every queued retry time out.
     if (error instanceof SessionStoreError) throw error
   }
   return retry()

@@ -5,10 +5,10 @@ import { SessionValueError } from '../errors.js'
 const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer, URLSearchParams]
 
 /**
- * Returns the JSON text of a value.
- * @throws {SessionValueError} if JSON would lose part of it: a function, a symbol, a BigInt, a cycle, `undefined`, a
- * number or Date that is not finite, or an object that becomes `{}` (a Map, Set, WeakMap, WeakSet, Promise, RegExp,
- * Error, ArrayBuffer or URLSearchParams). A property may be `undefined`; an array element may not.
+ * Returns a value as JSON text.
+ * @throws {SessionValueError} if JSON would lose part of the value: a function, a symbol, a BigInt, a cycle,
+ * `undefined`, a number that is not finite, an invalid Date, or an object that becomes `{}`, such as a Map.
+ * `undefined` is allowed as a property, but not as an array element.
  */
 export function serialize(key: string, value: unknown): string {
   function refuseLoss(this: Record<string, unknown>, property: string, item: unknown): unknown {
@@ -27,10 +27,7 @@ export function serialize(key: string, value: unknown): string {
   return text
 }
 
-/**
- * Serializes a value that `get` returned, to detect changes in place. Skips the check for loss, because this runs on
- * every request.
- */
+/** Serializes an object to detect changes in place. Runs on every request, so it does not check for lost data. */
 export function reserialize(key: string, value: object): string {
   try {
     return JSON.stringify(value)
@@ -39,7 +36,7 @@ export function reserialize(key: string, value: object): string {
   }
 }
 
-/** Returns the value of a JSON text. Reports text that is not JSON and returns `undefined`. */
+/** Parses JSON text. If the text is not valid JSON, reports this and returns `undefined`. */
 export function deserialize(id: string, key: string, text: unknown): unknown {
   try {
     if (typeof text === 'string') return JSON.parse(text)
@@ -59,13 +56,13 @@ function notJson(key: string, reason: string): SessionValueError {
   return new SessionValueError(key, `cannot be kept as JSON: ${reason}`)
 }
 
-/** Never quotes the original error: one thrown by `toJSON` may contain the value. */
+/** Never quotes the original error, because an error that `toJSON` throws may contain the session value. */
 function reasonOf(error: unknown): string {
   const isCycle = error instanceof TypeError && error.message.startsWith('Converting circular structure')
   return isCycle ? 'it contains a cycle' : 'turning it into text threw an error'
 }
 
-/** Names what JSON would silently drop, or turn into `null` or `{}`. Returns `undefined` if nothing is lost. */
+/** Describes a value that JSON would silently drop or change. Returns `undefined` for any other value. */
 function lossOf(holder: Record<string, unknown>, property: string, value: unknown): string | undefined {
   switch (typeof value) {
     case 'function':
@@ -83,7 +80,7 @@ function lossOf(holder: Record<string, unknown>, property: string, value: unknow
   }
 }
 
-/** `given` is the value before `toJSON`: an invalid Date serializes to `null`. */
+/** `given` is the value before `toJSON` was called. It reveals an invalid Date, which `toJSON` turns into `null`. */
 function lossOfObject(value: unknown, given: unknown): string | undefined {
   if (value === null) return given instanceof Date ? 'an invalid Date' : undefined
   const emptied = EMPTIED.find((type) => value instanceof type)

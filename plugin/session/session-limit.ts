@@ -5,14 +5,14 @@ import { isRecord } from '../stores/record.js'
 import type { StoredSession } from '../types.js'
 import { isLive } from './lifetime.js'
 
-/** Keeps the number of a user's sessions within `maxSessionsPerUser`. Asks the store only when somebody signs in. */
+/** Keeps the number of a user's sessions within `maxSessionsPerUser`. Calls the store only when somebody signs in. */
 export interface SessionLimit {
   /**
    * Runs before a session of the user is written.
-   * @throws {SessionLimitError} with `onLimit: 'reject'`, if there is no room.
+   * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user has the maximum number of sessions already.
    */
   before(userId: string | null | undefined, id: string): Promise<void>
-  /** Runs after the session was written, and ends those beyond the limit. Concurrent sign-ins end the same sessions. */
+  /** Runs after the write and ends the sessions beyond the limit. Concurrent sign-ins choose the same ones to end. */
   after(userId: string | null | undefined, id: string): Promise<void>
 }
 
@@ -27,7 +27,7 @@ export async function liveSessionsOf(
   return sessions.filter(({ id, record }) => isRecord(id, record) && isLive(options, record, now))
 }
 
-/** Returns `undefined` if there is no limit. */
+/** Returns `undefined` if the number of sessions per user is not limited. */
 export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
   const { maxSessionsPerUser: max, onLimit } = options
   if (max === undefined) return undefined
@@ -58,10 +58,7 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
   }
 }
 
-/**
- * Removes the session that was just written: its request fails without a cookie, and the session would still count
- * towards the limit. Best effort, because the store has just failed.
- */
+/** The request fails and sends no cookie, but its new session would still count towards the limit. */
 async function endQuietly(store: GuardedStore, id: string): Promise<void> {
   try {
     await endSession(store, id)
@@ -70,12 +67,12 @@ async function endQuietly(store: GuardedStore, id: string): Promise<void> {
   }
 }
 
-/** Most recently written first. Ties are broken by id, so that concurrent sign-ins agree on the order. */
+/** Ties are broken by id, so that concurrent sign-ins agree on the order. */
 function newestFirst(a: StoredSession, b: StoredSession): number {
   return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
 }
 
-/** Earliest created or rotated first, so that a session that is already signed in stays, even if it writes meanwhile. */
+/** Compares `createdAt`, so that a signed-in session stays ahead of a new one even if it is written in the meantime. */
 function oldestFirst(a: StoredSession, b: StoredSession): number {
   return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
 }

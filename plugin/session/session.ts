@@ -5,7 +5,7 @@ import { serialize } from './serialize.js'
 import type { SessionState } from './state.js'
 
 const FLASH_PREFIX = '$flash.'
-/** One hour in milliseconds: an older message would only confuse its reader. */
+/** The lifetime of a flash message: one hour, in milliseconds. An older message would only confuse the user. */
 const FLASH_LIFETIME = 3_600_000
 
 interface Flash {
@@ -19,12 +19,12 @@ export interface Saver {
 }
 
 /**
- * One request's view of a session. Everything is in memory and synchronous; changes are written once, before the first
- * byte of the reply. A value can be anything that JSON can hold.
+ * The session of one request. All methods except `save` are synchronous and work in memory. The changes are written
+ * together, before the first byte of the reply. A value can be anything that JSON can hold.
  *
- * A key can be any string. Keys that begin with `$` belong to the library: they read as absent, and writing them throws.
- * Every method that changes the session throws a `SessionUsageError` after the session was saved (`SESSION_COMMITTED`)
- * and on a `session: 'readonly'` route (`SESSION_READONLY`).
+ * A key can be any string, but keys that begin with `$` are reserved for the library. They read as absent, and writing
+ * one throws an error. Every method that changes the session throws a `SessionUsageError` after the session has been
+ * saved (`SESSION_COMMITTED`) and on a `session: 'readonly'` route (`SESSION_READONLY`).
  */
 export class Session<D = SessionData> {
   readonly #state: SessionState
@@ -41,7 +41,7 @@ export class Session<D = SessionData> {
     return session.#state
   }
 
-  /** SHA-256 of the token: 64 hex digits, safe to print, useless as a cookie. Changes with `regenerate()`. */
+  /** The SHA-256 hash of the token, as 64 hex digits. It is safe to print, because it cannot be used as a cookie. */
   get id(): string {
     return this.#state.id
   }
@@ -51,12 +51,12 @@ export class Session<D = SessionData> {
     return this.#state.createdAt
   }
 
-  /** The session's last write or touch before this request, in milliseconds since the epoch. */
+  /** The time of the last write or touch of the session before this request, in milliseconds since the epoch. */
   get lastAccessed(): number {
     return this.#state.lastAccessed
   }
 
-  /** When the session ends, in milliseconds since the epoch. Does not include an extension by this request. */
+  /** When the session ends, in milliseconds since the epoch. An extension by this request is not included yet. */
   get expiresAt(): number {
     return this.#state.expiresAt
   }
@@ -66,18 +66,18 @@ export class Session<D = SessionData> {
     return this.#state.isNew
   }
 
-  /** True if there is something to write: changed data (also in place), a new id or an `invalidate()`. */
+  /** True if there is something to write: changed data (including changes in place), a new id or an `invalidate()`. */
   get modified(): boolean {
     return this.#state.modified
   }
 
-  /** Returns the value at `key`, or `undefined`. Changes made in place to a returned object are saved too. */
+  /** Returns the value at `key`, or `undefined`. If you change a returned object, the change is saved too. */
   get<K extends SessionKey<D>>(key: K): SessionValue<K, D> | undefined {
     return (isOwnKey(key) ? undefined : this.#state.data.value(key)) as SessionValue<K, D> | undefined
   }
 
   /**
-   * Sets `key`. Setting an equal value does not cause a write, unless the session is regenerated in the same request.
+   * Sets the value at `key`. An equal value does not cause a write, unless the same request regenerates the session.
    * @throws {SessionValueError} if JSON cannot hold the value, the schema refuses it, or the key begins with `$`.
    */
   set<K extends SessionKey<D>>(key: K, value: SessionInput<K, D>): void {
@@ -87,10 +87,10 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Reads, modifies and writes a value without losing an update: if another request wrote first, `fn` runs again on the
-   * newer value. So `fn` must be pure. If you later change the object that it returned, the update becomes a plain
-   * `set`.
-   * @throws {SessionValueError} as `set` does, for the value that `fn` returns.
+   * Changes a value without losing the changes of other requests. If another request has written first, `fn` runs
+   * again on the newer value, so `fn` must be a pure function. If you later change the object that `fn` returned, the
+   * update becomes a plain `set`.
+   * @throws {SessionValueError} if `set` would refuse the value that `fn` returns.
    */
   update<K extends SessionKey<D>>(
     key: K,
@@ -123,19 +123,19 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Leaves a message for a later request. A message that is not read within an hour is dropped.
+   * Stores a flash message for a later request. A message that is not read within an hour is dropped.
    * @throws {SessionValueError} if JSON cannot hold the value.
    */
   setFlash(key: string, value: JsonValue | object): void {
     const changes = this.#state.change()
     const text = serialize(key, value)
     const flash = this.#flash(key)
-    // Setting the same message again is not a change, so that reloading a page does not write each time.
+    // Setting the same message again is not a change, so that reloading a page does not cause a write each time.
     if (flash !== undefined && JSON.stringify(flash.value) === text) return
     changes.set(FLASH_PREFIX + key, { value, at: Date.now() })
   }
 
-  /** Returns the message at `key` and removes it. Returns `undefined` if there is none. */
+  /** Returns the flash message at `key` and removes it. Returns `undefined` if there is none. */
   getFlash(key: string): JsonValue | undefined {
     const changes = this.#state.change()
     const flash = this.#flash(key)
@@ -143,32 +143,32 @@ export class Session<D = SessionData> {
     return flash?.value
   }
 
-  /** Returns the message at `key` without removing it, or `undefined` if there is none. */
+  /** Returns the flash message at `key` without removing it, or `undefined` if there is none. */
   peekFlash(key: string): JsonValue | undefined {
     return this.#flash(key)?.value
   }
 
   /**
-   * Gives the session a new token and id. Call it at every login and whenever the user's rights change. The data stays,
-   * the CSRF secret is removed, and both timeouts start again. The commit moves the record in one step, and the old id
-   * stops working.
+   * Gives the session a new token and id. Call this method at every login and whenever the user's rights change. The
+   * data stays, but the CSRF secret is removed. `maxAge` and `idleTimeout` start again. Saving the session moves its
+   * record to the new id in one step, and the old id stops working.
    */
   regenerate(): void {
     this.#state.rotate()
   }
 
   /**
-   * Ends the session: deletes its record and clears its cookie, whatever the reply's status. Values that are set
-   * afterwards go into a new session with a new id.
-   * @throws {SessionStoreError} if the session could not be loaded (`onStoreError: 'anonymous'`) and so was not ended.
+   * Ends the session: deletes its record and clears its cookie, regardless of the reply's status. Values that are set
+   * afterwards are saved in a new session with a new id.
+   * @throws {SessionStoreError} if the session could not be loaded (`onStoreError: 'anonymous'`) and cannot be ended.
    */
   invalidate(): void {
     this.#state.end()
   }
 
   /**
-   * Writes now instead of when the reply is sent: for a hijacked reply, a WebSocket or a stream. Later changes throw.
-   * @throws {SessionUsageError} `SESSION_HEADERS_SENT` if a cookie is needed and the headers were already sent.
+   * Saves the session now. Call it for a hijacked reply, a WebSocket or a stream. Later changes throw an error.
+   * @throws {SessionUsageError} `SESSION_HEADERS_SENT` if a cookie is needed but the headers have already been sent.
    */
   async save(): Promise<void> {
     await this.#saver.save()

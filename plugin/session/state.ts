@@ -14,12 +14,12 @@ export interface SessionContext {
 }
 
 /**
- * `open`: changes are saved. `readonly`: changes throw. `detached`: changes last for this request only, because the
- * browser may have a session that was not loaded. `unloaded`: the `onRequest` hook has not run yet, so changes throw.
+ * Whether changes are saved. In the mode `detached`, changes are not saved, because the browser may have a session
+ * that could not be loaded. In the mode `unloaded`, the plugin's `onRequest` hook has not run yet.
  */
 export type SessionMode = 'open' | 'readonly' | 'detached' | 'unloaded'
 
-/** One session during one request: what was loaded, what changed, and its ids. Handlers use it through `Session`. */
+/** A session during one request: the loaded record, the changes and the ids. Handlers access it through `Session`. */
 export class SessionState {
   readonly #context: SessionContext
   readonly #mode: SessionMode
@@ -30,7 +30,7 @@ export class SessionState {
   #rotated = false
   #token: string | undefined
   #id: string | undefined
-  /** True once the session was saved. A request commits once. */
+  /** True after the session has been saved. A request saves its session at most once. */
   committed = false
 
   constructor(context: SessionContext, mode: SessionMode, found?: FoundSession) {
@@ -47,7 +47,7 @@ export class SessionState {
     return (this.#id ??= idOfToken(this.#secretToken()))
   }
 
-  /** The session's id in the store, or `undefined` for a new session. A rotation changes it only at the commit. */
+  /** The id in the store, or `undefined` for a new session. `regenerate()` does not change it until the commit. */
   get storedId(): string | undefined {
     return this.committed ? this.id : this.#found?.id
   }
@@ -75,7 +75,6 @@ export class SessionState {
     return this.#endedId !== undefined || this.#rotated || this.#changes.difference() !== undefined
   }
 
-  /** The data, for reading only. */
   get data(): Pick<Changes, 'value' | 'has' | 'keys'> {
     return this.#changes
   }
@@ -89,9 +88,9 @@ export class SessionState {
   }
 
   /**
-   * Returns the data for a change. Every change goes through this method.
+   * Returns the session data, for a change. Every change has to call this method first.
    * @throws {SessionUsageError} if the session cannot be changed.
-   * @throws {SessionValueError} if the application may not write `key`.
+   * @throws {SessionValueError} if the application is not allowed to write `key`.
    */
   change(key?: string): Changes {
     const refusal = this.committed ? COMMITTED : REFUSALS[this.#mode]
@@ -101,7 +100,7 @@ export class SessionState {
     return this.#changes
   }
 
-  /** @throws {SessionValueError} if `key` may not hold `value`. */
+  /** @throws {SessionValueError} if `value` is not allowed at `key`. */
   check(key: string, value: unknown): void {
     const { userKey, problemOf } = this.#context.options
     const problem = problemOf(key, value)
@@ -136,7 +135,7 @@ export class SessionState {
     this.#changes.rebase(record.data, this.#rotated)
   }
 
-  /** Returns the write that this request needs, or `undefined` if it needs none. `failed`: the reply is a 5xx. */
+  /** Returns the write that this request needs, or `undefined`. `failed` is true if the reply is a 5xx. */
   plan(now: number, failed: boolean): Plan | undefined {
     if (this.#mode !== 'open') return undefined
     const found = this.#found
@@ -152,12 +151,12 @@ export class SessionState {
       userId: difference === undefined ? null : this.#userId(),
       failed
     }
-    // A token is minted when it is first needed, because most visitors never get one.
+    // A token is generated only when it is first needed, because most visitors never need one.
     const isSame = found !== undefined && !this.#rotated
     return plan(outcome, now, isSame ? found : { token: this.#secretToken(), id: this.id })
   }
 
-  /** Returns true, once, if an object was changed in place after the commit. */
+  /** Returns true if an object has been changed in place after the commit. Reports each change only once. */
   mutatedAfterCommit(): boolean {
     return this.committed && this.#mode === 'open' && this.#changes.mutatedAfterCommit()
   }
@@ -185,7 +184,6 @@ const COMMITTED: Refusal = [
   'The session was already saved: change it before save() and before the reply'
 ]
 
-/** Why a session in this mode cannot be changed. */
 const REFUSALS: Partial<Record<SessionMode, Refusal>> = {
   readonly: [
     'SESSION_READONLY',

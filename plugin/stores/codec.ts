@@ -2,31 +2,31 @@ import { toUSVString } from 'node:util'
 import { changesData } from './patch.js'
 import type { SessionPatch } from '../types.js'
 
-/** Marks the start of an encoded text. Any text that starts with the mark is encoded too. */
+/** The first character of an encoded string. A string that already starts with this character is encoded too. */
 const MARK = '\x01'
-/** The start of a string with the mark, as JSON text. */
+/** The beginning of an encoded string when it is written as JSON. */
 const MARKED_STRING = JSON.stringify(MARK).slice(0, -1)
 
 /**
- * Returns `text` in a form that every database can hold; `decode` reverses it. PostgreSQL cannot store a NUL, SQLite's
- * JSON functions compare keys only up to a NUL, and UTF-8 has no lone surrogates. Any other text is returned unchanged.
+ * Returns `text` in a form that every database can store. PostgreSQL cannot store a NUL character, SQLite's JSON
+ * functions compare keys only up to a NUL, and UTF-8 cannot represent lone surrogates.
  */
 export function encode(text: string): string {
   const isPlain = !text.includes('\0') && !text.startsWith(MARK) && toUSVString(text) === text
   return isPlain ? text : MARK + JSON.stringify(text)
 }
 
-/** Reverses `encode`. Throws if `text` was not encoded by it. */
+/** Reverses `encode`. Throws if `text` looks encoded but is malformed. */
 export function decode(text: string): string {
   return text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text
 }
 
-/** Returns `data` as the JSON text of one object. Its values, which are JSON text already, become strings in it. */
+/** Returns `data` as one JSON object. Each value, which is JSON text already, becomes a string in that object. */
 export function encodeData(data: Readonly<Record<string, string>>): string {
   return JSON.stringify(encodedPairs(data))
 }
 
-/** Returns a JSON merge patch (RFC 7396) for the text of `encodeData`, or `null` if the patch does not change data. */
+/** Returns a JSON merge patch (RFC 7396) for the result of `encodeData`, or `null` if `patch` does not change data. */
 export function encodeChange(patch: SessionPatch): string | null {
   if (!changesData(patch)) return null
   const change = Object.create(null) as Record<string, string | null>
@@ -34,7 +34,7 @@ export function encodeChange(patch: SessionPatch): string | null {
   return JSON.stringify(Object.assign(change, encodedPairs(patch.set)))
 }
 
-/** Reverses `encodeData`. Throws if `json` was not encoded by it. */
+/** Reverses `encodeData`. Throws if `json` is not an object whose values are strings. */
 export function decodeData(json: string): Record<string, string> {
   const data = JSON.parse(json) as unknown
   if (typeof data !== 'object' || data === null || Array.isArray(data)) throw new TypeError('not an object')

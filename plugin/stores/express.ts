@@ -5,7 +5,7 @@ import type { SessionPatch, SessionRecord, SessionStore, UpdateResult } from '..
 import { applyPatch, changesData } from './patch.js'
 import { parseRecord } from './record.js'
 
-/** A store of express-session or @fastify/session. */
+/** A session store for express-session or @fastify/session. */
 export interface ExpressStore {
   get(sid: string, callback: (error?: unknown, session?: unknown) => void): unknown
   set(sid: string, session: never, callback: (error?: unknown) => void): unknown
@@ -13,29 +13,29 @@ export interface ExpressStore {
   touch?(sid: string, session: never, callback: (error?: unknown) => void): unknown
 }
 
-/** The session object that the store keeps. The store reads its lifetime from the cookie and serializes the whole object. */
+/** The session that the store receives. The store reads the lifetime from `cookie` and serializes the whole object. */
 interface ExpressSession {
   readonly cookie: ExpressCookie
-  /** The rest of the record as JSON, so that a document store does not interpret its keys. A touch does not change it. */
+  /** The rest of the record as JSON text, so that a document database does not interpret its keys. */
   readonly sesame: string
 }
 
 interface ExpressCookie {
   readonly originalMaxAge: number
   readonly maxAge: number
-  /** ISO 8601. Some stores turn it into a Date. */
+  /** The expiry in ISO 8601 format. Some stores turn this string into a Date. */
   readonly expires: string | Date
-  /** Milliseconds since the epoch. A touch changes only this and the expiry. */
+  /** In milliseconds since the epoch. A touch changes only this time and the expiry. */
   readonly lastAccessed: number
 }
 
 /**
- * Adapts a store of express-session or @fastify/session. Within this process, writes to one session wait for each other,
- * so that no change is lost and no write revives a session.
+ * Adapts a store for express-session or @fastify/session. Within one process, writes to the same session wait for each
+ * other, so that no change is lost and no write revives a session that has ended.
  *
- * This does not hold across processes: such a store can only write whole sessions, so a concurrent write may lose a
- * change or revive a session. The adapter cannot find sessions by user, and does not close `store`.
- * @throws {SessionOptionError} if `store` lacks get, set or destroy.
+ * Across processes, a concurrent write may lose a change or revive a session that has ended, because such a store can
+ * only write whole sessions. The adapter cannot find sessions by user, and does not close `store`.
+ * @throws {SessionOptionError} if `store` lacks `get`, `set` or `destroy`.
  */
 export function fromExpressStore(store: ExpressStore): SessionStore {
   requireStore(store)
@@ -68,7 +68,7 @@ export function fromExpressStore(store: ExpressStore): SessionStore {
   }
 }
 
-/** Only ids of this form reach the store, because some stores use an id as a file or property name. */
+/** Only ids of this form are passed to the store, because some stores use an id as a file name or a property name. */
 const ID = /^[0-9a-f]{64}$/
 
 type Read = (id: string) => Promise<SessionRecord | undefined>
@@ -87,8 +87,8 @@ async function update(calls: Calls, read: Read, id: string, patch: SessionPatch)
 }
 
 /**
- * Writes the new id first, so that a failure between the two steps does not log the user out. If the old id cannot be
- * removed, removes the new one, whose token no browser has.
+ * Moves a session to a new id. Writes the new id before it removes the old one, so that a failure in between does not
+ * log the user out. If the old id cannot be removed, removes the new one again, because no browser has its token.
  */
 async function move(calls: Calls, id: string, renameTo: string, session: ExpressSession): Promise<void> {
   await calls.set(renameTo, session)
@@ -100,7 +100,6 @@ async function move(calls: Calls, id: string, renameTo: string, session: Express
   }
 }
 
-/** The methods of the store as promises. */
 interface Calls {
   get(id: string): Promise<unknown>
   set(id: string, session: ExpressSession): Promise<unknown>
@@ -112,7 +111,7 @@ function callsOf(store: ExpressStore): Calls {
   const get = (id: string) => promised((callback) => store.get(id, callback))
   const set = (id: string, session: ExpressSession) =>
     promised((callback) => store.set(id, session as never, callback))
-  // On a touch, some stores save the cookie and others only extend their own expiry. The first touch shows which.
+  // On a touch, some stores save the cookie, and others only extend their own expiry. The first touch shows which.
   let keepsCookie: boolean | undefined
   return {
     get,
@@ -127,7 +126,7 @@ function callsOf(store: ExpressStore): Calls {
   }
 }
 
-/** Returns a promise that settles when `call` uses its callback, rejects or throws, whichever is first. */
+/** Returns a promise that settles as soon as `call` invokes its callback, throws, or returns a promise that rejects. */
 function promised(call: (callback: (error?: unknown, value?: unknown) => void) => unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const answer = call((error, value) => {
@@ -139,9 +138,9 @@ function promised(call: (callback: (error?: unknown, value?: unknown) => void) =
 }
 
 interface Queue {
-  /** Runs `work` when no earlier work on any of the ids is running. */
+  /** Runs `work` as soon as all earlier work on these ids has finished. */
   <T>(ids: readonly string[], work: () => Promise<T>): Promise<T>
-  /** Resolves when all queued work is done. */
+  /** Resolves when all queued work has finished. */
   idle(): Promise<void>
 }
 
@@ -164,7 +163,7 @@ function createQueue(): Queue {
   })
 }
 
-/** Returns true if only the times change. A touch that changes nothing does not show whether the store keeps the cookie. */
+/** Returns false if nothing changes, because such a touch would not show whether the store saves the cookie. */
 function isTouch(patch: SessionPatch, { lastAccessed, expiresAt }: SessionRecord): boolean {
   if (changesData(patch) || patch.createdAt !== undefined || patch.userId !== undefined) return false
   return patch.lastAccessed !== lastAccessed || patch.expiresAt !== expiresAt
@@ -178,7 +177,7 @@ function sessionOf({ lastAccessed, expiresAt, ...rest }: SessionRecord): Express
   }
 }
 
-/** Returns the record in a session, or reports the session and returns `undefined` if this adapter did not write it. */
+/** Returns the record in a session. If this adapter did not write the session, reports it and returns `undefined`. */
 function recordOf(id: string, session: unknown): SessionRecord | undefined {
   if (session === undefined || session === null) return undefined
   return parseRecord(id, () => {
@@ -206,6 +205,6 @@ function cookieOf(session: unknown): ExpressCookie | undefined {
 function requireStore(store: ExpressStore): void {
   const given = store as unknown as Partial<Record<string, unknown>> | null | undefined
   const isStore = ['get', 'set', 'destroy'].every((method) => typeof given?.[method] === 'function')
-  // The value is not quoted, because it may be a connection string with a password.
+  // Do not quote the value in the message, because it may be a connection string with a password.
   if (!isStore) throw new SessionOptionError('store', 'has no get, set and destroy, so it is not a store')
 }

@@ -3,16 +3,15 @@ import { channels } from '../diagnostics.js'
 import { SessionStoreError, SessionUsageError } from '../errors.js'
 import type { Awaitable, SessionStore } from '../types.js'
 
-/** A store with every optional method filled in, whose failures are always a `SessionStoreError`. */
+/** A store that has every optional method. If its backend fails, each method fails with a `SessionStoreError`. */
 export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
 
 /**
- * Wraps a store so that it fails in one way only: a throw, a rejection or an answer later than `timeout` (ms) becomes a
- * `SessionStoreError` and is published. A method that the store does not have throws `SESSION_STORE_UNSUPPORTED`. A
- * synchronous answer stays synchronous.
+ * Wraps a store so that it always fails in the same way. If a method throws, rejects or takes longer than `timeout`
+ * (in milliseconds), the failure is published and becomes a `SessionStoreError`. If the store has no `listByUser` or
+ * `destroyByUser`, calling it throws `SESSION_STORE_UNSUPPORTED`. A method that returns synchronously still does so.
  */
 export function guardStore(store: SessionStore, timeout: number): GuardedStore {
-  /** Wraps one method. The wrappers are created once, not per request. */
   function guard<A extends unknown[], T>(
     operation: string,
     method: (...args: A) => Awaitable<T>
@@ -39,7 +38,7 @@ export function guardStore(store: SessionStore, timeout: number): GuardedStore {
     destroyByUser: store.destroyByUser
       ? guard('destroyByUser', store.destroyByUser.bind(store))
       : unsupported('destroyByUser'),
-    // Without the timeout: a sweep may take longer than a request may wait.
+    // A sweep has no timeout, because it may take longer than a request is allowed to wait.
     async cleanup() {
       try {
         return (await store.cleanup?.()) ?? 0
@@ -51,7 +50,7 @@ export function guardStore(store: SessionStore, timeout: number): GuardedStore {
   }
 }
 
-/** Ends one session by its id and publishes `destroyed`. Returns `false` if there was none. */
+/** Ends the session `id` and publishes this on `destroyed`. Returns `false` if the session does not exist. */
 export function endSession(store: GuardedStore, id: string): Awaitable<boolean> {
   return then(store.destroy(id), (existed) => {
     if (existed && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })

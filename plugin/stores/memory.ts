@@ -5,30 +5,30 @@ import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateRe
 import { applyPatch, copyTexts } from './patch.js'
 
 export interface MemoryStoreOptions {
-  /** The most sessions to keep. Above that, a session that was not used lately is evicted. Default 100,000. */
+  /** How many sessions the store keeps. Beyond that, it evicts one that was not used recently. Default 100,000. */
   readonly maxSessions?: number
 }
 
 const MAX_SESSIONS = 100_000
-/** The most used sessions that one eviction skips, so that it never blocks the event loop for long. */
+/** One eviction skips at most this many recently used sessions, so that it never blocks the event loop for long. */
 const MOST_SPARED = 100
-/** A sweep yields after this many sessions, which take well under a millisecond. */
+/** A sweep yields to the event loop after this many sessions. Checking them takes well under a millisecond. */
 const SWEEP_SLICE = 250
 
 interface Entry {
   record: SessionRecord
-  /** True if the session was read or written since it was added or spared. */
+  /** True if the session has been read or written since it was added or last skipped by an eviction. */
   used: boolean
 }
 
 /**
- * Keeps sessions in this process, for development, tests and single-process services. They end with the process.
- * Records are frozen and replaced, never changed, so that a record that a request has read stays the same.
+ * Keeps sessions in the memory of this process, for development, tests and single-process services. All sessions are
+ * lost when the process ends. A write replaces the frozen record, so that a record that was read never changes.
  */
 export class MemoryStore implements SessionStore {
   readonly #maxSessions: number
   readonly #entries = new Map<string, Entry>()
-  /** A user with one session has no Set, because a Set takes more memory than the session. */
+  /** A single session id is stored without a Set, because a Set would take more memory than the session. */
   readonly #idsByUser = new Map<string, string | Set<string>>()
   #closed = false
 
@@ -55,7 +55,7 @@ export class MemoryStore implements SessionStore {
   create(id: string, record: SessionRecord): boolean {
     if (this.#live(id) !== undefined) return false
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = record
-    // No spread: V8 takes 250 bytes more for each frozen copy that a spread makes.
+    // Do not use spread syntax here: V8 needs 250 bytes more for a frozen object that was created with spread syntax.
     this.#add(id, frozen({ version, data: copyTexts(data), createdAt, lastAccessed, expiresAt, userId }))
     if (this.#entries.size > this.#maxSessions) this.#evict()
     return true
@@ -96,11 +96,11 @@ export class MemoryStore implements SessionStore {
     return this.#idsOf(userId).filter((id) => id !== except && this.destroy(id)).length
   }
 
-  /** Removes expired sessions. Yields between slices, so that a sweep never blocks the event loop for long. */
+  /** Removes expired sessions. Yields to the event loop regularly, so that a sweep never blocks it for long. */
   async cleanup(): Promise<number> {
     let removed = 0
     let seen = 0
-    // Stop after this many, because the loop also reaches sessions that are added while it runs.
+    // Stop after this many sessions, because the loop would also visit sessions that are added while it runs.
     const count = this.#entries.size
     for (const [id, { record }] of this.#entries) {
       if (this.#closed || seen === count) break
@@ -118,7 +118,6 @@ export class MemoryStore implements SessionStore {
     this.#closed = true
   }
 
-  /** Returns the session, or removes it and returns `undefined` if it has expired. */
   #live(id: string): Entry | undefined {
     const entry = this.#entries.get(id)
     if (entry === undefined || !isExpired(entry.record)) return entry
@@ -149,9 +148,9 @@ export class MemoryStore implements SessionStore {
   }
 
   /**
-   * Removes the oldest session that was not used since it was added. A used session moves to the end instead, and is
-   * spared until its next turn. Moving a session at each use would keep the exact order, but would leave a hole in the
-   * Map each time, and the holes of a busy session make its lookup slow: 200 µs among 100,000 sessions.
+   * Removes the oldest session that has not been used since it was added. A used session moves to the end of the Map
+   * instead and counts as unused from then on. Moving a session at each use would keep the exact order, but would leave
+   * many holes in the Map. They make the lookup of a busy session slow: it took 200 µs among 100,000 sessions.
    */
   #evict(): void {
     let spared = 0

@@ -4,9 +4,9 @@ import type { Awaitable, SessionRecord, SessionStore } from '../types.js'
 type Found = SessionRecord | undefined
 
 /**
- * Returns a store that uses `store` and moves each session over from `old` when its browser returns, so that changing the
- * store logs nobody out. `listByUser` and `destroyByUser` exist only if both stores have them: revoking in one store only
- * would miss sessions. `timeout`: how long concurrent requests wait for a move, in milliseconds.
+ * Returns a store that uses `store`, and moves each session from `old` to `store` at the session's next request, so
+ * that changing the store logs nobody out. `listByUser` and `destroyByUser` exist only if both stores have them,
+ * because one store alone would miss sessions. `timeout` is how long a request waits for a move, in milliseconds.
  */
 export function migratingStore(store: SessionStore, old: SessionStore, timeout: number): SessionStore {
   const moves = createMoves(store, old, timeout)
@@ -21,7 +21,7 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
     },
     create: (id, record) => store.create(id, record),
     async update(id, patch) {
-      // A move that failed half-way may have left the old record, which must not survive the rotation.
+      // If a move failed half-way, the old record may still exist. It must not stay valid after a change of the id.
       if (patch.renameTo !== undefined) await old.destroy(id)
       return store.update(id, patch)
     },
@@ -43,7 +43,7 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
   }
 }
 
-/** Moves sessions. Concurrent callers share the move of a session, so that nobody uses a copy before it is finished. */
+/** Concurrent requests for a session wait for the same move, so that none uses the copy before the move ends. */
 function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
   const moves = new Map<string, Promise<Found>>()
 
@@ -55,23 +55,22 @@ function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
 
   return {
     running: (id: string): Promise<Found> | undefined => moves.get(id),
-    /** Returns the record in `answer`, or moves the session if the new store does not have it. */
     orStart: async (id: string, answer: Awaitable<Found>): Promise<Found> =>
       (await answer) ?? moves.get(id) ?? start(id)
   }
 }
 
 /**
- * Copies a session, then deletes the old record. A logout also deletes the old record first, then the new one. So either
- * the delete here finds nothing and the copy is removed again, or the second delete of the logout finds the copy. If the
- * delete here fails, either may have happened, so the copy is removed.
+ * Copies a session to the new store, then deletes the old record. A concurrent logout also deletes the old record
+ * first, then the copy. If the logout is first, the delete here finds nothing, and the copy is removed again. Otherwise
+ * the logout deletes the copy. If the delete here fails, the order is unknown, so the copy is removed.
  */
 async function takeOver(store: SessionStore, old: SessionStore, id: string): Promise<Found> {
   const record = await old.get(id)
-  // Another process may have moved the session since the new store was asked.
+  // Another process may have moved the session after the new store was read.
   if (record === undefined) return store.get(id)
-  // Another process is moving it. Only that process may delete the old record: if its delete found nothing, it would take
-  // this for a logout.
+  // If the id is taken, another process is moving the session. Only that process is allowed to delete the old record.
+  // If its delete found no record, it would assume that the user has logged out.
   if (!(await store.create(id, record))) return store.get(id)
   try {
     if (await old.destroy(id)) return await store.get(id)

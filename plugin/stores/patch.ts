@@ -5,7 +5,7 @@ export function changesData({ set, remove, clear }: SessionPatch): boolean {
   return clear === true || remove.length > 0 || Object.keys(set).length > 0
 }
 
-/** Returns the record as the patch leaves it. Does not change `record`. */
+/** Returns the patched record. Does not modify `record`. */
 export function applyPatch(record: SessionRecord, patch: SessionPatch): SessionRecord {
   const { lastAccessed, expiresAt, createdAt = record.createdAt, userId = record.userId } = patch
   if (!changesData(patch)) {
@@ -32,8 +32,8 @@ export function copyTexts(
 }
 
 /**
- * An object that inherits nothing, so that `__proto__` is an ordinary key. In V8, an object made by a constructor takes
- * half the memory of one made by `Object.create(null)`.
+ * Creates an object that inherits nothing, so that `__proto__` is an ordinary key. In V8, an object that a constructor
+ * creates takes half as much memory as one that `Object.create(null)` returns.
  */
 const Texts = function Texts() {
   // Adds no properties.

@@ -2,10 +2,10 @@ import { channels } from '../diagnostics.js'
 import type { SessionRecord } from '../types.js'
 import { decode, decodeData } from './codec.js'
 
-/** The latest time that a Date can hold, in ms since the epoch. */
+/** The latest time that a Date can represent, in milliseconds since the epoch. */
 const LATEST = 8.64e15
 
-/** A record as an engine returns it. A driver may return a number as a BigInt or as digits. */
+/** A record as a database driver returns it. Some drivers return a number as a BigInt or as a string of digits. */
 export interface RawRecord extends Pick<SessionRecord, 'data' | 'userId'> {
   readonly version: unknown
   readonly createdAt: unknown
@@ -13,12 +13,12 @@ export interface RawRecord extends Pick<SessionRecord, 'data' | 'userId'> {
   readonly expiresAt: unknown
 }
 
-/** A row of an SQL table, with its text still encoded. */
+/** A row of an SQL table, before its strings are decoded. */
 export interface SessionRow extends Omit<RawRecord, 'data'> {
   readonly data: string
 }
 
-/** Returns true if `record` has the shape of a record. Reports any other answer of a store. */
+/** Returns true if the value that a store has returned is a valid session record. Reports an invalid value. */
 export function isRecord(id: string, record: SessionRecord): boolean {
   const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(record) as {
     [K in keyof SessionRecord]: unknown
@@ -36,7 +36,7 @@ export function isRecord(id: string, record: SessionRecord): boolean {
   return isValid
 }
 
-/** Returns the record in a row, or reports the row and returns `undefined` if it is malformed. */
+/** Returns the record in a row. If the row is malformed, reports it and returns `undefined`. */
 export function parseRow(id: string, row: SessionRow): SessionRecord | undefined {
   return parseRecord(id, () => {
     const { data, userId } = row
@@ -44,7 +44,7 @@ export function parseRow(id: string, row: SessionRow): SessionRecord | undefined
   })
 }
 
-/** Returns the record that `read` returns. Reports it and returns `undefined` if `read` throws or a number is missing. */
+/** Returns the record from `read`, or reports it and returns `undefined` if `read` throws or a number is missing. */
 export function parseRecord(id: string, read: () => RawRecord): SessionRecord | undefined {
   try {
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = read()

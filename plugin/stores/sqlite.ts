@@ -6,14 +6,17 @@ import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
 
 export interface SqliteStoreOptions {
-  /** Name of the table, which is created if it is missing. Default `'sessions'`. */
+  /** The name of the table. The store creates a missing table. Default `'sessions'`. */
   readonly table?: string
   /**
-   * For a database that the store opens. With `'normal'`, completed writes survive a killed process, but the last ones may
-   * be lost in a power failure. With `'full'` they survive that, too, at the cost of an fsync per write. Default `'normal'`.
+   * If the store opens the database: with `'normal'`, completed writes survive a killed process, but a power failure
+   * may lose the last ones. With `'full'`, none is lost, at the cost of an fsync per write. Default `'normal'`.
    */
   readonly synchronous?: 'normal' | 'full'
-  /** For a database that the store opens: how many ms to wait for another process's write. Blocks the event loop. Default 2,000. */
+  /**
+   * How many milliseconds to wait for a write of another process, if the store opens the database. The wait blocks the
+   * event loop. Default 2,000.
+   */
   readonly busyTimeout?: number
 }
 
@@ -34,21 +37,21 @@ export type SqliteValue = string | number | null
 
 type Statements = Record<keyof ReturnType<typeof sqlFor>, SqliteStatement>
 
-/** A patch that sets or removes more keys than this is large. */
+/** A patch that sets or removes more than this number of keys is applied with `LARGE_PATCH`. */
 const LARGE = 100
-/** json_patch() takes quadratic time. This does the same in linear time, but is slower for a small patch. */
+/** Does the same as json_patch(), in linear instead of quadratic time, but is slower for a small patch. */
 const LARGE_PATCH = `(SELECT json_group_object(key, value) FROM (
   SELECT key, value FROM json_each(data) WHERE key NOT IN (SELECT key FROM json_each(:patch))
   UNION ALL SELECT key, value FROM json_each(:patch) WHERE value IS NOT NULL))`
 
-/** The pause between two attempts on a locked database, in milliseconds. */
+/** The pause between two attempts to use a locked database, in milliseconds. */
 const BUSY_PAUSE = 5
-/** How many expired sessions a sweep deletes at once. Blocks other writers for a few milliseconds. */
+/** How many expired sessions a sweep deletes at once, which blocks other writers for a few milliseconds. */
 const SWEEP_BATCH = 500
 
 /**
- * Keeps sessions in a SQLite file. They outlive the process, and several processes on one machine can share them. Every
- * write is one statement, and every method except `cleanup` is synchronous.
+ * Keeps sessions in a SQLite file. The sessions outlive the process, and several processes on one machine can share
+ * the file. Every write is one statement, and every method except `cleanup` is synchronous.
  */
 export class SqliteStore implements SessionStore {
   readonly #database: SqliteDatabase
@@ -57,8 +60,8 @@ export class SqliteStore implements SessionStore {
   #closed = false
 
   /**
-   * @param database a path, or an open database of `better-sqlite3` or `node:sqlite`. A path is opened in WAL mode with the
-   * first of the two that is available, and `close()` closes it. An open database keeps its settings and stays open.
+   * @param database a path, or an open database of `better-sqlite3` or `node:sqlite`. A path is opened in WAL mode with
+   * the first driver that is available, and `close()` closes it. An open database keeps its settings and stays open.
    * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has other columns.
    */
   constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
@@ -205,14 +208,12 @@ export function openWith(
   return database
 }
 
-/**
- * Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead.
- */
+/** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
 function requireFrom(file: string = __filename): NodeJS.Require {
   return createRequire(file)
 }
 
-/** Retries `work` while the database is locked. SQLite's own busy timeout does not cover a change of the journal mode. */
+/** SQLite's own busy timeout has no effect on a change of the journal mode. */
 function retryWhileLocked(work: () => unknown, busyTimeout: number): void {
   const until = performance.now() + busyTimeout
   for (;;) {
@@ -258,7 +259,7 @@ function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
 function requireDatabase(database: SqliteDatabase): SqliteDatabase {
   const given = database as { prepare?: unknown; exec?: unknown } | null | undefined
   if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return database
-  // The value is not quoted, because it may hold a password.
+  // Do not quote the value in the message, because it may contain a password.
   throw new SessionOptionError(
     'database',
     'has no prepare() and exec(); it must be a path, or an open database of better-sqlite3 or node:sqlite'
@@ -266,7 +267,7 @@ function requireDatabase(database: SqliteDatabase): SqliteDatabase {
 }
 
 function setUp(database: SqliteDatabase, table: string): Statements {
-  // Without a rowid, a read searches one tree instead of two.
+  // In a table without a rowid, a lookup by id searches one B-tree instead of two.
   database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (
     id TEXT PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL, created_at INTEGER NOT NULL,
     last_accessed INTEGER NOT NULL, expires_at INTEGER NOT NULL, user_id TEXT) WITHOUT ROWID`)
@@ -282,9 +283,8 @@ function quoted(name: string): string {
 }
 
 /**
- * Returns the text of each statement. Values are strings in one JSON object, so that a JSON merge patch can express every
- * change: a string sets a key, null removes it. `write` sets no indexed column except the expiry; `move` may set any
- * column.
+ * The column `data` is a JSON object whose values are strings. A JSON merge patch can therefore express every change: a
+ * string sets a key, and null removes a key. `write` sets no indexed column except the expiry.
  */
 function sqlFor(table: string) {
   const live = `FROM ${table} WHERE expires_at > :now AND`
@@ -305,7 +305,7 @@ function sqlFor(table: string) {
         expires_at = excluded.expires_at, user_id = excluded.user_id
       WHERE ${table}.expires_at <= :now`,
     write: `UPDATE ${table} SET ${change} WHERE ${where}`,
-    // Replaces an expired record at the new id. A live one is a conflict.
+    // If the record at the new id has expired, it is replaced. If it is live, nothing is written.
     move: `UPDATE OR REPLACE ${table} SET ${change}, id = :renameTo,
       created_at = coalesce(:createdAt, created_at),
       user_id = CASE WHEN :setsUser THEN :userId ELSE user_id END
@@ -318,7 +318,7 @@ function sqlFor(table: string) {
 }
 
 interface Change {
-  /** A JSON merge patch, or `null` if data does not change. */
+  /** A JSON merge patch, or `null` if the data does not change. */
   readonly patch: string | null
   readonly clear: 0 | 1
   readonly large: 0 | 1

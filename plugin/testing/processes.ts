@@ -6,36 +6,36 @@ import { fileURLToPath } from 'node:url'
 import type { Step } from './steps.js'
 import type { StoreProcess } from './store.js'
 
-/** A message from the parent to a child. */
+/** A message from the parent process to a child process. */
 export type Request =
   | { readonly kind: 'connect'; readonly module: string; readonly argument: unknown }
   | { readonly kind: 'run'; readonly steps: readonly Step[] }
   | { readonly kind: 'disconnect' }
 
-/** The reply of a child: exactly one per request, in the order of the requests. */
+/** The reply of a child process. It sends exactly one reply to each request, in the order of the requests. */
 export type Answer = { readonly answer: unknown } | { readonly error: string }
 
-/** Runs steps on the store of a child process and returns their answers. */
+/** Runs store calls in a child process and returns their results. */
 export type Remote = (steps: readonly Step[]) => Promise<unknown[]>
 
-/** Two child processes, started when first needed and shared by all cases. */
+/** Two child processes that all cases share. They are started when the first case needs them. */
 export interface Processes {
-  /** Opens a store in each child. Throws if `to` is missing. */
+  /** Opens the store that `to` describes in each child process. Throws if `to` is `undefined`. */
   connect(to: StoreProcess | undefined): Promise<[Remote, Remote]>
-  /** Closes the stores in the children and keeps the children running. */
+  /** Closes the stores in the child processes. The child processes keep running. */
   disconnect(): Promise<void>
-  /** Ends the children. Returns the exit code of each, or the signal that killed it. */
+  /** Ends the child processes. Returns the exit code of each one, or the name of the signal that killed it. */
   end(): Promise<unknown[]>
 }
 
 const EXIT_TIMEOUT = 10_000
 
-/** @param exitTimeout milliseconds that a child has to exit before it is killed. */
+/** @param exitTimeout how long a child process has to exit before it is killed, in milliseconds. */
 export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
   let children: ChildProcess[] = []
   let connected = false
 
-  // Waits for both children even if one fails: a late answer would be taken for the answer to the next request.
+  // Waits for both children even if one fails: a late reply would be mistaken for the reply to the next request.
   const askAll = async (request: Request): Promise<void> => {
     const answers = await Promise.allSettled(children.map((child) => ask(child, request)))
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason
@@ -71,11 +71,11 @@ export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
 }
 
 function start(): ChildProcess {
-  // The child has the same extension as this file: .js once compiled, .ts under a TypeScript loader.
+  // The child's file has the same extension as this file: .js after compilation, .ts under a TypeScript loader.
   const file = new URL(`./child${extname(import.meta.url)}`, import.meta.url)
   const execArgv = process.execArgv.filter((flag) => !/^--(test|inspect)/.test(flag))
   const child = fork(fileURLToPath(file), { execArgv, serialization: 'advanced' })
-  // An aborted test run must not wait for its children. They exit when the channel closes.
+  // An aborted test run must not wait for its child processes. They exit when the channel to their parent closes.
   unref(child)
   return child
 }

@@ -4,12 +4,12 @@ import type { SessionPatch, SessionRecord } from '../types.js'
 
 const LIFE = 60_000
 
-/** Returns a 64-digit hex id for a name. All ids share a prefix, so that a store with `rotationPrefix` allows a rename between any two. */
+/** Returns an id of 64 hex digits. All ids share a prefix, which a store with `rotationPrefix` needs for a rename. */
 export function idOf(name: string): string {
   return `abcd${createHash('sha256').update(name).digest('hex').slice(4)}`
 }
 
-/** Returns a record that expires in a minute, with the given fields replaced. */
+/** Returns a record that expires in one minute. The given fields replace the defaults. */
 export function makeRecord(record: Partial<SessionRecord> = {}): SessionRecord {
   const now = Date.now()
   return {
@@ -23,7 +23,7 @@ export function makeRecord(record: Partial<SessionRecord> = {}): SessionRecord {
   }
 }
 
-/** Returns a patch that extends the record by a minute, with the given fields replaced. */
+/** Returns a patch after which a record expires in one minute. The given fields replace the defaults. */
 export function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + LIFE, ...patch }
@@ -35,7 +35,6 @@ export function assertRecord(actual: SessionRecord | undefined, expected: Sessio
   assert.deepEqual(plain(actual), plain(expected))
 }
 
-/** Returns the key-value pairs sorted by key. */
 export function entriesOf(data: Readonly<Record<string, string>>): [string, string][] {
   return Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))
 }

@@ -8,9 +8,9 @@ import { serialize } from '../session/serialize.js'
 import type { SessionData } from '../types.js'
 
 /**
- * Creates a session that holds `data` in the app's store, as a login would, and returns its cookie as `name=value`:
- * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`. The plugin must be registered.
- * The app does not have to listen.
+ * Creates a session with the values of `data` in the app's store, as a login would. Returns the session cookie as
+ * `name=value`. The plugin must be registered with the app. The app does not have to listen. Example:
+ * `app.inject({ url: '/', headers: { cookie: await signIn(app, { userId: 'ada' }) } })`
  * @throws {SessionValueError} if JSON cannot represent a value or the schema rejects it.
  * @throws {SessionConflictError} if the store refuses to create the session.
  */

@@ -3,7 +3,7 @@ import type { SessionStore } from '../types.js'
 
 /** The name of a store method. */
 export type StoreMethod = keyof SessionStore
-/** One call of a store: the method's name, followed by its arguments. */
+/** One call to a store: the name of the method, followed by the arguments. */
 export type StoreCall = [StoreMethod, ...unknown[]]
 
 const METHODS = [
@@ -19,8 +19,8 @@ const METHODS = [
 ] as const satisfies readonly StoreMethod[]
 
 /**
- * Returns a store whose methods call `around` and return its answer. `around` can call `next()`, which runs the original
- * method, and can first replace elements of `args`. A method that `store` lacks stays absent.
+ * Returns a store whose methods call `around` and return its result. `around` can call `next()` to run the original
+ * method. Before that, it can replace elements of `args`. The returned store has only the methods that `store` has.
  */
 export function wrapStore(
   store: SessionStore,
@@ -40,7 +40,7 @@ export function wrapStore(
 
 /** A store that records the calls made to it. */
 export interface SpyStore extends SessionStore {
-  /** Returns the calls since the last `take()` or `takeNames()`, oldest first, and forgets them. */
+  /** Returns the calls that were recorded after the last `take()` or `takeNames()`, oldest first. */
   take(): StoreCall[]
   /** Like `take()`, but returns only the names of the methods. */
   takeNames(): StoreMethod[]

@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { SessionRecord, SessionStore } from '../types.js'
 import { makePatch } from './records.js'
 
-/** One store call, or `times` increments of a counter. Serializable, so that it can be sent to another process. */
+/** One store call, or `times` increments of a counter. A step can be serialized and sent to another process. */
 export type Step =
   | readonly [method: 'get' | 'create' | 'update' | 'destroy' | 'listByUser' | 'destroyByUser', ...unknown[]]
   | readonly [method: 'cleanup']
   | readonly [method: 'increment', id: string, times: number]
 
-/** Runs all steps concurrently and returns their answers in the same order. */
+/** Runs all steps concurrently. Returns their results in the order of the steps. */
 export function runSteps(store: SessionStore, steps: readonly Step[]): Promise<unknown[]> {
   return Promise.all(steps.map((step) => runStep(store, step)))
 }
@@ -19,7 +19,7 @@ async function runStep(store: SessionStore, step: Step): Promise<unknown> {
   return (store[method] as (...args: unknown[]) => unknown).apply(store, args)
 }
 
-/** Adds 1 to the number at key `n`, `times` times. Reads again and retries after each version conflict. */
+/** Adds 1 to the number under the key `n`, `times` times. After a conflict, reads the record again and retries. */
 async function increment(store: SessionStore, id: string, times: number): Promise<number> {
   let done = 0
   while (done < times) {

@@ -8,63 +8,62 @@ import { textCases } from './cases/texts.js'
 import { userCases } from './cases/users.js'
 import { createProcesses, type Processes } from './processes.js'
 
-/** Lets a child process open the same data: a module that exports `connect(argument): Awaitable<SessionStore>`. */
+/** A module whose export `connect(argument): Awaitable<SessionStore>` opens the same data in a child process. */
 export interface StoreProcess {
   /** The URL or the absolute path of the module. */
   readonly module: string | URL
-  /** Passed to `connect`. Must survive a structured clone. */
+  /** The argument of `connect`. `structuredClone()` must be able to copy it. */
   readonly argument?: unknown
 }
 
-/** One fresh, empty store. After its case the kit closes the store, if it has `close`, and then calls `teardown`. */
+/** A new, empty store for one case. After the case, the kit calls `store.close` and then `teardown`, if present. */
 export interface StoreUnderTest {
   readonly store: SessionStore
-  /** Required, unless 'two processes' is unsupported. */
+  /** Required, unless `unsupported` contains 'two processes'. */
   readonly process?: StoreProcess
-  /** Makes the engine fail. Required together with `mend`, unless 'engine failure' is unsupported. */
+  /** Makes the store's database fail. Required, unless `unsupported` contains 'engine failure'. */
   readonly break?: () => Awaitable<unknown>
-  /** Makes the engine work again. */
+  /** Makes the store's database work again. Required together with `break`. */
   readonly mend?: () => Awaitable<unknown>
-  /** Releases what `makeStore` opened, such as a connection. Also called after a failed case. */
+  /** Releases what `makeStore` has opened, such as a connection. The kit also calls it after a failed case. */
   readonly teardown?: () => Awaitable<unknown>
 }
 
-/** Returns a new store for each case. It must not share data with the store of another case. */
+/** Returns a new store. The kit calls it for each case, and the stores of two cases must not share data. */
 export type MakeStore = () => Awaitable<StoreUnderTest>
 
 /**
- * A part of the contract that a store may lack.
- * - `'by user'`: it has `listByUser` and `destroyByUser`.
- * - `'cleanup'`: it has `cleanup`. An engine that removes expired records itself does not need it.
- * - `'two processes'`: its writes are atomic across processes, too.
- * - `'moved clock'`: it also checks expiry against this process's `Date`, not only against the engine's clock.
- * - `'engine failure'`: the test can make its engine fail.
+ * An optional part of the store contract.
+ * - `'by user'`: the store has `listByUser` and `destroyByUser`.
+ * - `'cleanup'`: the store has `cleanup`. It is not needed if the database removes expired records itself.
+ * - `'two processes'`: the store's writes are also atomic if several processes use the same data.
+ * - `'moved clock'`: the store checks expiry with `Date` in this process, not only with the clock of its database.
+ * - `'engine failure'`: the test can make the store's database fail.
  */
 export type Capability = 'by user' | 'cleanup' | 'two processes' | 'moved clock' | 'engine failure'
 
-/** Options of `testStore` and `caseNames`. */
+/** The options of `testStore` and `caseNames`. */
 export interface TestStoreOptions {
-  /** The reason for each capability that the store does not have. The cases that need it are skipped. Default: none. */
+  /** The capabilities that the store lacks, each with a reason. Cases that need them are skipped. Default: `{}`. */
   readonly unsupported?: Readonly<Partial<Record<Capability, string>>>
-  /** Milliseconds that one case may take. Default: 60,000. */
+  /** The time limit of each case, in milliseconds. Default: 60,000. */
   readonly timeout?: number
 }
 
-/** Registers one test: `t.test` of tap, or `test` of `node:test`. */
+/** The function that registers one test, such as `test` of `node:test` or `t.test` of tap. */
 export type StoreRunner = (
   name: string,
   options: { readonly skip: string | false; readonly timeout: number },
   body: () => Promise<void>
 ) => unknown
 
-/** The names of the cases, without the name of the store. */
+/** The names of the cases that run and of those that are skipped, without the name of the store. */
 export interface StoreCases {
   readonly run: readonly string[]
-  /** `reason` is the capability, followed by the reason given in `unsupported`. */
+  /** `reason` consists of the missing capability and the reason that `unsupported` gives for it. */
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 
-/** Everything that one case can use. */
 export interface Subject extends StoreUnderTest {
   readonly processes: Processes
 }
@@ -88,8 +87,8 @@ const CASES: readonly Case[] = [
 ]
 
 /**
- * Registers the tests of the store contract, one for each rule, and returns their names.
- * `testStore('my store', () => ({ store: new MyStore() }), test)`, with `test` of `node:test` or `t.test` of tap.
+ * Registers one test for each rule of the store contract. Returns the names of the tests, without the prefix `name`.
+ * Example with `test` from `node:test`: `testStore('my store', () => ({ store: new MyStore() }), test)`.
  * @param name the prefix of each test's name.
  */
 export function testStore(
@@ -107,7 +106,7 @@ export function testStore(
   return caseNames(options)
 }
 
-/** Returns the names of the cases that `testStore` runs and skips with these options, without running them. */
+/** Returns the names of the cases that `testStore` would run and would skip with these options. */
 export function caseNames(options: TestStoreOptions = {}): StoreCases {
   const run: string[] = []
   const skipped: { name: string; reason: string }[] = []

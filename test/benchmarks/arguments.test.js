@@ -8,7 +8,7 @@ const KNOWN = {
 }
 const parse = (...args) => parseArguments(args, KNOWN)
 
-void t.test('without arguments, measures everything including scale', async (t) => {
+void t.test('without arguments, the benchmarks measure everything, including the scale tests', async (t) => {
   t.match(parse(), {
     quick: false,
     isFullRun: true,
@@ -22,12 +22,12 @@ void t.test('without arguments, measures everything including scale', async (t) 
   t.equal(parse().scenarios, undefined)
 })
 
-void t.test('--quick measures for less time, skips scale and is not a full run', async (t) => {
+void t.test('a --quick run is shorter, skips the scale tests and does not count as a full run', async (t) => {
   t.match(parse('--quick'), { quick: true, isFullRun: false, withScale: false, seconds: 0.2 })
   t.match(parse('--quick', '--seconds', '2'), { seconds: 2 })
 })
 
-void t.test('--only accepts contenders and scenarios, separated by commas or repeated', async (t) => {
+void t.test('--only accepts several names separated by commas, and can be repeated', async (t) => {
   const { contenders, scenarios, isFullRun, withScale } = parse('--only', 'ours, read', '--only', 'change')
   t.same(contenders, [{ name: 'ours' }])
   t.same(scenarios, KNOWN.scenarios)
@@ -35,12 +35,12 @@ void t.test('--only accepts contenders and scenarios, separated by commas or rep
   t.notOk(withScale)
 })
 
-void t.test('--only scale measures no scenarios except those that are also named', async (t) => {
+void t.test('with --only scale, no scenario is measured unless it is named too', async (t) => {
   t.match(parse('--only', 'scale'), { scenarios: [], withScale: true })
   t.match(parse('--only', 'scale,read'), { scenarios: [{ name: 'read' }], withScale: true })
 })
 
-void t.test('parses the other options and names every option in the usage', async (t) => {
+void t.test('the other options are parsed, and the usage text names every option', async (t) => {
   const given = parse(
     '--rounds',
     '3',
@@ -58,7 +58,7 @@ void t.test('parses the other options and names every option in the usage', asyn
   }
 })
 
-void t.test('reports a wrong argument in one line that names it', async (t) => {
+void t.test('a wrong argument causes a one-line error message that names the argument', async (t) => {
   const cases = [
     [['--only', 'nobody'], /"nobody".*--list/],
     [['--rounds', '0'], /--rounds is "0", but must be a whole number from 1 to 1000/],

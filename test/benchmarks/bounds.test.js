@@ -3,18 +3,18 @@ import { compare, CPU_BOUNDS, QUICK_BOUNDS } from '../../benchmarks/bounds.js'
 
 const ours = (cpu, rps = 100) => ({ contender: 'sesame-memory', rps, ratio: { cpu }, leastCpu: cpu - 0.2 })
 
-void t.test('a bound holds for a measured value equal to it and is missed above it', async (t) => {
+void t.test('an upper bound holds for a value equal to it, and fails for a higher value', async (t) => {
   const verdict = (cpu) => compare({ 'read-hot': [ours(cpu)] }).map(({ holds }) => holds)
   t.same(verdict(CPU_BOUNDS['read-hot']), [true])
   t.same(verdict(CPU_BOUNDS['read-hot'] + 0.01), [false])
 })
 
-void t.test('omits bounds that were not measured', async (t) => {
+void t.test('a bound is omitted if its value has not been measured', async (t) => {
   t.same(compare({}), [])
   t.same(compare({ 'read-hot': [{ contender: 'sesame-memory', problem: 'crashed' }] }), [])
 })
 
-void t.test('compares requests per second with the peer in the same scenario', async (t) => {
+void t.test('our requests per second are compared with those of a competing plugin', async (t) => {
   const peer = { contender: 'secure-session', rps: 80, ratio: { cpu: 2 } }
   const found = compare({ 'read-hot': [ours(1.05, 100), peer] }).find(({ title }) =>
     title.includes('secure-session')
@@ -22,7 +22,7 @@ void t.test('compares requests per second with the peer in the same scenario', a
   t.match(found, { bound: 1.2, measured: 1.25, holds: true })
 })
 
-void t.test('the quick form has wider bounds and skips the peers', async (t) => {
+void t.test('a quick run has wider bounds and no comparison with other plugins', async (t) => {
   t.same(Object.keys(QUICK_BOUNDS), Object.keys(CPU_BOUNDS))
   for (const [scenario, bound] of Object.entries(CPU_BOUNDS)) t.ok(QUICK_BOUNDS[scenario] > bound, scenario)
   const peer = { contender: 'secure-session', rps: 1000, ratio: { cpu: 2 } }
@@ -32,7 +32,7 @@ void t.test('the quick form has wider bounds and skips the peers', async (t) => 
   t.equal(verdict(1).length, 1)
 })
 
-void t.test('compares the scale figures with their bounds', async (t) => {
+void t.test('memory per session and the longest sweep pause are compared with their bounds', async (t) => {
   const bounds = compare({}, { scale: { bytesPerSession: 600, sweepHoldMs: 4 } })
   t.same(
     bounds.map(({ holds }) => holds),

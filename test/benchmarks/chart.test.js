@@ -8,13 +8,13 @@ const bars = [
 ]
 const widthsOf = (svg) => [...svg.matchAll(/<rect [^>]*width="([\d.]+)"/g)].map(([, width]) => Number(width))
 
-void t.test('draws bars in proportion to their values', async (t) => {
+void t.test('a chart draws the bars in proportion to their values', async (t) => {
   const [one, two, four] = widthsOf(barChart([{ title: 'reading', bars }], 'a note'))
   t.ok(Math.abs(two / one - 2) < 0.01)
   t.ok(Math.abs(four / one - 4) < 0.01)
 })
 
-void t.test('draws panels below each other, each with its own scale', async (t) => {
+void t.test('a chart draws its panels below each other, each with its own scale', async (t) => {
   const svg = barChart(
     [
       { title: 'one', bars },
@@ -29,7 +29,7 @@ void t.test('draws panels below each other, each with its own scale', async (t) 
   t.match(svg, '<title>one; two</title>')
 })
 
-void t.test('escapes text and has colours for dark pages', async (t) => {
+void t.test('a chart escapes its text and has separate colours for dark mode', async (t) => {
   const svg = barChart([{ title: 'a & b', bars }], 'x < y')
   t.match(svg, 'ours &lt;&amp;&gt;')
   t.match(svg, 'a &amp; b')

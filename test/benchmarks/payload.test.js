@@ -6,14 +6,14 @@ void t.test('a new session has two short values', async (t) => {
   t.same(seedOf({ bytes: '0' }), seedOf({}))
 })
 
-void t.test('with ?bytes, a session also has a cart of about that many bytes of JSON', async (t) => {
+void t.test('with ?bytes=N, a new session also has a cart of about N bytes of JSON', async (t) => {
   for (const bytes of [100, LARGE, 1_000_000]) {
     const { length } = JSON.stringify(seedOf({ bytes: String(bytes) }).cart)
     t.ok(Math.abs(length - bytes) < 60, `${length} for ${bytes}`)
   }
 })
 
-void t.test('reads an absent value as null', async (t) => {
+void t.test('readAll() returns null for an absent value', async (t) => {
   const values = { name: 'Ada', visits: 0 }
   t.same(
     readAll((key) => values[key]),
@@ -21,7 +21,7 @@ void t.test('reads an absent value as null', async (t) => {
   )
 })
 
-void t.test('nextTurn lets pending callbacks run first', async (t) => {
+void t.test('nextTurn() resolves after the promise callbacks that are already pending', async (t) => {
   const order = []
   const turn = nextTurn().then(() => order.push('after'))
   Promise.resolve().then(() => order.push('before'))

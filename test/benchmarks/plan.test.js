@@ -9,14 +9,14 @@ const names = (matches) =>
   matches.map(({ scenario, contenders }) => [scenario.name, ...contenders.map(({ name }) => name)])
 const named = (list, name) => list.find((entry) => entry.name === name)
 
-void t.test('the reference comes first in every scenario, whichever contenders are named', async (t) => {
+void t.test('every scenario measures bare Fastify first, whichever contenders are named', async (t) => {
   for (const { contenders } of plan({}).matches) t.equal(contenders[0].name, 'bare')
   const contenders = [named(CONTENDERS, 'mgcrea')]
   const { matches } = plan({ contenders, scenarios: [named(SCENARIOS, 'change')] })
   t.same(names(matches), [['change', 'bare', 'mgcrea']])
 })
 
-void t.test('the quick form measures our memory store in the scenarios with a bound', async (t) => {
+void t.test('a quick run measures our memory store in the scenarios that have a bound', async (t) => {
   const { matches, engines } = plan({ quick: true })
   t.same(names(matches), [
     ['anonymous', 'bare', 'sesame-memory'],
@@ -27,7 +27,7 @@ void t.test('the quick form measures our memory store in the scenarios with a bo
   t.same(names(plan({ quick: true, contenders }).matches)[0], ['anonymous', 'bare', 'secure-session'])
 })
 
-void t.test('a contender skipped in a scenario has a reason', async (t) => {
+void t.test('the plan gives a reason for each contender that it skips in a scenario', async (t) => {
   const { matches } = plan({ scenarios: [named(SCENARIOS, 'read-64k')] })
   t.same(
     matches[0].skipped.map(({ title }) => title),
@@ -36,12 +36,12 @@ void t.test('a contender skipped in a scenario has a reason', async (t) => {
   t.ok(matches[0].skipped.every(({ reason }) => reason.length > 0))
 })
 
-void t.test('a plan needs the engines of its contenders, and Redis for scale', async (t) => {
+void t.test('the plan names the databases of its contenders, and Redis for the scale tests', async (t) => {
   t.same(plan({}).engines, ['redis', 'postgres'])
   t.same(plan({ scenarios: [], withScale: true }).engines, ['redis'])
 })
 
-void t.test('skips a contender whose engine is missing and measures the others', async (t) => {
+void t.test('a contender whose database is missing is skipped, and the others are measured', async (t) => {
   const { matches } = plan({ scenarios: [named(SCENARIOS, 'csrf')] })
   const [{ contenders, skipped }] = skipMissingEngines(matches, { redis: 'not installed' })
   t.notOk(contenders.some(({ engine }) => engine === 'redis'))
@@ -56,7 +56,7 @@ void t.test('every reason for skipping a contender names an existing scenario', 
 })
 
 void t.test(
-  'a scenario in which each connection keeps its own cookie has a session for each connection',
+  'if each connection of a scenario keeps its own cookie, there is a session for each connection',
   async (t) => {
     const followers = SCENARIOS.filter(({ follow }) => follow === 'each')
     t.ok(followers.length > 0)

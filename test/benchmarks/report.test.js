@@ -23,7 +23,7 @@ const line = (title, cpu, more = {}) => ({
 })
 
 void t.test(
-  'a table has one row per contender and gives the reason for a failed or skipped contender',
+  'a table has one row per contender and shows why a contender failed or was skipped',
   async (t) => {
     const failed = { title: 'Broken', problem: 'ended with SIGSEGV' }
     const rows = rowsOf([line('Bare', 10), failed], [{ title: 'Other', reason: 'no store' }])
@@ -49,17 +49,20 @@ void t.test('a table has a column for lost updates if they were counted', async 
   )
 })
 
-void t.test('aligns a text table, and a short row does not widen the columns', async (t) => {
-  const rows = [
-    ['', 'a', 'bb'],
-    ['first', '1', '2'],
-    ['second one', 'failed: with a long reason']
-  ]
-  t.equal(
-    textTable(rows),
-    ['            a  bb', 'first       1   2', 'second one  failed: with a long reason'].join('\n')
-  )
-})
+void t.test(
+  'the columns of a text table are aligned, and a row with fewer cells does not widen them',
+  async (t) => {
+    const rows = [
+      ['', 'a', 'bb'],
+      ['first', '1', '2'],
+      ['second one', 'failed: with a long reason']
+    ]
+    t.equal(
+      textTable(rows),
+      ['            a  bb', 'first       1   2', 'second one  failed: with a long reason'].join('\n')
+    )
+  }
+)
 
 void t.test('a Markdown table has the same number of cells in each row and escapes pipes', async (t) => {
   const text = markdownTable([
@@ -69,16 +72,19 @@ void t.test('a Markdown table has the same number of cells in each row and escap
   t.equal(text, ['|  | x | y |', '| --- | ---: | ---: |', '| a\\|b | 1 |  |'].join('\n'))
 })
 
-void t.test('the table of bounds says whether each bound holds', async (t) => {
-  const rows = boundRows([
-    { title: 'one', bound: 1.04, measured: 1.03, holds: true },
-    { title: 'two', bound: 2, measured: 3, holds: false }
-  ])
-  t.same(rows.slice(1), [
-    ['one', '1.04', '1.03', 'holds'],
-    ['two', '2.00', '3.00', 'MISSED']
-  ])
-})
+void t.test(
+  'the table of performance bounds shows whether each measured value is within its bound',
+  async (t) => {
+    const rows = boundRows([
+      { title: 'one', bound: 1.04, measured: 1.03, holds: true },
+      { title: 'two', bound: 2, measured: 3, holds: false }
+    ])
+    t.same(rows.slice(1), [
+      ['one', '1.04', '1.03', 'holds'],
+      ['two', '2.00', '3.00', 'MISSED']
+    ])
+  }
+)
 
 const run = {
   environment: {
@@ -112,7 +118,7 @@ void t.test(
   }
 )
 
-void t.test('the report has sections for scale and bounds if they were measured', async (t) => {
+void t.test('the report has the sections Scale and Bounds if there are results for them', async (t) => {
   const scale = {
     tables: [
       {
@@ -133,25 +139,28 @@ void t.test('the report has sections for scale and bounds if they were measured'
   t.match(text, /## Bounds\n\n.*\n.*\n\| one \| 1.00 \| 1.00 \| holds \|/)
 })
 
-void t.test('the summary has a row for each of our stores and a dash for a missing result', async (t) => {
-  const lines = CONTENDERS.map(({ name, title }) => line(title, 10, { contender: name, lost: 3 }))
-  const failed = { title: '@fastify/secure-session', contender: 'secure-session', problem: 'crashed' }
-  const rows = summaryRows([
-    { name: 'anonymous', lines },
-    { name: 'read-10k', lines: [failed] },
-    { name: 'writers', lines }
-  ])
-  for (const { name, title } of CONTENDERS.filter(({ name }) => name.startsWith('sesame-'))) {
-    t.ok(
-      rows.some(([first]) => first === title),
-      name
+void t.test(
+  'the summary has a row for each store of this library and a dash for each missing result',
+  async (t) => {
+    const lines = CONTENDERS.map(({ name, title }) => line(title, 10, { contender: name, lost: 3 }))
+    const failed = { title: '@fastify/secure-session', contender: 'secure-session', problem: 'crashed' }
+    const rows = summaryRows([
+      { name: 'anonymous', lines },
+      { name: 'read-10k', lines: [failed] },
+      { name: 'writers', lines }
+    ])
+    for (const { name, title } of CONTENDERS.filter(({ name }) => name.startsWith('sesame-'))) {
+      t.ok(
+        rows.some(([first]) => first === title),
+        name
+      )
+    }
+    t.same(
+      rows.find(([title]) => title === '@fastify/secure-session'),
+      ['@fastify/secure-session', '1.00', '–', '–', '–', '–', '3.0']
     )
   }
-  t.same(
-    rows.find(([title]) => title === '@fastify/secure-session'),
-    ['@fastify/secure-session', '1.00', '–', '–', '–', '–', '3.0']
-  )
-})
+)
 
 void t.test('the summary omits contenders that were not measured', async (t) => {
   const lines = [line('fastify-sesame, memory', 10, { contender: 'sesame-memory' })]
@@ -159,7 +168,7 @@ void t.test('the summary omits contenders that were not measured', async (t) => 
   t.same(rows.slice(1), [['fastify-sesame, memory', '–', '–', '–', '1.00', '–', '–']])
 })
 
-void t.test('formats numbers', async (t) => {
+void t.test('fixed() and grouped() round numbers, and fixed() shows NaN as a dash', async (t) => {
   t.equal(fixed(1.005, 1), '1.0')
   t.equal(fixed(NaN, 1), '–')
   t.equal(grouped(1_234_567.8), '1,234,568')

@@ -10,9 +10,9 @@ import { makeBareApp } from './fixtures/bare-app.js'
 import { nameOn, signIn } from './fixtures/page-actions.js'
 import { serve, type Seen, type Server } from './fixtures/server.js'
 
-// Tests what a page of another origin can make the browser of a signed-in user do.
+// Tests what a page of another origin can do through the browser of a signed-in user.
 
-// On a busy machine one page can take seconds.
+// The timeout is long because loading a page can take seconds on a busy machine.
 t.setTimeout(280_000)
 let chromium: Chromium
 let makeExample: MakeExample
@@ -27,35 +27,35 @@ interface Place {
   readonly name: string
   readonly host: string
   readonly evilHost: string
-  /** The Sec-Fetch-Site value that Chromium sends; absent if it sends none. */
+  /** The value of the Sec-Fetch-Site header, if Chromium sends one. */
   readonly site?: 'same-site' | 'cross-site'
 }
 
 const PLACES = {
   port: { name: 'another port', host: '127.0.0.1', evilHost: '127.0.0.1', site: 'same-site' },
   site: { name: 'another site', host: 'app.localhost', evilHost: 'evil.localhost', site: 'cross-site' },
-  // Chromium sends Fetch Metadata only to https and loopback. On this host there is only the Origin header.
+  // Chromium sends Fetch Metadata headers only to HTTPS and loopback hosts. To this host it sends only Origin.
   plain: { name: 'a sibling host on plain HTTP', host: 'app.test', evilHost: 'evil.app.test' }
 } as const satisfies Record<string, Place>
 
 interface Attack {
   readonly name: string
-  /** Returns the attacker's script for the application at `url`. */
+  /** Returns the script that the attacker's page runs against the application at `url`. */
   script(url: string): string
-  /** The request that the script makes the browser send. Default: a POST to /profile. */
+  /** The method and path of the request that the script makes the browser send. Default: POST /profile. */
   readonly method?: 'GET'
   readonly path?: '/login'
-  /** The attack navigates the whole window. */
+  /** True if the attack navigates the whole window. */
   readonly leaves?: true
-  /** The Origin header, if it is not the attacker's origin. */
+  /** The Origin header of the request. Default: the attacker's origin, or no header for a GET. */
   readonly origin?: 'null'
-  /** The page has an opaque origin, which is cross-site to every host. */
+  /** True if the request comes from a page with an opaque origin, which is cross-site to every host. */
   readonly isOpaque?: true
-  /** The request carries no cookies. */
+  /** True if the request carries no cookies. */
   readonly isAnonymous?: true
-  /** The request needs a CORS preflight. */
+  /** True if the request needs a CORS preflight. */
   readonly needsPreflight?: true
-  /** The attack has no effect even on an application without protection. */
+  /** True if the attack has no effect even on an application without protection. */
   readonly isHarmless?: true
 }
 
@@ -107,7 +107,8 @@ const ATTACKS: readonly Attack[] = [
   { name: 'an image', script: (url) => `load('img', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   { name: 'a frame', script: (url) => `load('iframe', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   {
-    // If SameSite withholds the cookie, the answer may set a visitor's cookie. It must not replace the user's cookie.
+    // If SameSite withholds the user's cookie, the response can set the cookie of a new visitor. That cookie must not
+    // replace the user's cookie.
     name: 'an image of the login page',
     script: (url) => `load('img', { src: '${url}/login' })`,
     method: 'GET',
@@ -129,7 +130,7 @@ const ATTACKS: readonly Attack[] = [
 
 const enterBareApp = (page: Page, url: string) => page.goto(`${url}/enter`)
 
-/** An application and its protection. */
+/** An application and the protection that it uses. */
 interface Defence {
   readonly name: string
   readonly places: readonly Place[]
@@ -171,7 +172,7 @@ const DEFENCES: readonly Defence[] = [
   }
 ]
 
-/** The browser page, the application and the attacker's site of a running attack. */
+/** What takes part in a running attack: the browser page, the application and the attacker's site. */
 interface Scene {
   readonly page: Page
   readonly server: Server
@@ -195,7 +196,7 @@ async function run(attack: Attack, method: string, { page, server, url, evil }: 
   return server.saw(method, attack.path ?? '/profile')
 }
 
-/** Returns the headers that only the browser controls. */
+/** Returns the parts of a request that only the browser controls. */
 function sentBy({ headers }: Seen) {
   const { origin, cookie = '', 'sec-fetch-site': site } = headers
   return { origin, site, hasSession: /(^|; )(sid|session_id)=/.test(cookie) }
@@ -206,7 +207,7 @@ function expectedOf(attack: Attack, { site }: Place, evil: string) {
   return { origin, site: site !== undefined && attack.isOpaque === true ? 'cross-site' : site }
 }
 
-/** Opens the profile with the browser's cookies and returns the name on it; `nobody` without a session. */
+/** Requests the profile with the browser's cookies. Returns the name on it, or `nobody` if there is no session. */
 async function nameNow({ page, server: { app }, url }: Scene): Promise<string> {
   const { body } = await app.inject({ url: '/profile', headers: { cookie: await cookiesOf(page, url) } })
   return /name="name"\s+value="([^"]*)"/.exec(body)?.[1] ?? 'nobody'
@@ -227,7 +228,7 @@ for (const defence of DEFENCES) {
   for (const place of defence.places) {
     const verb = defence.isSafe ? 'withstands' : 'does not withstand'
     void t.test(`${defence.name} ${verb} attacks from ${place.name}`, { skip }, async (t) => {
-      // Chromium accepts Secure cookies, which SameSite=None needs, on loopback but not on other plain HTTP hosts.
+      // SameSite=None requires a Secure cookie. Over plain HTTP, Chromium accepts Secure cookies only from loopback.
       const isPlain = place.site === undefined
       const sameSite = isPlain ? 'lax' : defence.sameSite
       const server = await serve(t, await defence.make(t, { cookie: { secure: !isPlain, sameSite } }))
@@ -265,8 +266,9 @@ interface Framed {
   enter(page: Page, url: string): Promise<unknown>
 }
 
-// To the server a click in a frame looks like a click in the application: Sec-Fetch-Site is same-origin and the CSRF
-// token is valid. SameSite=Lax keeps the cookie out of cross-site frames. In other frames only frame-ancestors helps.
+// To the server, a click in the attacker's frame looks like a click in the application: Sec-Fetch-Site is same-origin
+// and the CSRF token is valid. SameSite=Lax keeps the cookie out of cross-site frames. Against same-site frames, only
+// the frame-ancestors directive helps.
 const FRAMED: readonly Framed[] = [
   {
     name: 'the example application',
@@ -298,7 +300,10 @@ const FRAMED: readonly Framed[] = [
   }
 ]
 
-/** Repeats a click until it has an effect. Chromium ignores clicks on a frame that is not drawn yet or just moved. */
+/**
+ * Repeats a click until it has an effect. Chromium ignores clicks on a frame that has not been drawn yet or has just
+ * moved.
+ */
 async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Promise<T> {
   for (;;) {
     const first = await Promise.race([outcome, setTimeout(500)])

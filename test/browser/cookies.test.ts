@@ -15,8 +15,8 @@ t.before(async () => {
   if (skip === false) chromium = await startChromium(t)
 })
 
-// RFC 6265bis section 5.7 lets the browser decide which plain HTTP hosts may set a Secure cookie. Chromium allows
-// loopback, by address and by name.
+// RFC 6265bis section 5.7 lets the browser decide which plain HTTP hosts are allowed to set a Secure cookie. Chromium
+// allows this for loopback addresses and for host names such as `localhost`.
 const KEPT: readonly [host: string, secure: true | 'auto', cookieName: string, isKept: boolean][] = [
   ['127.0.0.1', true, 'session_id', true],
   ['localhost', true, 'session_id', true],
@@ -26,7 +26,7 @@ const KEPT: readonly [host: string, secure: true | 'auto', cookieName: string, i
 ]
 
 void t.test(
-  'Chromium keeps a Secure cookie on loopback; other plain HTTP hosts need secure: auto',
+  "Chromium keeps a Secure cookie from a loopback host, but other plain HTTP hosts need secure: 'auto'",
   { skip },
   async (t) => {
     const page = await chromium.window()
@@ -47,7 +47,7 @@ const plain: MakeApp = (t) => makeBareApp(t, {})
 const hostOnly: MakeApp = (t) => makeBareApp(t, { cookieName: '__Host-session' })
 const naive: MakeApp = (t) => makeBareApp(t, {}, { sessions: naiveSessions() })
 
-/** Requests /login, with `payload` as a POST, and returns the value of the cookie that the application sets. */
+/** Posts `payload` to /login, or requests /login with GET. Returns the value of the cookie in the response. */
 async function cookieOf(app: FastifyInstance, payload?: object): Promise<string> {
   const method = payload === undefined ? 'GET' : 'POST'
   const { cookies } = await app.inject({ method, url: '/login', ...(payload !== undefined && { payload }) })
@@ -59,11 +59,11 @@ interface Toss {
   readonly make: MakeApp
   /** Returns the value of the tossed cookie. */
   value(app: FastifyInstance): Promise<string>
-  /** The path of the tossed cookie. A longer path puts it in front of the user's own cookie. */
+  /** The path of the tossed cookie. A cookie with a longer path is sent before the user's own cookie. */
   readonly path: '/profile' | '/'
   /** The name on the profile that the user sees after a login. */
   readonly user: string
-  /** The name on the profile that the attacker sees with the tossed cookie. */
+  /** The name on the profile that the attacker sees by sending the tossed cookie. */
   readonly attacker: string
 }
 

@@ -10,7 +10,7 @@ import { serve } from './fixtures/server.js'
 
 // Tests the example application in a real browser.
 
-// On a busy machine one page can take seconds.
+// The timeout is long because loading a page can take seconds on a busy machine.
 t.setTimeout(280_000)
 let chromium: Chromium
 let makeExample: MakeExample
@@ -20,7 +20,7 @@ t.before(async () => {
   makeExample = await loadExample(t)
 })
 
-/** Starts the example application and returns a window and the application's origin. */
+/** Starts the example application. Returns a browser window and the application's origin. */
 async function visit(t: Test): Promise<{ page: Page; origin: string }> {
   const { at } = await serve(t, await makeExample(t))
   return { page: await chromium.window(), origin: at('127.0.0.1') }
@@ -34,7 +34,7 @@ function messages(page: Page): Promise<string[]> {
 const pathOf = (page: Page): string => new URL(page.url()).pathname
 
 void t.test(
-  'a user signs in, changes the profile, signs out and sees each message once',
+  'a user can sign in, change the profile and sign out, and sees each message only once',
   { skip },
   async (t) => {
     const { page, origin } = await visit(t)
@@ -73,7 +73,7 @@ void t.test(
 )
 
 void t.test(
-  'a user sees and ends the session of a second device, which must then sign in again',
+  'a user can see and end the session of a second device, and that device must then sign in again',
   { skip },
   async (t) => {
     const { page, origin } = await visit(t)
@@ -103,14 +103,15 @@ const APPS: readonly { name: string; isKept: boolean; make: MakeExample }[] = [
   { name: 'pages of the example', isKept: false, make: (t) => makeExample(t) },
   { name: 'pages behind requireAuth()', isKept: false, make: (t) => makeBareApp(t, {}) },
   {
-    // Without the library, because its `Vary: Cookie` alone makes Chromium request the page again after the logout.
+    // This app does not use the library. The library's `Vary: Cookie` alone makes Chromium request the page again after
+    // the logout.
     name: 'cacheable pages without the library',
     isKept: true,
     make: (t) => makeBareApp(t, {}, { isCached: true, sessions: naiveSessions() })
   }
 ]
 
-/** Waits until the page is loaded. A page restored from the back-forward cache fires no load event. */
+/** Waits until the page is loaded. This includes pages from the back-forward cache, which fire no load event. */
 async function waitForLoad(page: Page): Promise<void> {
   await page.evaluate(
     "new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))"
@@ -141,7 +142,7 @@ for (const { name, isKept, make } of APPS) {
     await press(tab, 'Log out')
     await tab.close()
     const gone = page.waitForEvent('framenavigated')
-    // history.back() runs in a timer, because evaluate() would not return from a script that leaves the page.
+    // history.back() runs in a timer, because evaluate() does not return if its script leaves the page.
     await page.evaluate('void setTimeout(() => history.back())')
     await gone
     await waitForLoad(page)

@@ -7,8 +7,8 @@ import { startChromium, withoutChromium as skip, type Chromium } from './fixture
 import { makeBareApp } from './fixtures/bare-app.js'
 import { serve } from './fixtures/server.js'
 
-// A page of any origin can open a WebSocket: the handshake is a GET with the host's cookies, and CORS does not prevent
-// the page from reading the messages.
+// A page of any origin can open a WebSocket. The handshake is a GET request with the host's cookies. CORS does not
+// prevent the page from reading the messages.
 
 t.setTimeout(280_000)
 let chromium: Chromium
@@ -16,7 +16,7 @@ t.before(async () => {
   if (skip === false) chromium = await startChromium(t)
 })
 
-/** Opens a WebSocket from the page and returns its first message; `nothing` if it is refused. */
+/** Opens a WebSocket from the page. Returns its first message, or `nothing` if the server refuses the handshake. */
 function firstMessage(page: Page, url: string): Promise<string> {
   return page.evaluate(
     `new Promise((done) => {
@@ -51,7 +51,7 @@ for (const [name, csrf, expected] of [
     t.equal(await firstMessage(page, url), 'ada', 'a page of the application')
     await page.goto(evil)
     t.equal(await firstMessage(page, url), expected)
-    // For a WebSocket Chromium sends Origin but no Sec-Fetch-Site.
+    // In a WebSocket handshake, Chromium sends Origin but not Sec-Fetch-Site.
     t.same(seen, [
       { origin: url, site: undefined, hasSession: true },
       { origin: evil, site: undefined, hasSession: true }

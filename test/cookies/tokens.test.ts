@@ -15,31 +15,34 @@ const KEY = Buffer.from(SECRET)
 const OTHER = Buffer.from('another secret, also long enough')
 const tokens = createTokens([KEY], 32)
 
-void t.test('A1: 100,000 tokens differ, are hex of idLength bytes, and come from the CSPRNG', async (t) => {
-  const original = crypto.randomFillSync
-  let drawn = ''
-  crypto.randomFillSync = ((buffer: Buffer) => {
-    original(buffer)
-    drawn += buffer.toString('hex')
-    return buffer
-  }) as typeof crypto.randomFillSync
-  syncBuiltinESMExports()
-  t.teardown(() => {
-    crypto.randomFillSync = original
+void t.test(
+  'A1: 100,000 tokens all differ, encode idLength bytes in hex, and come from the CSPRNG',
+  async (t) => {
+    const original = crypto.randomFillSync
+    let drawn = ''
+    crypto.randomFillSync = ((buffer: Buffer) => {
+      original(buffer)
+      drawn += buffer.toString('hex')
+      return buffer
+    }) as typeof crypto.randomFillSync
     syncBuiltinESMExports()
-  })
-  for (const idLength of [16, 32]) {
-    drawn = ''
-    const { mint } = createTokens([Buffer.from(SECRET)], idLength)
-    const minted = Array.from({ length: 100_000 }, () => mint())
-    t.equal(new Set(minted).size, 100_000)
-    t.equal(minted.join(''), drawn.slice(0, 100_000 * idLength * 2), 'in the order of the random bytes')
-    t.ok(minted.every((token) => token.length === idLength * 2))
+    t.teardown(() => {
+      crypto.randomFillSync = original
+      syncBuiltinESMExports()
+    })
+    for (const idLength of [16, 32]) {
+      drawn = ''
+      const { mint } = createTokens([Buffer.from(SECRET)], idLength)
+      const minted = Array.from({ length: 100_000 }, () => mint())
+      t.equal(new Set(minted).size, 100_000)
+      t.equal(minted.join(''), drawn.slice(0, 100_000 * idLength * 2), 'in the order of the random bytes')
+      t.ok(minted.every((token) => token.length === idLength * 2))
+    }
   }
-})
+)
 
 void t.test(
-  'a token is idLength random bytes as lower-case hex, also after the random pool is refilled',
+  'a token is idLength random bytes in lower-case hex, even after the pool of random bytes is refilled',
   async (t) => {
     for (const idLength of [16, 32, 33, 64]) {
       const { mint } = createTokens([KEY], idLength)
@@ -50,7 +53,7 @@ void t.test(
   }
 )
 
-void t.test('mint() can return a token whose id begins with given digits', async (t) => {
+void t.test('mint() can return a token whose id begins with the given hex digits', async (t) => {
   const token = tokens.mint('a1')
   t.match(token, /^[0-9a-f]{64}$/)
   t.match(idOfToken(token), /^a1/)
@@ -58,7 +61,7 @@ void t.test('mint() can return a token whose id begins with given digits', async
 })
 
 void t.test(
-  'the cookie’s value is the token and its HMAC-SHA256, and the id is the token’s SHA-256',
+  'the cookie’s value consists of the token and its HMAC-SHA256, and the id is the token’s SHA-256 hash',
   async (t) => {
     const token = tokens.mint()
     t.equal(tokens.sign(token), `${token}.${createHmac('sha256', KEY).update(token).digest('base64url')}`)
@@ -66,21 +69,24 @@ void t.test(
   }
 )
 
-void t.test('a Buffer and a key object with the same bytes make the same signature', async (t) => {
+void t.test('a Buffer and a KeyObject with the same bytes give the same signature', async (t) => {
   const token = tokens.mint()
   t.equal(createTokens([createSecretKey(KEY)], 32).sign(token), tokens.sign(token))
 })
 
-void t.test('verify() returns the token and id of a signed value, for every idLength', async (t) => {
-  for (const idLength of [16, 32, 64]) {
-    const { mint, sign, verify } = createTokens([KEY], idLength)
-    const token = mint()
-    const value = sign(token)
-    t.equal(value.length, cookieValueLength(idLength))
-    for (let visit = 0; visit < 2; visit++)
-      t.same(verify(value), { value, token, id: idOfToken(token), stale: false })
+void t.test(
+  'verify() returns the token and the id of a signed cookie value, for every idLength',
+  async (t) => {
+    for (const idLength of [16, 32, 64]) {
+      const { mint, sign, verify } = createTokens([KEY], idLength)
+      const token = mint()
+      const value = sign(token)
+      t.equal(value.length, cookieValueLength(idLength))
+      for (let visit = 0; visit < 2; visit++)
+        t.same(verify(value), { value, token, id: idOfToken(token), stale: false })
+    }
   }
-})
+)
 
 void t.test('verify() returns the entry that issue() cached for the same cookie', async (t) => {
   const { mint, sign, issue, verify } = createTokens([KEY], 32)
@@ -91,7 +97,7 @@ void t.test('verify() returns the entry that issue() cached for the same cookie'
 })
 
 void t.test(
-  'signs with the first secret, verifies with all secrets, and marks a cookie from an older secret as stale',
+  'the first secret signs cookies, every secret verifies them, and a cookie from an older secret is marked as stale',
   async (t) => {
     const [older, both] = [createTokens([OTHER], 32), createTokens([KEY, OTHER], 32)]
     const token = both.mint()
@@ -102,7 +108,7 @@ void t.test(
   }
 )
 
-void t.test('caches a verified cookie, even if many wrong cookies follow', async (t) => {
+void t.test('a verified cookie stays in the cache even if many invalid cookies follow', async (t) => {
   const { mint, sign, verify } = createTokens([KEY], 32)
   const value = sign(mint())
   const first = verify(value)
@@ -111,14 +117,14 @@ void t.test('caches a verified cookie, even if many wrong cookies follow', async
   t.equal(verify(value), first)
 })
 
-void t.test('a cached cookie does not keep its header in memory', async (t) => {
+void t.test('a cached cookie does not keep the whole Cookie header in memory', async (t) => {
   const used = (): number => {
     collectGarbage()
     return process.memoryUsage().heapUsed
   }
   const { mint, sign, verify } = createTokens([KEY], 32)
   const values = Array.from({ length: 2000 }, () => sign(mint()))
-  /** Cuts the value out of a header of 16 KB. */
+  /** Returns the value as a slice of a 16 KB header. */
   const cut = (value: string): string => `${'x'.repeat(16_000)}${value}`.slice(-value.length)
   const before = used()
   for (let visit = 0; visit < 2; visit++) for (const value of values) verify(cut(value))
@@ -126,7 +132,7 @@ void t.test('a cached cookie does not keep its header in memory', async (t) => {
   t.equal(verify(values[0] as string), verify(values[0] as string), 'the value is cached')
 })
 
-void t.test('no other text verifies, however similar it is', async (t) => {
+void t.test('verify() refuses any string that is not a signed value, however similar it looks', async (t) => {
   const value = tokens.sign(tokens.mint())
   const places = fc.nat({ max: value.length - 1 })
   fc.assert(
@@ -143,7 +149,7 @@ void t.test('no other text verifies, however similar it is', async (t) => {
   t.ok(tokens.verify(value))
 })
 
-void t.test('a correctly signed text that is not a token does not verify', async (t) => {
+void t.test('verify() refuses a correctly signed string that is not a token', async (t) => {
   const token = tokens.mint()
   const value = tokens.sign(token)
   t.equal(tokens.verify(`${token}:${value.slice(65)}`), undefined, 'another separator')
@@ -155,7 +161,7 @@ void t.test('a correctly signed text that is not a token does not verify', async
     t.equal(tokens.verify(alias(at)), undefined, `another character with the same latin1 byte at ${at}`)
 })
 
-void t.test('A3: refuses a valid value that differs in one place or is cut short', async (t) => {
+void t.test('A3: a signed value is refused if one character differs or if it is cut short', async (t) => {
   const value = tokens.sign(tokens.mint())
   for (let at = 0; at < value.length; at++) {
     const forged = value.slice(0, at) + (value[at] === 'a' ? 'b' : 'a') + value.slice(at + 1)
@@ -197,7 +203,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { app, store, browser: new Browser(app) }
 }
 
-/** Sends a request with this cookie header; returns the response and the store calls. */
+/** Sends a request with this Cookie header. Returns the main parts of the response and the store calls. */
 async function visit(app: FastifyInstance, store: ReturnType<typeof spyStore>, cookie: string) {
   store.take()
   const response = await app.inject({ url: '/read', headers: { cookie } })
@@ -212,7 +218,7 @@ async function visit(app: FastifyInstance, store: ReturnType<typeof spyStore>, c
 const ANONYMOUS = { status: 200, body: '{"name":null}', calls: [] as string[], cookie: undefined }
 
 void t.test(
-  'A2: a signed token without a session is not adopted: a new session gets another id',
+  'A2: a signed token without a session is not adopted, and the new session has a different id',
   async (t) => {
     const { store, browser } = await setUp(t)
     const token = tokens.mint()
@@ -310,7 +316,7 @@ void t.test('A3: hostile values cause no store call, no error and no cookie', as
   t.match(await visit(app, store, `session_id=${value}`), { body: '{"name":"ada"}', calls: ['get'] })
 })
 
-void t.test('A4: ignores a token in the URL, the body or another header', async (t) => {
+void t.test('A4: a token in the URL, the body or any header other than Cookie is ignored', async (t) => {
   const { app, store, browser } = await setUp(t)
   app.post('/read', async ({ session }) => ({ name: session.get('name') ?? null }))
   await browser.get('/set?name=ada')
@@ -331,7 +337,10 @@ void t.test('A4: ignores a token in the URL, the body or another header', async 
   t.same(store.take(), [])
 })
 
-/** Runs logins, reads, errors, conflicts, refusals and a store failure; returns all output except Set-Cookie. */
+/**
+ * Sends requests that cause logins, reads, errors, conflicts, refusals and a store failure. Returns all output except
+ * Set-Cookie headers, and the values of the session cookies.
+ */
 async function drive(t: Test) {
   const out: string[] = []
   let down = false
@@ -442,29 +451,32 @@ void t.test('A6: no store call contains a token or a cookie’s value', async (t
   }
 })
 
-void t.test('A6: a stored id does not work as a cookie, even if it is correctly signed', async (t) => {
-  const { app, store, browser } = await setUp(t)
-  await browser.get('/set?name=ada')
-  const [[, id]] = store.take() as [[string, string]]
-  const [token, signature] = (browser.cookies.get('session_id') as string).split('.') as [string, string]
-  const wrong = createTokens([Buffer.from('a wrong key of thirty-two bytes!')], 32)
-  for (const value of [
-    id,
-    `${id}.`,
-    `${id}.${id}`,
-    id + id,
-    wrong.sign(id),
-    wrong.sign(token),
-    `${id}.${signature}`
-  ]) {
-    t.same(await visit(app, store, `session_id=${value}`), ANONYMOUS, value)
+void t.test(
+  'A6: an id from the store does not work as a cookie, even if it is correctly signed',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    await browser.get('/set?name=ada')
+    const [[, id]] = store.take() as [[string, string]]
+    const [token, signature] = (browser.cookies.get('session_id') as string).split('.') as [string, string]
+    const wrong = createTokens([Buffer.from('a wrong key of thirty-two bytes!')], 32)
+    for (const value of [
+      id,
+      `${id}.`,
+      `${id}.${id}`,
+      id + id,
+      wrong.sign(id),
+      wrong.sign(token),
+      `${id}.${signature}`
+    ]) {
+      t.same(await visit(app, store, `session_id=${value}`), ANONYMOUS, value)
+    }
+    // An attacker who knows the id and the secret still needs the token.
+    t.same(await visit(app, store, `session_id=${tokens.sign(id)}`), { ...ANONYMOUS, calls: ['get'] })
   }
-  // An attacker who also has the secret still needs the token.
-  t.same(await visit(app, store, `session_id=${tokens.sign(id)}`), { ...ANONYMOUS, calls: ['get'] })
-})
+)
 
 void t.test(
-  'A7: a cookie of an older secret works and is re-issued once; a cookie of a removed secret does not work',
+  'A7: a cookie signed with an older secret works, is re-issued only once, and fails when that secret is removed',
   async (t) => {
     const memory = new MemoryStore()
     const appWith = async (secret: string[]) => addRoutes(await makeApp(t, { store: memory, secret }))

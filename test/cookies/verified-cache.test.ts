@@ -9,7 +9,7 @@ interface Entry {
 const makeEntry = (): Entry => ({ value: randomBytes(32).toString('base64url') })
 const makeEntries = (length: number): Entry[] => Array.from({ length }, makeEntry)
 
-void t.test('finds an entry by its value, and by no other value', async (t) => {
+void t.test('the cache finds an entry by its own value and by no other value', async (t) => {
   const cache = createVerifiedCache<Entry>()
   const entries = makeEntries(100)
   for (const entry of entries) {
@@ -26,7 +26,7 @@ void t.test('finds an entry by its value, and by no other value', async (t) => {
   t.equal(cache.get(again.value), again, 'the later of two entries with the same value is returned')
 })
 
-void t.test('keeps the entries of the last two generations', async (t) => {
+void t.test('the cache keeps the entries of the last two generations and evicts older ones', async (t) => {
   const cache = createVerifiedCache<Entry>(10)
   const entries = makeEntries(25)
   for (const entry of entries) cache.keep(entry)
@@ -37,7 +37,7 @@ void t.test('keeps the entries of the last two generations', async (t) => {
   t.equal(kept(10, 14), 4, 'the old generation is kept')
 })
 
-void t.test('keeps an entry that is read once per generation', async (t) => {
+void t.test('the cache keeps an entry that is read in every generation', async (t) => {
   const cache = createVerifiedCache<Entry>(10)
   const [used, unused] = [makeEntry(), makeEntry()]
   cache.keep(used)
@@ -49,7 +49,7 @@ void t.test('keeps an entry that is read once per generation', async (t) => {
   t.equal(cache.get(unused.value), undefined)
 })
 
-void t.test('keeps 10,000 entries by default, and never more than 32,768', async (t) => {
+void t.test('by default the cache keeps at least 10,000 entries, and never more than 32,768', async (t) => {
   const cache = createVerifiedCache<Entry>()
   const entries = makeEntries(100_000)
   for (const entry of entries.slice(0, 10_000)) cache.keep(entry)

@@ -13,7 +13,7 @@ import { failingStore, spyStore } from '../fixtures/stores.js'
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const BUILT = new URL('../../examples/auth/dist/', import.meta.url).href
 
-// Builds the example first, so that it runs as in a clone and imports the package by its name.
+// Builds the example first. It then runs as it does in a clone, and imports the package by its name.
 await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'examples/auth'], {
   cwd: ROOT
 })
@@ -21,7 +21,7 @@ const { build } = (await import(`${BUILT}app.js`)) as typeof import('../../examp
 const { createUsers } = (await import(`${BUILT}users.js`)) as typeof import('../../examples/auth/users.js')
 const { browserOf } = (await import(`${BUILT}browser.js`)) as typeof import('../../examples/auth/browser.js')
 const users = await createUsers()
-// Each login takes a deliberately slow hash, and each server is a new process.
+// The timeout is long because each login computes a slow hash on purpose, and each server is a new process.
 t.setTimeout(300_000)
 
 type Options = Partial<Parameters<typeof build>[0]>
@@ -64,7 +64,7 @@ async function signedIn(app: FastifyInstance, ...args: [string?, string?, string
   return browser
 }
 
-/** Returns the flash messages of a page as `role: text`. */
+/** Returns the flash messages of a page, each in the form `role: text`. */
 function messagesIn({ body }: Response): string[] {
   return [...body.matchAll(/<p class="flash \w+" role="(\w+)">([^<]*)</g)].map(([, role, text]) =>
     [role, text].join(': ')
@@ -76,7 +76,7 @@ function sentTo({ statusCode, headers }: Response): string {
 }
 
 void t.test(
-  'a wrong password shows an error once; the right password opens the dashboard and shows a welcome once',
+  'a wrong password shows an error one time, and the right password shows a welcome on the dashboard one time',
   async (t) => {
     const browser = new Browser(await makeExample(t))
     t.equal(sentTo(await browser.get('/', PAGE)), '302 /login')
@@ -120,14 +120,17 @@ void t.test('the dashboard sends JSON if the client asks for JSON', async (t) =>
   t.same((await browser.get('/dashboard', JSON_ONLY)).json(), { message: 'Dashboard', user: 'ada' })
 })
 
-void t.test('pages for signed-in users send everybody else to the login page with a message', async (t) => {
-  const app = await makeExample(t)
-  for (const url of ['/dashboard', '/profile', '/sessions']) {
-    const browser = new Browser(app)
-    t.equal(sentTo(await browser.get(url, PAGE)), '302 /login')
-    t.same(messagesIn(await browser.get('/login', PAGE)), ['alert: Please login to continue'])
+void t.test(
+  'a visitor who opens a page for signed-in users is sent to the login page with a message',
+  async (t) => {
+    const app = await makeExample(t)
+    for (const url of ['/dashboard', '/profile', '/sessions']) {
+      const browser = new Browser(app)
+      t.equal(sentTo(await browser.get(url, PAGE)), '302 /login')
+      t.same(messagesIn(await browser.get('/login', PAGE)), ['alert: Please login to continue'])
+    }
   }
-})
+)
 
 void t.test('a form without a token or from another site changes nothing and sets no cookie', async (t) => {
   const app = await makeExample(t)
@@ -149,7 +152,7 @@ void t.test('a form without a token or from another site changes nothing and set
   t.match((await browser.get('/profile', PAGE)).body, 'value="Ada Lovelace"')
 })
 
-void t.test('a user changes the display name, and every page escapes user input', async (t) => {
+void t.test('a user can change the display name, and every page escapes user input', async (t) => {
   const browser = await signedIn(
     await makeExample(t, { users: await createUsers() }),
     'ada',
@@ -168,26 +171,32 @@ void t.test('a user changes the display name, and every page escapes user input'
   }
 })
 
-void t.test('an invalid name is refused with a message and shown again as escaped text', async (t) => {
-  const browser = await signedIn(await makeExample(t))
-  for (const [name, problem] of [
-    ['', 'Please enter a name.'],
-    ['   ', 'Please enter a name.'],
-    [`<i>${'x'.repeat(48)}`, 'A name can have at most 50 characters.'],
-    ['a\u0000b', 'A name must not contain control characters.'],
-    ['a\u202eb', 'A name must not contain control characters.']
-  ] as const) {
-    const answer = await submit(browser, '/profile', '/profile', { name })
-    t.equal(answer.statusCode, 422)
-    t.match(answer.body, new RegExp(`aria-invalid="true".*<p id="problem" class="problem">${problem}<`, 's'))
-    t.notMatch(answer.body, '<i>')
+void t.test(
+  'an invalid name is refused with a message, and the form shows it again as escaped text',
+  async (t) => {
+    const browser = await signedIn(await makeExample(t))
+    for (const [name, problem] of [
+      ['', 'Please enter a name.'],
+      ['   ', 'Please enter a name.'],
+      [`<i>${'x'.repeat(48)}`, 'A name can have at most 50 characters.'],
+      ['a\u0000b', 'A name must not contain control characters.'],
+      ['a\u202eb', 'A name must not contain control characters.']
+    ] as const) {
+      const answer = await submit(browser, '/profile', '/profile', { name })
+      t.equal(answer.statusCode, 422)
+      t.match(
+        answer.body,
+        new RegExp(`aria-invalid="true".*<p id="problem" class="problem">${problem}<`, 's')
+      )
+      t.notMatch(answer.body, '<i>')
+    }
+    t.match((await browser.get('/profile', PAGE)).body, 'value="Ada Lovelace"')
   }
-  t.match((await browser.get('/profile', PAGE)).body, 'value="Ada Lovelace"')
-})
+)
 
 const FIREFOX = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
 
-/** Returns the browser names on the sessions page, one per session, and the ids of the sessions that it can end. */
+/** Reads the sessions page. Returns the browser name of each session, and the ids that have a button to end them. */
 async function sessionsOf(browser: Browser): Promise<{ names: string[]; ids: string[] }> {
   const { body } = await browser.get('/sessions', PAGE)
   const names = [...body.matchAll(/<strong>([^<]*)<\/strong>\s*(<span class="badge">)?/g)]
@@ -198,49 +207,55 @@ async function sessionsOf(browser: Browser): Promise<{ names: string[]; ids: str
   }
 }
 
-void t.test('a user sees all of their sessions, and can end one or all of the others', async (t) => {
-  const app = await makeExample(t)
-  const here = await signedIn(app, 'ada', 'lovelace', FIREFOX)
-  t.same(await sessionsOf(here), { names: ['Firefox on Linux, here'], ids: [] })
-  t.notMatch((await here.get('/sessions', PAGE)).body, 'End all other sessions')
-  const phone = await signedIn(app, 'ada', 'lovelace', 'curl/8')
-  const { names, ids } = await sessionsOf(here)
-  t.same(names, ['Firefox on Linux, here', 'curl'])
-  t.equal(ids.length, 1)
+void t.test(
+  'a user sees all of their sessions, and can end one other session or all other sessions',
+  async (t) => {
+    const app = await makeExample(t)
+    const here = await signedIn(app, 'ada', 'lovelace', FIREFOX)
+    t.same(await sessionsOf(here), { names: ['Firefox on Linux, here'], ids: [] })
+    t.notMatch((await here.get('/sessions', PAGE)).body, 'End all other sessions')
+    const phone = await signedIn(app, 'ada', 'lovelace', 'curl/8')
+    const { names, ids } = await sessionsOf(here)
+    t.same(names, ['Firefox on Linux, here', 'curl'])
+    t.equal(ids.length, 1)
 
-  t.equal(sentTo(await submit(here, '/sessions', `/sessions/${ids[0]}/end`)), '303 /sessions')
-  t.same(messagesIn(await here.get('/sessions', PAGE)), ['status: The session was ended.'])
-  t.equal(sentTo(await phone.get('/dashboard', PAGE)), '302 /login')
-  t.same(messagesIn(await phone.get('/login', PAGE)), ['alert: Session expired'])
-  await submit(here, '/sessions', `/sessions/${ids[0]}/end`)
-  t.same(messagesIn(await here.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
+    t.equal(sentTo(await submit(here, '/sessions', `/sessions/${ids[0]}/end`)), '303 /sessions')
+    t.same(messagesIn(await here.get('/sessions', PAGE)), ['status: The session was ended.'])
+    t.equal(sentTo(await phone.get('/dashboard', PAGE)), '302 /login')
+    t.same(messagesIn(await phone.get('/login', PAGE)), ['alert: Session expired'])
+    await submit(here, '/sessions', `/sessions/${ids[0]}/end`)
+    t.same(messagesIn(await here.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
 
-  const others = [await signedIn(app), await signedIn(app)]
-  for (const message of ['2 sessions were ended.', 'One session was ended.', '0 sessions were ended.']) {
-    t.equal(sentTo(await submit(here, '/sessions', '/sessions/end-others')), '303 /sessions')
-    t.same(messagesIn(await here.get('/sessions', PAGE)), [`status: ${message}`])
-    for (const other of others) t.equal(sentTo(await other.get('/dashboard', PAGE)), '302 /login')
-    if (message.startsWith('2')) others.push(await signedIn(app))
+    const others = [await signedIn(app), await signedIn(app)]
+    for (const message of ['2 sessions were ended.', 'One session was ended.', '0 sessions were ended.']) {
+      t.equal(sentTo(await submit(here, '/sessions', '/sessions/end-others')), '303 /sessions')
+      t.same(messagesIn(await here.get('/sessions', PAGE)), [`status: ${message}`])
+      for (const other of others) t.equal(sentTo(await other.get('/dashboard', PAGE)), '302 /login')
+      if (message.startsWith('2')) others.push(await signedIn(app))
+    }
+    t.same((await sessionsOf(here)).names, ['Firefox on Linux, here'])
   }
-  t.same((await sessionsOf(here)).names, ['Firefox on Linux, here'])
-})
+)
 
-void t.test("a user cannot end another user's session or the current session from the list", async (t) => {
-  const app = await makeExample(t)
-  const ada = await signedIn(app)
-  const grace = await signedIn(app, 'grace', 'hopper')
-  const { sessionManager } = app
-  const sessions = [...(await sessionManager.list('1')), ...(await sessionManager.list('2'))]
-  t.equal(sessions.length, 2)
-  for (const id of [...sessions.map((info) => info.id), 'nonsense']) {
-    t.equal(sentTo(await submit(ada, '/sessions', `/sessions/${id}/end`)), '303 /sessions')
-    t.same(messagesIn(await ada.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
+void t.test(
+  "a user cannot use the list of sessions to end another user's session or the current session",
+  async (t) => {
+    const app = await makeExample(t)
+    const ada = await signedIn(app)
+    const grace = await signedIn(app, 'grace', 'hopper')
+    const { sessionManager } = app
+    const sessions = [...(await sessionManager.list('1')), ...(await sessionManager.list('2'))]
+    t.equal(sessions.length, 2)
+    for (const id of [...sessions.map((info) => info.id), 'nonsense']) {
+      t.equal(sentTo(await submit(ada, '/sessions', `/sessions/${id}/end`)), '303 /sessions')
+      t.same(messagesIn(await ada.get('/sessions', PAGE)), ['alert: That session no longer exists.'])
+    }
+    await submit(ada, '/sessions', '/sessions/end-others')
+    for (const browser of [ada, grace]) t.equal((await browser.get('/dashboard', PAGE)).statusCode, 200)
   }
-  await submit(ada, '/sessions', '/sessions/end-others')
-  for (const browser of [ada, grace]) t.equal((await browser.get('/dashboard', PAGE)).statusCode, 200)
-})
+)
 
-void t.test('a logout shows a message once, and the old cookie no longer works', async (t) => {
+void t.test('a logout shows a message only once, and after it the old cookie no longer works', async (t) => {
   const app = await makeExample(t)
   const browser = await signedIn(app)
   const old = { ...PAGE, cookie: browser.cookie }
@@ -290,23 +305,26 @@ void t.test('the cookie is hidden from scripts and lasts for the idle timeout', 
   )
 })
 
-void t.test('errors are HTML or JSON, as the client accepts, and reveal no internal details', async (t) => {
-  const app = await makeExample(t, { store: failingStore((method) => method === 'create') })
-  app.get('/broken', async () => {
-    throw new Error('ECONNREFUSED')
-  })
-  for (const [url, statusCode, title, message] of [
-    ['/nothing', 404, 'Not Found', 'This page does not exist.'],
-    ['/broken', 500, 'Internal Server Error', 'Something went wrong. Please try again later.'],
-    ['/login', 503, 'Service Unavailable', 'Something went wrong. Please try again later.']
-  ] as const) {
-    const page = await app.inject({ url, headers: PAGE })
-    t.equal(page.statusCode, statusCode)
-    t.match(page.body, new RegExp(`<h1>${title}<.*role="alert">${message}<`, 's'))
-    t.notMatch(page.body, 'ECONNREFUSED')
-    t.same((await app.inject({ url, headers: JSON_ONLY })).json(), { statusCode, error: title, message })
+void t.test(
+  'error replies are HTML or JSON, whichever the client accepts, and reveal no internal details',
+  async (t) => {
+    const app = await makeExample(t, { store: failingStore((method) => method === 'create') })
+    app.get('/broken', async () => {
+      throw new Error('ECONNREFUSED')
+    })
+    for (const [url, statusCode, title, message] of [
+      ['/nothing', 404, 'Not Found', 'This page does not exist.'],
+      ['/broken', 500, 'Internal Server Error', 'Something went wrong. Please try again later.'],
+      ['/login', 503, 'Service Unavailable', 'Something went wrong. Please try again later.']
+    ] as const) {
+      const page = await app.inject({ url, headers: PAGE })
+      t.equal(page.statusCode, statusCode)
+      t.match(page.body, new RegExp(`<h1>${title}<.*role="alert">${message}<`, 's'))
+      t.notMatch(page.body, 'ECONNREFUSED')
+      t.same((await app.inject({ url, headers: JSON_ONLY })).json(), { statusCode, error: title, message })
+    }
   }
-})
+)
 
 void t.test('browserOf() returns a readable name for a User-Agent header', async (t) => {
   const webkit = 'AppleWebKit/537.36 (KHTML, like Gecko)'
@@ -330,7 +348,7 @@ interface Server {
   readonly child: ChildProcess
   /** Waits until the output contains `text`, and returns all output so far. */
   printed(text: string): Promise<string>
-  /** The exit code of the process, and everything that it wrote to stdout and stderr. */
+  /** Resolves with the exit code of the process, and everything that the process wrote to stdout and stderr. */
   readonly ended: Promise<{ code: number | null; output: string; errors: string }>
 }
 
@@ -359,17 +377,20 @@ for (const [signal, env, notice] of [
   ['SIGTERM', {}, 'SESSION_SECRET is not set: using a random secret. All sessions end with this process.\n'],
   ['SIGINT', { SESSION_SECRET: SECRET }, '']
 ] as [NodeJS.Signals, Record<string, string>, string][]) {
-  void t.test(`the server prints its address and a login, and exits with code 0 on ${signal}`, async (t) => {
-    const server = startServer(t, { PORT: '0', ...env })
-    const output = await server.printed('lovelace')
-    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output)?.[0] as string
-    t.equal(output, `${notice}Open ${url} and sign in as ada with the password lovelace.\n`)
-    const response = await fetch(url)
-    t.equal(response.url, `${url}/login`)
-    t.match(await response.text(), 'name="_csrf"')
-    server.child.kill(signal)
-    t.match(await server.ended, { code: 0, errors: '' })
-  })
+  void t.test(
+    `the server prints its address and how to sign in, and exits with code 0 on ${signal}`,
+    async (t) => {
+      const server = startServer(t, { PORT: '0', ...env })
+      const output = await server.printed('lovelace')
+      const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output)?.[0] as string
+      t.equal(output, `${notice}Open ${url} and sign in as ada with the password lovelace.\n`)
+      const response = await fetch(url)
+      t.equal(response.url, `${url}/login`)
+      t.match(await response.text(), 'name="_csrf"')
+      server.child.kill(signal)
+      t.match(await server.ended, { code: 0, errors: '' })
+    }
+  )
 }
 
 void t.test('with STORE=sqlite:FILE a session survives a restart of the server', async (t) => {
@@ -401,7 +422,7 @@ void t.test('with STORE=sqlite:FILE a session survives a restart of the server',
   t.same(await dashboard.json(), { message: 'Welcome back!', user: 'ada' })
 })
 
-void t.test('the server prints one line about a wrong setting and exits with code 1', async (t) => {
+void t.test('if a setting is wrong, the server prints one line about it and exits with code 1', async (t) => {
   const blocker = createServer().listen(0, '127.0.0.1')
   t.teardown(() => blocker.close())
   await once(blocker, 'listening')

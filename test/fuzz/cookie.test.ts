@@ -10,12 +10,12 @@ import { spyStore } from '../fixtures/stores.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 
-/** The library reads at most this many cookies with the session cookie's name. */
+/** The library reads at most this many cookies with the session cookie's name from one request. */
 const CANDIDATES = 4
 
 /**
- * Parses a Cookie header independently of the library, by RFC 6265bis section 4.2.1: semicolons separate the pairs.
- * Removes spaces and tabs around each pair.
+ * Parses a Cookie header without the code of the library. Semicolons separate the pairs (RFC 6265bis, section 4.2.1).
+ * Spaces and tabs around each pair are removed.
  */
 function valuesIn(header: string, name: string): string[] {
   const pairs = header.split(';').map((pair) => pair.replace(/^[ \t]+|[ \t]+$/g, ''))
@@ -41,7 +41,7 @@ const junk = fc.oneof(
   fc.constantFrom('x', '%', ';', ' ').map((text) => text.repeat(4096))
 )
 
-/** Generates Cookie headers that mix random pieces with session cookies from `values`. */
+/** Generates Cookie headers that mix random text with session cookies. `values` generates their values. */
 function headers(values: Arbitrary<string>): Arbitrary<string> {
   const ours = values.map((value) => `session_id=${value}`)
   const piece = fc.oneof(
@@ -53,7 +53,7 @@ function headers(values: Arbitrary<string>): Arbitrary<string> {
 }
 
 void t.test(
-  'any Cookie header gets a 200, and only validly signed cookies cause a store lookup',
+  'a request with any Cookie header gets a 200, and only correctly signed cookies cause a store lookup',
   async (t) => {
     const store = spyStore(new MemoryStore())
     const app = addRoutes(
@@ -89,28 +89,31 @@ void t.test(
   }
 )
 
-void t.test('a live session is found among up to three other cookies with any content', async (t) => {
-  const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
-  const cookie = await signIn(app, { name: 'ada' })
-  const randomText = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
-  const otherCookie = fc.oneof(
-    mutated(fc.constant(cookie)),
-    randomText,
-    randomText.map((text) => `session_id=${text}`)
-  )
-  const around = fc.array(
-    otherCookie.filter((text) => !text.includes(';')),
-    { maxLength: 3 }
-  )
-  const property = fc.asyncProperty(around, fc.nat(3), async (others, at) => {
-    const header = [...others.slice(0, at), cookie, ...others.slice(at)].join('; ')
-    const { body } = await app.inject({ url: '/read', headers: { cookie: header } })
-    if (body !== '{"name":"ada"}') throw new Error(body)
-  })
-  await check(t, property, { runs: 1000, what: 'hostile inputs tried' })
-})
+void t.test(
+  'the cookie of a live session is found among up to three other cookies with any content',
+  async (t) => {
+    const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
+    const cookie = await signIn(app, { name: 'ada' })
+    const randomText = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
+    const otherCookie = fc.oneof(
+      mutated(fc.constant(cookie)),
+      randomText,
+      randomText.map((text) => `session_id=${text}`)
+    )
+    const around = fc.array(
+      otherCookie.filter((text) => !text.includes(';')),
+      { maxLength: 3 }
+    )
+    const property = fc.asyncProperty(around, fc.nat(3), async (others, at) => {
+      const header = [...others.slice(0, at), cookie, ...others.slice(at)].join('; ')
+      const { body } = await app.inject({ url: '/read', headers: { cookie: header } })
+      if (body !== '{"name":"ada"}') throw new Error(body)
+    })
+    await check(t, property, { runs: 1000, what: 'hostile inputs tried' })
+  }
+)
 
-void t.test('with any configured cookie name, only cookies of that name are read', async (t) => {
+void t.test('the plugin reads only cookies with the configured name, whatever that name is', async (t) => {
   const characters = Array.from("abzAZ09!#$%&'*+.^_`|~-")
   const name = fc.string({ unit: fc.constantFrom(...characters), minLength: 1, maxLength: 4 })
   const property = fc.asyncProperty(

@@ -14,7 +14,7 @@ const unknownName = fc.oneof(
   fc.string({ maxLength: 12 }),
   fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')
 )
-/** Returns whether Fastify itself, and not this plugin, handles the option. */
+/** Returns whether the option is handled by Fastify itself and not by this plugin. */
 const isFastifyOption = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
 const path: Arbitrary<Path> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(...KNOWN) },
@@ -110,7 +110,7 @@ function optionsOf(given: readonly (readonly [Path, unknown])[]): Record<string,
     else
       options[name] = Object.fromEntries([...Object.entries(Object(options[name]) as object), [key, value]])
   }
-  // Makes every name an own property, even `__proto__`.
+  // Turns every option into an own property of the object, even an option named `__proto__`.
   return Object.fromEntries(Object.entries(options))
 }
 
@@ -124,7 +124,7 @@ function isNamed(error: unknown, options: object): boolean {
   return isGiven && code === 'SESSION_OPTION_INVALID' && message.includes(`option "${option}"`)
 }
 
-/** Registers the plugin and throws unless the second request reads the data that the first request set. */
+/** Registers the plugin and sends two requests. Throws unless the second one reads the data that the first one set. */
 async function requireValid(options: SessionOptions): Promise<void> {
   const app = Fastify()
   try {
@@ -150,12 +150,15 @@ async function requireValidOrNamed(given: readonly (readonly [Path, unknown])[])
   })
 }
 
-void t.test('any value of one option works, or the error names that option', async (t) => {
+void t.test('any value of an option either works or causes an error that names the option', async (t) => {
   const property = fc.asyncProperty(path, value, async (path, value) => requireValidOrNamed([[path, value]]))
   await check(t, property, { runs: 300, what: 'options tried' })
 })
 
-void t.test('any values of several options work, or the error names one of them', async (t) => {
-  const several = fc.array(fc.tuple(path, value), { minLength: 2, maxLength: 5 })
-  await check(t, fc.asyncProperty(several, requireValidOrNamed), { runs: 100, what: 'options tried' })
-})
+void t.test(
+  'any combination of options either works or causes an error that names one of them',
+  async (t) => {
+    const several = fc.array(fc.tuple(path, value), { minLength: 2, maxLength: 5 })
+    await check(t, fc.asyncProperty(several, requireValidOrNamed), { runs: 100, what: 'options tried' })
+  }
+)

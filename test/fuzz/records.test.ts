@@ -40,7 +40,7 @@ const field = fc.oneof(
   fc.constantFrom<unknown>(NaN, Infinity, -1, 1.5, 9e18, 8.64e15, '1', '', [], {}, null, undefined)
 )
 
-/** Creates an app on `store` with two routes: one uses every part of the session, the other is a logout. */
+/** Creates an app that uses `store`. Its route `/all` uses every part of the session, and `/logout` ends it. */
 async function setUp(t: Test, store: SessionStore) {
   const app = await makeApp(t, { store, cleanupInterval: 0 })
   app.get('/all', async ({ session }, reply) => {
@@ -67,7 +67,7 @@ function isPolluted(): boolean {
   return 'polluted' in {} || 'polluted' in Object || 'polluted' in Function
 }
 
-/** Returns whether a value is a valid record. Does not use the library's own check. */
+/** Returns whether a value is a valid session record, without using the library's own check. */
 function isRecord(given: unknown): given is SessionRecord {
   const { version, data, createdAt, lastAccessed, expiresAt, userId } = Object(given) as Record<
     string,
@@ -93,7 +93,7 @@ function isJson(text: unknown): boolean {
   }
 }
 
-void t.test('treats any store answer that is not a valid record as absent and reports it', async (t) => {
+void t.test('any invalid record that the store returns is treated as absent and reported', async (t) => {
   const memory = new MemoryStore()
   let answer: unknown
   const store = wrap(memory, (method, _args, next) =>
@@ -148,7 +148,7 @@ void t.test('treats any store answer that is not a valid record as absent and re
 })
 
 void t.test(
-  'garbage in a row of the SQLite table does not cause a 5xx or hide another session',
+  'garbage in a row of the SQLite table neither causes a 5xx nor hides another session',
   { skip: problemOf('better-sqlite3') ?? false },
   async (t) => {
     const Sqlite = createRequire(import.meta.url)('better-sqlite3') as typeof Database

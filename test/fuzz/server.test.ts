@@ -12,9 +12,9 @@ import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 import { RUNS } from './fixtures/runs.js'
 
-/** Number of requests pipelined on the connection at once. */
+/** The number of requests that are pipelined on one connection at the same time. */
 const BATCH = 100
-/** Bytes by which two memory measurements may differ for unrelated reasons. */
+/** The number of bytes by which two memory measurements can differ for unrelated reasons. */
 const NOISE = 1024 * 1024
 
 async function setUp(t: Test) {
@@ -34,7 +34,7 @@ async function open(app: FastifyInstance): Promise<Socket> {
   return socket
 }
 
-/** Sends one request for each cookie and returns the answers in the same order. */
+/** Sends one request for each cookie and returns the responses in the same order. */
 async function ask(socket: Socket, cookies: readonly string[]): Promise<string[]> {
   let text = ''
   const answers = new Promise<string[]>((resolve, reject) => {
@@ -68,60 +68,63 @@ function memory(): number {
 /** Replaces the characters that Node's HTTP parser rejects: all control characters except the tab. */
 const sendable = (text: string): string => text.replace(/[^\t\x20-\x7e\x80-\xff]/g, '~')
 
-void t.test('hostile cookies over sockets cause no 5xx, no store call and no memory growth', async (t) => {
-  const { app, store, cookie } = await setUp(t)
-  const socket = await open(app)
-  t.teardown(() => socket.destroy())
-  const value = cookie.slice(cookie.indexOf('=') + 1)
-  const junk = fc.string({ unit: 'binary', maxLength: 60 })
-  const forged = fc.oneof(
-    mutated(fc.constant(value)),
-    junk,
-    fc.base64String({ minLength: 40, maxLength: 110 })
-  )
-  const long = fc.tuple(junk, fc.integer({ min: 1, max: 100 })).map(([text, times]) => text.repeat(times))
-  const hostile = fc
-    .oneof(
-      { weight: 6, arbitrary: forged.map((text) => `session_id=${text}`) },
-      {
-        weight: 2,
-        arbitrary: fc
-          .array(forged, { maxLength: 6 })
-          .map((list) => list.map((text) => `session_id=${text}`).join('; '))
-      },
-      { weight: 2, arbitrary: junk },
-      { weight: 1, arbitrary: long }
+void t.test(
+  'hostile cookies sent over a socket cause no 5xx, no store call and no memory growth',
+  async (t) => {
+    const { app, store, cookie } = await setUp(t)
+    const socket = await open(app)
+    t.teardown(() => socket.destroy())
+    const value = cookie.slice(cookie.indexOf('=') + 1)
+    const junk = fc.string({ unit: 'binary', maxLength: 60 })
+    const forged = fc.oneof(
+      mutated(fc.constant(value)),
+      junk,
+      fc.base64String({ minLength: 40, maxLength: 110 })
     )
-    .map(sendable)
-    .filter((text) => !text.includes(value))
-  const measurements: number[] = []
-  let batches = 0
-  const property = fc.asyncProperty(
-    fc.array(hostile, { minLength: BATCH, maxLength: BATCH }),
-    async (cookies) => {
-      // The last cookie is valid. Its answer shows that the server reads cookies at all.
-      const answers = await ask(socket, [...cookies, cookie])
-      const [last, others] = [answers.pop() ?? '', answers]
-      if (!last.endsWith('somebody.')) throw new Error(last)
-      for (const [at, answer] of others.entries()) {
-        const isRight =
-          answer.startsWith('HTTP/1.1 200 ') && answer.endsWith('nobody.') && !/^set-cookie/im.test(answer)
-        if (!isRight) throw new Error(`${JSON.stringify(cookies[at])}: ${answer}`)
+    const long = fc.tuple(junk, fc.integer({ min: 1, max: 100 })).map(([text, times]) => text.repeat(times))
+    const hostile = fc
+      .oneof(
+        { weight: 6, arbitrary: forged.map((text) => `session_id=${text}`) },
+        {
+          weight: 2,
+          arbitrary: fc
+            .array(forged, { maxLength: 6 })
+            .map((list) => list.map((text) => `session_id=${text}`).join('; '))
+        },
+        { weight: 2, arbitrary: junk },
+        { weight: 1, arbitrary: long }
+      )
+      .map(sendable)
+      .filter((text) => !text.includes(value))
+    const measurements: number[] = []
+    let batches = 0
+    const property = fc.asyncProperty(
+      fc.array(hostile, { minLength: BATCH, maxLength: BATCH }),
+      async (cookies) => {
+        // The last cookie is valid. The response to it shows that the server reads cookies at all.
+        const answers = await ask(socket, [...cookies, cookie])
+        const [last, others] = [answers.pop() ?? '', answers]
+        if (!last.endsWith('somebody.')) throw new Error(last)
+        for (const [at, answer] of others.entries()) {
+          const isRight =
+            answer.startsWith('HTTP/1.1 200 ') && answer.endsWith('nobody.') && !/^set-cookie/im.test(answer)
+          if (!isRight) throw new Error(`${JSON.stringify(cookies[at])}: ${answer}`)
+        }
+        const calls = store.takeNames().join()
+        if (calls !== 'get') throw new Error(`expected exactly one store call, a get, but got: ${calls}`)
+        // Memory is measured after each third of the batches. The first measurement is the baseline after the warm-up.
+        if (++batches % Math.ceil((runs * RUNS) / 3) === 0) measurements.push(memory())
       }
-      const calls = store.takeNames().join()
-      if (calls !== 'get') throw new Error(`expected exactly one store call, a get, but got: ${calls}`)
-      // Memory is first measured after a third of the batches. Until then the server warms up.
-      if (++batches % Math.ceil((runs * RUNS) / 3) === 0) measurements.push(memory())
-    }
-  )
-  const runs = 210
-  await check(t, property, { runs, what: 'hostile inputs tried', each: BATCH })
-  measurements.push(memory())
-  const [first = 0, ...later] = measurements
-  const growth = Math.max(...later) - first
-  t.ok(growth < NOISE, `memory grew by ${growth} bytes`)
-  t.comment(`memory grew by ${Math.round(growth / 1024)} KiB`)
-})
+    )
+    const runs = 210
+    await check(t, property, { runs, what: 'hostile inputs tried', each: BATCH })
+    measurements.push(memory())
+    const [first = 0, ...later] = measurements
+    const growth = Math.max(...later) - first
+    t.ok(growth < NOISE, `memory grew by ${growth} bytes`)
+    t.comment(`memory grew by ${Math.round(growth / 1024)} KiB`)
+  }
+)
 
 void t.test('an invalid HTTP request closes only its own connection and does not cause a 5xx', async (t) => {
   const { app, store, cookie } = await setUp(t)

@@ -38,7 +38,7 @@ const key = fc.oneof(
 const value = fc.oneof(fc.integer({ min: 0, max: 3 }), fc.jsonValue({ maxDepth: 2 }))
 const op: Arbitrary<Op> = fc.oneof(
   fc.tuple(fc.constant('set' as const), key, value),
-  // Weighted higher, because an update is only retried if another request changes the same key meanwhile.
+  // `add` has a higher weight, because an update is only retried if another request changes the same key concurrently.
   { weight: 3, arbitrary: fc.tuple(fc.constant('add' as const), fc.constantFrom('a', 'b')) },
   { weight: 2, arbitrary: fc.tuple(fc.constant('append' as const), fc.constant('list')) },
   fc.tuple(fc.constant('mutate' as const), fc.oneof(key, fc.constant('list'))),
@@ -61,7 +61,7 @@ const commandsOf = (requests: number): Arbitrary<Command[]> =>
     { minLength: 1, maxLength: 60, size: 'max' }
   )
 
-/** An open request: its session in the library and its counterpart in the model. */
+/** A request that is still running, with its session in the library and its counterpart in the model. */
 interface Running {
   readonly session: Session
   readonly model: ModelRequest
@@ -70,20 +70,20 @@ interface Running {
   readonly end: (isFailed: boolean) => void
 }
 
-/** A browser, its store and the records that the model expects there. */
+/** A browser, the store of the app, and the records that the model expects in the store. */
 interface Visit {
   readonly browser: Browser
   readonly store: SessionStore
   /** The model's record for the browser's current cookie. */
   record: ModelRecord | undefined
-  /** The model's record for each id that was ever issued. */
+  /** The model's record for each id that has ever been issued. */
   readonly records: Map<string, ModelRecord>
 }
 
-/** Receives the session of a request. Resolves when the handler must end, with true if it must throw. */
+/** Receives the session of a request. The promise resolves when the request must end: with true if it must fail. */
 type Handler = (session: Session) => Promise<boolean>
 
-/** Creates an app with one route. Its handler passes the session to the test and waits until the test ends it. */
+/** Creates an app with one route. The handler passes the session to the test and then waits until the test ends it. */
 async function setUp(t: Test, store: SessionStore) {
   const handlers: Handler[] = []
   const app = await makeApp(t, { store, cleanupInterval: 0, maxAge: MAX_AGE / 1000 })
@@ -127,7 +127,7 @@ async function finish(visit: Visit, { model, response, end }: Running, isFailed:
   await verifyStore(visit)
 }
 
-/** Asserts that the store has the same live records as the model, and no record of an ended session. */
+/** Asserts that the store contains the model's live records, and no records of sessions that have ended. */
 async function verifyStore({ store, records }: Visit): Promise<void> {
   for (const [id, record] of records) {
     const stored = await store.get(id)
@@ -188,7 +188,7 @@ function perform(session: Session, model: ModelRequest, op: Op): void {
   }
 }
 
-/** Mutates the object that `get` returned. */
+/** Mutates the object that `get` returns, and makes the same change in the model. */
 function mutate(session: Session, model: ModelRequest, key: string): void {
   const value = session.get(key)
   if (typeof value !== 'object' || value === null) return
@@ -230,7 +230,7 @@ function codeOf(error: unknown): string {
 
 const copy = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-/** Runs the commands. A request starts at its first command. Requests that are open after the last command are ended. */
+/** Runs the commands. A request starts with its first command. Requests that are still running at the end are ended. */
 async function play(
   handlers: Handler[],
   visit: Visit,
@@ -263,7 +263,7 @@ const STORES: Record<string, () => SessionStore> = {
 for (const [name, makeStore] of Object.entries(STORES)) {
   for (const requests of [1, 2, 3]) {
     void t.test(
-      `any sequence of session operations matches the model (requests at once: ${requests}, on ${name})`,
+      `any sequence of session operations has the same results as in the model, on ${name} (concurrent requests: ${requests})`,
       async (t) => {
         const clock = stopClock(t)
         const store = makeStore()

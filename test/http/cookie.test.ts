@@ -65,13 +65,17 @@ const HEADERS: Record<string, string[]> = {
   '\u00a0session_id=a': []
 }
 
-void t.test('reads the values of all session cookies in order, and ignores other cookies', async (t) => {
-  const read = readerOf()
-  for (const [header, values] of Object.entries(HEADERS)) t.same(read(header), values, JSON.stringify(header))
-})
+void t.test(
+  'the values of all session cookies are read in order, and other cookies are ignored',
+  async (t) => {
+    const read = readerOf()
+    for (const [header, values] of Object.entries(HEADERS))
+      t.same(read(header), values, JSON.stringify(header))
+  }
+)
 
 void t.test(
-  'matches the cookie name literally, even if it contains regular expression characters',
+  'the cookie name is matched literally, even if it contains special regex characters',
   async (t) => {
     t.same(readerOf({ cookieName: 'a.*+^$|b' })('axxb=1; a.*+^$|b=2'), ['2'])
     t.same(readerOf({ cookieName: "!#$%&'*+-.^_`|~" })("x=1; !#$%&'*+-.^_`|~=2"), ['2'])
@@ -79,25 +83,28 @@ void t.test(
   }
 )
 
-void t.test('finds the session cookie among any other cookies, as @fastify/cookie does', async (t) => {
-  await Fastify().register(fastifyCookie)
-  const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
-  const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
-  fc.assert(
-    fc.property(name, neighbours, fc.nat({ max: 4 }), (cookieName, others, place) => {
-      const value = tokens.sign(tokens.mint())
-      const pairs = Object.entries(others).filter(([other]) => other !== cookieName)
-      pairs.splice(place, 0, [cookieName, value])
-      const header = pairs.map(([key, text]) => fastifyCookie.serialize(key, text)).join('; ')
-      t.same(readerOf({ cookieName })(header), [value])
-      t.equal(fastifyCookie.parse(header)[cookieName], value)
-    }),
-    { seed: 1 }
-  )
-})
+void t.test(
+  'the plugin and @fastify/cookie both find the session cookie among any other cookies',
+  async (t) => {
+    await Fastify().register(fastifyCookie)
+    const name = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}$/)
+    const neighbours = fc.dictionary(name, fc.string({ unit: 'grapheme' }), { maxKeys: 4 })
+    fc.assert(
+      fc.property(name, neighbours, fc.nat({ max: 4 }), (cookieName, others, place) => {
+        const value = tokens.sign(tokens.mint())
+        const pairs = Object.entries(others).filter(([other]) => other !== cookieName)
+        pairs.splice(place, 0, [cookieName, value])
+        const header = pairs.map(([key, text]) => fastifyCookie.serialize(key, text)).join('; ')
+        t.same(readerOf({ cookieName })(header), [value])
+        t.equal(fastifyCookie.parse(header)[cookieName], value)
+      }),
+      { seed: 1 }
+    )
+  }
+)
 
 void t.test(
-  'reads at most four values from a huge header of spaces, semicolons or session cookies',
+  'at most four cookies are read from a huge header full of spaces, semicolons or session cookies',
   async (t) => {
     const read = readerOf()
     const half = 500_000
@@ -114,54 +121,60 @@ void t.test(
   }
 )
 
-void t.test('B5: finds the live session beside a tossed session cookie, in either order', async (t) => {
-  const { app, store, browser } = await setUp(t)
-  await browser.get('/set?name=ada')
-  const ours = browser.cookie
-  const unknown = `session_id=${tokens.sign(tokens.mint())}`
-  const tossed = ['session_id=', 'session_id=x', `${ours}x`, `session_id="${ours}"`, unknown]
-  for (const other of tossed) {
-    for (const cookie of [`${ours}; ${other}`, `${other}; ${ours}`, `${other};${ours};${other}`]) {
+void t.test(
+  'B5: a planted session cookie before or after the real one does not hide the live session',
+  async (t) => {
+    const { app, store, browser } = await setUp(t)
+    await browser.get('/set?name=ada')
+    const ours = browser.cookie
+    const unknown = `session_id=${tokens.sign(tokens.mint())}`
+    const tossed = ['session_id=', 'session_id=x', `${ours}x`, `session_id="${ours}"`, unknown]
+    for (const other of tossed) {
+      for (const cookie of [`${ours}; ${other}`, `${other}; ${ours}`, `${other};${ours};${other}`]) {
+        const response = await app.inject({ url: '/read', headers: { cookie } })
+        t.same(response.json(), { name: 'ada' }, cookie)
+        t.equal(setCookieOf(response), undefined)
+      }
+    }
+    store.take()
+  }
+)
+
+void t.test(
+  'B5: hundreds of session cookies cause only a limited number of HMACs and store calls',
+  async (t) => {
+    const original = crypto.hash
+    let count = 0
+    crypto.hash = ((...args: Parameters<typeof original>) => {
+      count++
+      return original(...args)
+    }) as typeof original
+    syncBuiltinESMExports()
+    t.teardown(() => {
+      crypto.hash = original
+      syncBuiltinESMExports()
+    })
+    const secret = [`new ${SECRET}`, SECRET]
+    const { app, store } = await setUp(t, { secret })
+    const forged = `${'a'.repeat(64)}.${'b'.repeat(43)}`
+    const signed = tokens.sign(tokens.mint())
+    for (const [value, calls] of [
+      [forged, 0],
+      [signed, 4]
+    ] as const) {
+      count = 0
+      store.take()
+      const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
       const response = await app.inject({ url: '/read', headers: { cookie } })
-      t.same(response.json(), { name: 'ada' }, cookie)
-      t.equal(setCookieOf(response), undefined)
+      t.same(response.json(), { name: null })
+      // Each HMAC computes two hashes. A correctly signed cookie needs one more hash, for the session id.
+      t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
+      t.equal(store.take().length, calls)
     }
   }
-  store.take()
-})
+)
 
-void t.test('B5: hundreds of session cookies cost a bounded number of HMACs and store calls', async (t) => {
-  const original = crypto.hash
-  let count = 0
-  crypto.hash = ((...args: Parameters<typeof original>) => {
-    count++
-    return original(...args)
-  }) as typeof original
-  syncBuiltinESMExports()
-  t.teardown(() => {
-    crypto.hash = original
-    syncBuiltinESMExports()
-  })
-  const secret = [`new ${SECRET}`, SECRET]
-  const { app, store } = await setUp(t, { secret })
-  const forged = `${'a'.repeat(64)}.${'b'.repeat(43)}`
-  const signed = tokens.sign(tokens.mint())
-  for (const [value, calls] of [
-    [forged, 0],
-    [signed, 4]
-  ] as const) {
-    count = 0
-    store.take()
-    const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
-    const response = await app.inject({ url: '/read', headers: { cookie } })
-    t.same(response.json(), { name: null })
-    // An HMAC takes two hashes. A validly signed cookie takes one more, for its id.
-    t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
-    t.equal(store.take().length, calls)
-  }
-})
-
-void t.test('B1: registration refuses settings with which a browser would drop the cookie', async (t) => {
+void t.test('B1: registration refuses settings that would make a browser reject the cookie', async (t) => {
   const dropped: [option: string, given: Partial<SessionOptions>][] = [
     ['maxAge', { maxAge: 34_560_001 }],
     ['cookie.secure', { cookie: { sameSite: 'none', secure: false } }],
@@ -187,7 +200,7 @@ void t.test('B1: registration refuses settings with which a browser would drop t
   }
 })
 
-void t.test('B1: registration accepts settings with which a browser keeps the cookie', async (t) => {
+void t.test('B1: registration accepts settings with which a browser stores the cookie', async (t) => {
   for (const given of [
     { maxAge: 34_560_000 },
     { cookieName: '__Host-id' },
@@ -211,7 +224,7 @@ void t.test(
   }
 )
 
-void t.test('B3: name and value of the cookie together never exceed 4,096 bytes', async (t) => {
+void t.test('B3: the cookie’s name and value together never exceed 4,096 bytes', async (t) => {
   for (const idLength of [16, 32, 64]) {
     const longest = 4096 - (2 * idLength + 1 + 43)
     const { browser } = await setUp(t, { idLength, cookieName: 'n'.repeat(longest) })
@@ -226,7 +239,7 @@ void t.test('B3: name and value of the cookie together never exceed 4,096 bytes'
 })
 
 void t.test(
-  'B4: a response sets at most one session cookie, whatever the handler did to the session',
+  'B4: a response sets at most one session cookie, whatever the handler does to the session',
   async (t) => {
     const { app, browser } = await setUp(t)
     app.get('/all', async ({ session }, reply) => {
@@ -248,24 +261,27 @@ void t.test(
   }
 )
 
-void t.test('B4: the clearing cookie repeats every attribute and has Max-Age=0', async (t) => {
-  stopClock(t)
-  const cookies: [SessionOptions['cookie'], string][] = [
-    [{}, 'Path=/; HttpOnly; Secure; SameSite=Lax'],
-    [
-      { domain: 'a.test', path: '/app', sameSite: 'none', partitioned: true },
-      'Domain=a.test; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None'
-    ],
-    [{ secure: false, httpOnly: false, sameSite: 'strict' }, 'Path=/; SameSite=Strict'],
-    [{ persistent: false }, 'Path=/; HttpOnly; Secure; SameSite=Lax']
-  ]
-  for (const [cookie, attributes] of cookies) {
-    const { browser } = await setUp(t, { cookie })
-    const set = setCookieOf(await browser.get('/set?name=ada'))
-    t.equal(set?.replace(/^[^;]+(; Max-Age=86400)?; /, ''), attributes)
-    t.equal(setCookieOf(await browser.get('/logout')), `session_id=; Max-Age=0; ${attributes}`)
+void t.test(
+  'B4: a cookie is cleared with the same attributes that it was set with, and Max-Age=0',
+  async (t) => {
+    stopClock(t)
+    const cookies: [SessionOptions['cookie'], string][] = [
+      [{}, 'Path=/; HttpOnly; Secure; SameSite=Lax'],
+      [
+        { domain: 'a.test', path: '/app', sameSite: 'none', partitioned: true },
+        'Domain=a.test; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None'
+      ],
+      [{ secure: false, httpOnly: false, sameSite: 'strict' }, 'Path=/; SameSite=Strict'],
+      [{ persistent: false }, 'Path=/; HttpOnly; Secure; SameSite=Lax']
+    ]
+    for (const [cookie, attributes] of cookies) {
+      const { browser } = await setUp(t, { cookie })
+      const set = setCookieOf(await browser.get('/set?name=ada'))
+      t.equal(set?.replace(/^[^;]+(; Max-Age=86400)?; /, ''), attributes)
+      t.equal(setCookieOf(await browser.get('/logout')), `session_id=; Max-Age=0; ${attributes}`)
+    }
   }
-})
+)
 
 void t.test('B6: a persistent cookie never outlives the session', async (t) => {
   const clock = stopClock(t)
@@ -296,7 +312,7 @@ void t.test('Max-Age is rounded down to whole seconds and is never negative', as
 })
 
 void t.test(
-  'B7: a response that sets the session cookie is no-store, even if the handler said public',
+  'B7: a response that sets the session cookie is marked no-store, even if the handler marks it public',
   async (t) => {
     const { app, browser } = await setUp(t)
     app.get('/public/:action', async ({ session, params }, reply) => {
@@ -321,7 +337,7 @@ void t.test(
   }
 )
 
-void t.test('B7: a response varies by Cookie if its session was read in any way', async (t) => {
+void t.test('B7: the Vary header contains Cookie if the session was read in any way', async (t) => {
   const { app, browser } = await setUp(t)
   const uses: Record<string, (session: import('../../plugin/index.js').Session) => unknown> = {
     get: (session) => session.get('name'),
@@ -355,30 +371,33 @@ void t.test('B7: a response varies by Cookie if its session was read in any way'
   )
 })
 
-void t.test('adds Cookie once to the Vary header of the handler', async (t) => {
-  const { app } = await setUp(t)
-  app.get('/vary', async ({ session, query }, reply) => {
-    const { vary } = query as { vary?: string | string[] }
-    if (vary !== undefined) reply.header('vary', vary)
-    return session.get('name') ?? null
-  })
-  const cases: [query: string, vary: string][] = [
-    ['', 'Cookie'],
-    ['?vary=Accept', 'Accept, Cookie'],
-    ['?vary=Accept,%20Origin', 'Accept, Origin, Cookie'],
-    ['?vary=Accept&vary=Origin', 'Accept, Origin, Cookie'],
-    ['?vary=cookie', 'cookie'],
-    ['?vary=Accept,COOKIE', 'Accept,COOKIE'],
-    ['?vary=Cookie2', 'Cookie2, Cookie'],
-    ['?vary=*', '*']
-  ]
-  for (const [query, vary] of cases) {
-    t.equal((await app.inject(`/vary${query}`)).headers.vary, vary, query)
+void t.test(
+  'Cookie is added to the handler’s Vary header, unless the header already covers it',
+  async (t) => {
+    const { app } = await setUp(t)
+    app.get('/vary', async ({ session, query }, reply) => {
+      const { vary } = query as { vary?: string | string[] }
+      if (vary !== undefined) reply.header('vary', vary)
+      return session.get('name') ?? null
+    })
+    const cases: [query: string, vary: string][] = [
+      ['', 'Cookie'],
+      ['?vary=Accept', 'Accept, Cookie'],
+      ['?vary=Accept,%20Origin', 'Accept, Origin, Cookie'],
+      ['?vary=Accept&vary=Origin', 'Accept, Origin, Cookie'],
+      ['?vary=cookie', 'cookie'],
+      ['?vary=Accept,COOKIE', 'Accept,COOKIE'],
+      ['?vary=Cookie2', 'Cookie2, Cookie'],
+      ['?vary=*', '*']
+    ]
+    for (const [query, vary] of cases) {
+      t.equal((await app.inject(`/vary${query}`)).headers.vary, vary, query)
+    }
   }
-})
+)
 
 void t.test(
-  'keeps the handler’s cookies, whether @fastify/cookie is registered before or after the plugin',
+  'the handler’s own cookies are kept, whether @fastify/cookie is registered before or after the plugin',
   async (t) => {
     for (const isFirst of [true, false]) {
       const app = Fastify()
@@ -398,7 +417,7 @@ void t.test(
   }
 )
 
-void t.test('leaves the application’s own serializeCookie decorator alone', async (t) => {
+void t.test('the plugin does not change the application’s own serializeCookie decorator', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.decorate('serializeCookie', (name: string) => name)
@@ -411,32 +430,32 @@ void t.test('leaves the application’s own serializeCookie decorator alone', as
   t.equal(app.serializeCookie('own', ''), 'own')
 })
 
-void t.test(
-  'adds no decorators of @fastify/cookie to an application that does not register it',
-  async (t) => {
-    const { app } = await setUp(t)
-    t.notOk(app.hasDecorator('serializeCookie'))
-    t.notOk(app.hasReplyDecorator('setCookie'))
-  }
-)
+void t.test('the plugin does not add the decorators of @fastify/cookie to the application', async (t) => {
+  const { app } = await setUp(t)
+  t.notOk(app.hasDecorator('serializeCookie'))
+  t.notOk(app.hasReplyDecorator('setCookie'))
+})
 
-/** Creates an app whose log lines of level `warn` and above go to `lines`. */
+/** Creates an app and collects its log messages of level `warn` and above in `lines`. */
 async function setUpLog(t: Test, options: Partial<SessionOptions> = {}, server: FastifyServerOptions = {}) {
   const lines: string[] = []
   const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
   return { ...(await setUp(t, options, { ...server, logger })), lines }
 }
 
-void t.test('B8: a Secure cookie over plain HTTP logs one warning, which says what to do', async (t) => {
-  const { app, lines } = await setUpLog(t)
-  const headers = { host: 'app.test' }
-  for (let round = 0; round < 3; round++) await app.inject({ url: '/set?name=ada', headers })
-  t.equal(lines.length, 1)
-  t.match(lines[0], /"level":40.*trustProxy.*cookie\.secure to 'auto'/)
-})
+void t.test(
+  'B8: a Secure cookie sent over plain HTTP causes one warning, which says what to do',
+  async (t) => {
+    const { app, lines } = await setUpLog(t)
+    const headers = { host: 'app.test' }
+    for (let round = 0; round < 3; round++) await app.inject({ url: '/set?name=ada', headers })
+    t.equal(lines.length, 1)
+    t.match(lines[0], /"level":40.*trustProxy.*cookie\.secure to 'auto'/)
+  }
+)
 
 void t.test(
-  'B8: logs no warning on loopback, over HTTPS, or if the cookie is not always Secure',
+  "B8: no warning is logged on loopback, over HTTPS, or if cookie.secure is false or 'auto'",
   async (t) => {
     const url = '/set?name=ada'
     const forwarded = { host: 'app.test', 'x-forwarded-proto': 'https' }
@@ -464,7 +483,7 @@ void t.test(
   }
 )
 
-void t.test('B8: logs a warning for a host that only looks like loopback', async (t) => {
+void t.test('B8: a warning is logged for a host name that only looks like loopback', async (t) => {
   for (const host of [
     'localhost.evil.test',
     'xlocalhost',
@@ -480,7 +499,7 @@ void t.test('B8: logs a warning for a host that only looks like loopback', async
 })
 
 void t.test(
-  "B8: secure 'auto' follows the request's protocol, and believes a proxy only with trustProxy",
+  "B8: with secure: 'auto', the cookie is Secure over HTTPS, and proxy headers count only with trustProxy",
   async (t) => {
     const isSecure = async (server: FastifyServerOptions, headers: Record<string, string>) => {
       const { app } = await setUp(t, { cookie: { secure: 'auto' }, store: new MemoryStore() }, server)

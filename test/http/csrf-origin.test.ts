@@ -6,7 +6,7 @@ import { spyStore } from '../fixtures/stores.js'
 
 // Tests of the origin check. It runs before the token check and refuses requests from other sites.
 
-void t.test('accepts only the exact origin that a browser sends for the requested host', async (t) => {
+void t.test('only the exact origin that a browser sends for the requested host is accepted', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy: true })
   const send = async (scheme: string, host: string, origin: string) =>
     verdictOf(await post(new Browser(app), { 'x-forwarded-proto': scheme, host, origin }))
@@ -66,7 +66,7 @@ void t.test('accepts only the exact origin that a browser sends for the requeste
 })
 
 void t.test(
-  'over a socket: handles header names in any case, repeated headers and a missing Host',
+  'over a real socket, header names in any case, repeated headers and a missing Host header are handled',
   async (t) => {
     const server = { trustProxy: false, http: { requireHostHeader: false } }
     const app = await makeCsrfApp(t, { protect: 'all' }, server)
@@ -106,7 +106,7 @@ void t.test(
   }
 )
 
-void t.test('a schema that removes headers does not hide the origin of a request', async (t) => {
+void t.test('a route schema that removes headers does not hide the origin of a request', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeApp(t, { csrf: { protect } })
     const properties = { host: { type: 'string' }, 'x-csrf-token': { type: 'string' } }
@@ -172,23 +172,26 @@ void t.test('D9: registration refuses a malformed trusted origin', async (t) => 
   await t.rejects(makeApp(t, { csrf }), SessionOptionError, 'a string instead of a list')
 })
 
-void t.test('D10: forwarded headers change the accepted origin only with trustProxy', async (t) => {
-  const forwarded = { 'x-forwarded-proto': 'https', 'x-forwarded-host': 'front.test' }
-  for (const trustProxy of [true, false, '10.0.0.1', '127.0.0.1']) {
-    const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy })
-    const isTrusted = trustProxy === true || trustProxy === '127.0.0.1'
-    const send = async (origin: string, headers: Record<string, string> = forwarded) =>
-      verdictOf(await post(new Browser(app), { origin, ...headers }))
-    t.equal(await send('https://front.test'), isTrusted ? 'passes' : 'origin')
-    t.equal(await send(OWN), isTrusted ? 'origin' : 'passes')
-    t.equal(await send('http://front.test'), 'origin')
-    const list = { 'x-forwarded-proto': 'http, https', 'x-forwarded-host': 'evil.test, front.test' }
-    t.equal(await send('https://front.test', list), isTrusted ? 'passes' : 'origin')
-    t.equal(await send('http://evil.test', list), 'origin', 'the value of the nearest proxy counts')
+void t.test(
+  'D10: forwarded headers change the accepted origin only if they come from a trusted proxy',
+  async (t) => {
+    const forwarded = { 'x-forwarded-proto': 'https', 'x-forwarded-host': 'front.test' }
+    for (const trustProxy of [true, false, '10.0.0.1', '127.0.0.1']) {
+      const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy })
+      const isTrusted = trustProxy === true || trustProxy === '127.0.0.1'
+      const send = async (origin: string, headers: Record<string, string> = forwarded) =>
+        verdictOf(await post(new Browser(app), { origin, ...headers }))
+      t.equal(await send('https://front.test'), isTrusted ? 'passes' : 'origin')
+      t.equal(await send(OWN), isTrusted ? 'origin' : 'passes')
+      t.equal(await send('http://front.test'), 'origin')
+      const list = { 'x-forwarded-proto': 'http, https', 'x-forwarded-host': 'evil.test, front.test' }
+      t.equal(await send('https://front.test', list), isTrusted ? 'passes' : 'origin')
+      t.equal(await send('http://evil.test', list), 'origin', 'the value of the nearest proxy counts')
+    }
   }
-})
+)
 
-void t.test('D10: the origin `null` is refused, whatever scheme is forwarded', async (t) => {
+void t.test('D10: the origin `null` is refused, whatever scheme X-Forwarded-Proto contains', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy: true })
   for (const scheme of ['h2', 'file', 'javascript', 'data', 'wss', '', ' ', 'https:']) {
     const headers = { 'x-forwarded-proto': scheme, origin: 'null' }
@@ -196,7 +199,7 @@ void t.test('D10: the origin `null` is refused, whatever scheme is forwarded', a
   }
 })
 
-void t.test('refuses a cross-site request before reading its body', async (t) => {
+void t.test('a cross-site request is refused before its body is read', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' }, { bodyLimit: 10_000 })
   let parsed = 0
   app.addContentTypeParser('application/x-huge', { parseAs: 'buffer' }, (_request, _body, done) => {
@@ -217,7 +220,7 @@ void t.test('refuses a cross-site request before reading its body', async (t) =>
   t.equal(parsed, 1)
 })
 
-void t.test('refuses a cross-site request before any store call', async (t) => {
+void t.test('a cross-site request is refused before any store call', async (t) => {
   const store = spyStore()
   const app = await makeApp(t, { store, csrf: { protect: 'all' } })
   app.setErrorHandler(async (error, { session }, reply) => {
@@ -234,25 +237,28 @@ void t.test('refuses a cross-site request before any store call', async (t) => {
   t.same(store.take(), [])
 })
 
-void t.test('refuses a WebSocket handshake from another origin, and does not ask for a token', async (t) => {
-  for (const protect of PROTECTIONS) {
-    const app = await makeCsrfApp(t, { protect })
-    const preHandler = protect === 'all' ? [] : [app.csrfProtection]
-    app.get('/exempt', { preHandler, config: { csrf: false } }, async () => 'exempt')
-    const { browser } = await visit(app)
-    const handshake = async (headers: Record<string, string>, url = '/target') =>
-      verdictOf(
-        await browser.request({
-          url,
-          headers: { host: HOST, upgrade: 'websocket', connection: 'upgrade', ...headers }
-        })
-      )
-    t.equal(await handshake({ origin: OWN }), 'passes')
-    t.equal(await handshake({ origin: OWN, 'sec-fetch-site': 'same-origin' }), 'passes')
-    t.equal(await handshake({}), 'passes', 'a client that is not a browser')
-    t.equal(await handshake({ origin: 'http://evil.test' }), 'origin')
-    t.equal(await handshake({ origin: 'http://blog.app.test', 'sec-fetch-site': 'same-site' }), 'origin')
-    t.equal(await handshake({ origin: 'null' }), 'origin')
-    t.equal(await handshake({ origin: 'http://evil.test' }, '/exempt'), 'passes')
+void t.test(
+  'a WebSocket handshake from another origin is refused, but no handshake needs a token',
+  async (t) => {
+    for (const protect of PROTECTIONS) {
+      const app = await makeCsrfApp(t, { protect })
+      const preHandler = protect === 'all' ? [] : [app.csrfProtection]
+      app.get('/exempt', { preHandler, config: { csrf: false } }, async () => 'exempt')
+      const { browser } = await visit(app)
+      const handshake = async (headers: Record<string, string>, url = '/target') =>
+        verdictOf(
+          await browser.request({
+            url,
+            headers: { host: HOST, upgrade: 'websocket', connection: 'upgrade', ...headers }
+          })
+        )
+      t.equal(await handshake({ origin: OWN }), 'passes')
+      t.equal(await handshake({ origin: OWN, 'sec-fetch-site': 'same-origin' }), 'passes')
+      t.equal(await handshake({}), 'passes', 'a client that is not a browser')
+      t.equal(await handshake({ origin: 'http://evil.test' }), 'origin')
+      t.equal(await handshake({ origin: 'http://blog.app.test', 'sec-fetch-site': 'same-site' }), 'origin')
+      t.equal(await handshake({ origin: 'null' }), 'origin')
+      t.equal(await handshake({ origin: 'http://evil.test' }, '/exempt'), 'passes')
+    }
   }
-})
+)

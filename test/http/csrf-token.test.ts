@@ -24,34 +24,41 @@ import { makeRecord, spyStore } from '../fixtures/stores.js'
 
 for (const protect of PROTECTIONS) {
   for (const attach of [true, 'keyValues'] as const) {
-    void t.test(`D2: checks bodies of every content type, protect: '${protect}', ${attach}`, async (t) => {
-      const app = await withBodies(t, protect, attach)
-      const { browser, token } = await visit(app)
-      const other = await visit(app)
-      for (const [type, body] of bodiesWith({ name: 'ada' })) {
-        const headers = { 'content-type': type }
-        t.equal(verdictOf(await post(browser, headers, body)), 'token', `${type} without a token`)
-        const byHeader = await post(browser, { ...headers, 'x-csrf-token': token }, body)
-        t.equal(verdictOf(byHeader), 'passes', `${type} with the header`)
-      }
-      for (const [type, body] of bodiesWith({ name: 'ada', _csrf: other.token })) {
+    void t.test(
+      `D2: bodies of every content type are checked (protect: '${protect}', attachFieldsToBody: ${attach})`,
+      async (t) => {
+        const app = await withBodies(t, protect, attach)
+        const { browser, token } = await visit(app)
+        const other = await visit(app)
+        for (const [type, body] of bodiesWith({ name: 'ada' })) {
+          const headers = { 'content-type': type }
+          t.equal(verdictOf(await post(browser, headers, body)), 'token', `${type} without a token`)
+          const byHeader = await post(browser, { ...headers, 'x-csrf-token': token }, body)
+          t.equal(verdictOf(byHeader), 'passes', `${type} with the header`)
+        }
+        for (const [type, body] of bodiesWith({ name: 'ada', _csrf: other.token })) {
+          t.equal(
+            verdictOf(await post(browser, { 'content-type': type }, body)),
+            'token',
+            `${type} with a token of another session`
+          )
+        }
+        for (const [type, body] of bodiesWith({ name: 'ada', _csrf: token })) {
+          const response = await post(browser, { 'content-type': type }, body)
+          t.equal(verdictOf(response), type === 'text/plain' ? 'token' : 'passes', `${type} with the field`)
+        }
+        t.equal(verdictOf(await post(browser)), 'token', 'no body, no token')
         t.equal(
-          verdictOf(await post(browser, { 'content-type': type }, body)),
-          'token',
-          `${type} with a token of another session`
+          verdictOf(await post(browser, { 'x-csrf-token': token })),
+          'passes',
+          'no body, with the header'
         )
       }
-      for (const [type, body] of bodiesWith({ name: 'ada', _csrf: token })) {
-        const response = await post(browser, { 'content-type': type }, body)
-        t.equal(verdictOf(response), type === 'text/plain' ? 'token' : 'passes', `${type} with the field`)
-      }
-      t.equal(verdictOf(await post(browser)), 'token', 'no body, no token')
-      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes', 'no body, with the header')
-    })
+    )
   }
 }
 
-void t.test('D2: the handler gets the body unchanged', async (t) => {
+void t.test('D2: the handler receives the body unchanged', async (t) => {
   const app = await withBodies(t, 'all', 'keyValues')
   app.post('/echo', async ({ body }) => body)
   const { browser, token } = await visit(app)
@@ -62,25 +69,28 @@ void t.test('D2: the handler gets the body unchanged', async (t) => {
   }
 })
 
-void t.test('D2: accepts no token from a file, a repeated field or an empty multipart body', async (t) => {
-  for (const attach of [true, 'keyValues'] as const) {
-    const app = await withBodies(t, 'all', attach)
-    const { browser, token } = await visit(app)
-    for (const fields of [
-      [['_csrf', Buffer.from(token)]],
-      [
-        ['_csrf', token],
-        ['_csrf', token]
-      ],
-      []
-    ] as const) {
-      const { headers, payload } = multipart(fields)
-      t.equal(verdictOf(await post(browser, headers, payload)), 'token')
+void t.test(
+  'D2: no token is accepted from a file, a repeated field or an empty multipart body',
+  async (t) => {
+    for (const attach of [true, 'keyValues'] as const) {
+      const app = await withBodies(t, 'all', attach)
+      const { browser, token } = await visit(app)
+      for (const fields of [
+        [['_csrf', Buffer.from(token)]],
+        [
+          ['_csrf', token],
+          ['_csrf', token]
+        ],
+        []
+      ] as const) {
+        const { headers, payload } = multipart(fields)
+        t.equal(verdictOf(await post(browser, headers, payload)), 'token')
+      }
     }
   }
-})
+)
 
-void t.test('refuses a token if the body schema removes its field', async (t) => {
+void t.test('a token is refused if the body schema removes the field that contains it', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const text = { type: 'string' }
   for (const [url, properties] of [
@@ -97,7 +107,7 @@ void t.test('refuses a token if the body schema removes its field', async (t) =>
   t.equal(await send('/unnamed'), 'token')
 })
 
-void t.test('reads the token from the header and the field named in the options', async (t) => {
+void t.test('the token is read from the header or the body field that the options name', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', header: 'X-My-Token', field: 'my_token' })
   await app.register(formbody)
   const { browser, token } = await visit(app)
@@ -109,14 +119,14 @@ void t.test('reads the token from the header and the field named in the options'
   t.equal(verdictOf(await form('_csrf')), 'token')
 })
 
-void t.test('ignores the field if the request has the header', async (t) => {
+void t.test('the token field of the body is ignored if the request has the token header', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const { browser, token } = await visit(app)
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': 'wrong' }, { _csrf: token })), 'token')
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token }, { _csrf: 'wrong' })), 'passes')
 })
 
-void t.test('reads the field of a body without a Content-Type', async (t) => {
+void t.test('the token field of the body is read even if the request has no Content-Type', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
     done(null, { _csrf: body })
@@ -126,7 +136,7 @@ void t.test('reads the field of a body without a Content-Type', async (t) => {
   t.equal(verdictOf(await post(browser, {}, 'wrong')), 'token')
 })
 
-void t.test('treats a multipart field with the value null as a wrong token, not an error', async (t) => {
+void t.test('a multipart token field with the value null is a wrong token and causes no error', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   await app.register(fastifyMultipart, { attachFieldsToBody: 'keyValues' })
   const { browser } = await visit(app)
@@ -136,7 +146,7 @@ void t.test('treats a multipart field with the value null as a wrong token, not 
 })
 
 void t.test(
-  'D4/CVE-2023-29020, CVE-2022-24895, CVE-2018-11406: a token stops working at the login, and the next one at the logout',
+  'D4/CVE-2023-29020, CVE-2022-24895, CVE-2018-11406: a CSRF token does not survive a login or a logout',
   async (t) => {
     const app = await makeCsrfApp(t)
     const { browser, token: before } = await visit(app)
@@ -188,7 +198,7 @@ void t.test(
 )
 
 void t.test(
-  'D4/CVE-2021-29624: with a tossed cookie, the attacker’s token changes only the attacker’s session',
+  'D4/CVE-2021-29624: with a planted session cookie, the attacker’s token changes only the attacker’s session',
   async (t) => {
     const app = await makeCsrfApp(t, { protect: 'all' })
     app.post('/rename', async ({ session }) => {
@@ -211,7 +221,7 @@ void t.test(
   }
 )
 
-void t.test('D5: 10,000 tokens all differ and unmask to the same secret', async (t) => {
+void t.test('D5: 10,000 tokens of a session all differ, but contain the same masked secret', async (t) => {
   const app = await makeCsrfApp(t)
   app.get('/many', async (_request, reply) => Array.from({ length: 10_000 }, () => reply.generateCsrf()))
   const { browser, token } = await visit(app)
@@ -232,7 +242,7 @@ void t.test('D5: 10,000 tokens all differ and unmask to the same secret', async 
   }
 })
 
-void t.test('D6: refuses a malformed token with 403, never with 500', async (t) => {
+void t.test('D6: a malformed token is refused with 403 and never causes a 500', async (t) => {
   const app = await withBodies(t, 'all', true)
   const { browser, token } = await visit(app)
   const imitation = { type: 'field', fieldname: '_csrf', value: token }
@@ -275,7 +285,7 @@ void t.test('D6: refuses a malformed token with 403, never with 500', async (t) 
   }
 })
 
-void t.test('D6: accepts no token from a polluted prototype or an inherited property', async (t) => {
+void t.test('D6: no token is accepted from a polluted prototype or an inherited property', async (t) => {
   const app = await withBodies(t, 'all', true)
   app.addContentTypeParser('application/heir', { parseAs: 'string' }, (_request, text, done) =>
     done(null, Object.create({ _csrf: text }))
@@ -288,20 +298,23 @@ void t.test('D6: accepts no token from a polluted prototype or an inherited prop
   t.equal(verdictOf(await post(browser, { 'content-type': 'application/heir' }, token)), 'token')
 })
 
-void t.test('D6: accepts no file as a token, even if the application turns it into text', async (t) => {
-  const app = await makeCsrfApp(t, { protect: 'all' })
-  await app.register(fastifyMultipart, {
-    attachFieldsToBody: true,
-    async onFile(part) {
-      Object.assign(part, { value: (await part.toBuffer()).toString() })
-    }
-  })
-  const { browser, token } = await visit(app)
-  const { headers, payload } = multipart([['_csrf', Buffer.from(token)]])
-  t.equal(verdictOf(await post(browser, headers, payload)), 'token')
-})
+void t.test(
+  'D6: a file is not accepted as a token, even if the application turns it into a string',
+  async (t) => {
+    const app = await makeCsrfApp(t, { protect: 'all' })
+    await app.register(fastifyMultipart, {
+      attachFieldsToBody: true,
+      async onFile(part) {
+        Object.assign(part, { value: (await part.toBuffer()).toString() })
+      }
+    })
+    const { browser, token } = await visit(app)
+    const { headers, payload } = multipart([['_csrf', Buffer.from(token)]])
+    t.equal(verdictOf(await post(browser, headers, payload)), 'token')
+  }
+)
 
-void t.test('D7/GHSA-49wp-qq6x-g2rf: refuses a token in the URL', async (t) => {
+void t.test('D7/GHSA-49wp-qq6x-g2rf: a token in the URL is refused', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser, token } = await visit(app)
@@ -316,61 +329,67 @@ void t.test('D7/GHSA-49wp-qq6x-g2rf: refuses a token in the URL', async (t) => {
   }
 })
 
-void t.test('CVE-2013-0263: compares a token once, whole and in constant time', async (t) => {
-  const { timingSafeEqual } = crypto
-  const compared: number[] = []
-  crypto.timingSafeEqual = (a, b) => {
-    if (a.byteLength === 32) compared.push(a.byteLength, b.byteLength)
-    return timingSafeEqual(a, b)
-  }
-  syncBuiltinESMExports()
-  t.teardown(() => {
-    crypto.timingSafeEqual = timingSafeEqual
+void t.test(
+  'CVE-2013-0263: the whole token is compared in constant time, in a single comparison',
+  async (t) => {
+    const { timingSafeEqual } = crypto
+    const compared: number[] = []
+    crypto.timingSafeEqual = (a, b) => {
+      if (a.byteLength === 32) compared.push(a.byteLength, b.byteLength)
+      return timingSafeEqual(a, b)
+    }
     syncBuiltinESMExports()
-  })
-  const app = await makeCsrfApp(t)
-  const { browser, token } = await visit(app)
-  compared.length = 0
-  for (const [text, verdict] of [
-    [token, 'passes'],
-    [`A${token.slice(1)}`, token.startsWith('A') ? 'passes' : 'token'],
-    [`${token.slice(0, 80)}AAAAAA`, 'token']
-  ] as const) {
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': text })), verdict)
+    t.teardown(() => {
+      crypto.timingSafeEqual = timingSafeEqual
+      syncBuiltinESMExports()
+    })
+    const app = await makeCsrfApp(t)
+    const { browser, token } = await visit(app)
+    compared.length = 0
+    for (const [text, verdict] of [
+      [token, 'passes'],
+      [`A${token.slice(1)}`, token.startsWith('A') ? 'passes' : 'token'],
+      [`${token.slice(0, 80)}AAAAAA`, 'token']
+    ] as const) {
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': text })), verdict)
+    }
+    t.same(compared, [32, 32, 32, 32, 32, 32])
   }
-  t.same(compared, [32, 32, 32, 32, 32, 32])
-})
+)
 
-void t.test('generateCsrf() creates the session on first use and writes it once', async (t) => {
-  const store = spyStore()
-  const app = await makeApp(t, { store, csrf: { protect: 'all' } })
-  app.get('/form', async (_request, reply) => [reply.generateCsrf(), reply.generateCsrf()])
-  app.post('/target', async () => 'target')
-  const browser = new Browser(app)
-  const first = await browser.get('/form')
-  t.match(setCookieOf(first), /^session_id=/)
-  t.equal(first.headers['vary'], 'Cookie')
-  t.same(store.takeNames(), ['create'])
-  const [one, two] = first.json<[string, string]>()
-  t.not(one, two)
-  const again = await browser.get('/form')
-  t.equal(setCookieOf(again), undefined)
-  t.equal(again.headers['vary'], 'Cookie')
-  t.same(store.takeNames(), ['get'])
-  for (const token of [one, two, ...again.json<[string, string]>()]) {
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
+void t.test(
+  'the first generateCsrf() call creates the session, which is written only one time',
+  async (t) => {
+    const store = spyStore()
+    const app = await makeApp(t, { store, csrf: { protect: 'all' } })
+    app.get('/form', async (_request, reply) => [reply.generateCsrf(), reply.generateCsrf()])
+    app.post('/target', async () => 'target')
+    const browser = new Browser(app)
+    const first = await browser.get('/form')
+    t.match(setCookieOf(first), /^session_id=/)
+    t.equal(first.headers['vary'], 'Cookie')
+    t.same(store.takeNames(), ['create'])
+    const [one, two] = first.json<[string, string]>()
+    t.not(one, two)
+    const again = await browser.get('/form')
+    t.equal(setCookieOf(again), undefined)
+    t.equal(again.headers['vary'], 'Cookie')
+    t.same(store.takeNames(), ['get'])
+    for (const token of [one, two, ...again.json<[string, string]>()]) {
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
+    }
+    t.same(store.takeNames(), ['get', 'get', 'get', 'get'], 'a check reads the session and never writes it')
   }
-  t.same(store.takeNames(), ['get', 'get', 'get', 'get'], 'a check reads the session and never writes it')
-})
+)
 
-void t.test('generateCsrf() on a route with session: false fails with SESSION_OFF', async (t) => {
+void t.test('generateCsrf() throws SESSION_OFF on a route with session: false', async (t) => {
   const app = await makeApp(t)
   app.get('/off', { config: { session: false } }, async (_request, reply) => reply.generateCsrf())
   t.match((await app.inject('/off')).json(), { statusCode: 500, code: 'SESSION_OFF' })
 })
 
 void t.test(
-  'a readonly route checks tokens, and generates them only if the session has a secret',
+  'a readonly route checks tokens, but generates them only if the session already has a CSRF secret',
   async (t) => {
     const store = spyStore()
     const app = await makeApp(t, { store, csrf: { protect: 'all' } })
@@ -391,7 +410,7 @@ void t.test(
   }
 )
 
-/** Replaces the browser's stored session with one whose `$csrf` value is `text`, as a damaged store may return it. */
+/** Replaces the browser's stored session with a damaged one, whose CSRF secret (`$csrf`) is `text`. */
 async function damage(browser: Browser, store: MemoryStore, text: string): Promise<void> {
   const id = idOfToken((browser.cookies.get('session_id') as string).split('.')[0] as string)
   store.destroy(id)
@@ -399,7 +418,7 @@ async function damage(browser: Browser, store: MemoryStore, text: string): Promi
 }
 
 void t.test(
-  'refuses every token while the stored secret is malformed; generateCsrf() replaces the secret',
+  'every token is refused if the stored secret is malformed, until generateCsrf() replaces the secret',
   async (t) => {
     const store = new MemoryStore()
     const app = await makeApp(t, { store, csrf: { protect: 'all' } })
@@ -416,22 +435,25 @@ void t.test(
   }
 )
 
-void t.test('clear() and regenerate() drop the CSRF secret, and no session method shows it', async (t) => {
-  const app = await makeCsrfApp(t)
-  app.get('/peek', async ({ session }) => ({
-    keys: session.keys(),
-    value: session.get('$csrf') ?? null,
-    has: session.has('$csrf')
-  }))
-  app.get('/clear', async ({ session }) => {
-    session.clear()
-    return 'cleared'
-  })
-  for (const url of ['/clear', '/login']) {
-    const { browser, token } = await visit(app)
-    t.same((await browser.get('/peek')).json(), { keys: [], value: null, has: false })
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
-    await browser.get(url)
-    t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', url)
+void t.test(
+  'clear() and regenerate() remove the CSRF secret, and no session method returns it',
+  async (t) => {
+    const app = await makeCsrfApp(t)
+    app.get('/peek', async ({ session }) => ({
+      keys: session.keys(),
+      value: session.get('$csrf') ?? null,
+      has: session.has('$csrf')
+    }))
+    app.get('/clear', async ({ session }) => {
+      session.clear()
+      return 'cleared'
+    })
+    for (const url of ['/clear', '/login']) {
+      const { browser, token } = await visit(app)
+      t.same((await browser.get('/peek')).json(), { keys: [], value: null, has: false })
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
+      await browser.get(url)
+      t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token', url)
+    }
   }
-})
+)

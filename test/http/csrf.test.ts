@@ -53,7 +53,7 @@ const ROWS: readonly Row[] = (Object.keys(SITES) as Row['site'][]).flatMap((site
   )
 )
 
-/** Returns the expected verdict on a row, without using the code under test. */
+/** Returns the result that the CSRF checks must give for a row of the table, without using the code under test. */
 function expected({ site, origin, method, token }: Row, needsToken: boolean): string {
   if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return 'passes'
   const isAllowed = {
@@ -101,7 +101,7 @@ async function tokensOf(app: FastifyInstance) {
 for (const protect of PROTECTIONS) {
   for (const token of [true, false]) {
     void t.test(
-      `D1: gives the expected verdict on every row of the table, protect: '${protect}', token: ${String(token)}`,
+      `D1: every combination of origin headers, method and token gets the expected result (protect: '${protect}', token: ${String(token)})`,
       async (t) => {
         const trustedOrigins = [ORIGINS.trusted]
         const app = await makeCsrfApp(t, { protect, token, trustedOrigins }, { trustProxy: true })
@@ -119,7 +119,7 @@ for (const protect of PROTECTIONS) {
   }
 }
 
-void t.test('D3: checks every method except GET, HEAD and OPTIONS', async (t) => {
+void t.test('D3: every method except GET, HEAD and OPTIONS is checked', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser, token } = await visit(app)
@@ -165,7 +165,7 @@ const CROSS_SITE = {
   message: 'Cross-site request refused'
 }
 
-void t.test('a refusal says which check failed, and nothing more', async (t) => {
+void t.test('the reply to a refused request says which check failed, and nothing more', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const { browser } = await visit(app)
@@ -181,7 +181,7 @@ void t.test('a refusal says which check failed, and nothing more', async (t) => 
   }
 })
 
-void t.test('refuses an anonymous POST, sets no cookie and makes no store call', async (t) => {
+void t.test('an anonymous POST is refused without setting a cookie or calling the store', async (t) => {
   const store = spyStore()
   const app = await makeApp(t, { store, csrf: { protect: 'all' } })
   app.post('/target', async () => 'target')
@@ -193,7 +193,7 @@ void t.test('refuses an anonymous POST, sets no cookie and makes no store call',
   t.same(store.take(), [])
 })
 
-void t.test('by default, checks only the routes with csrfProtection', async (t) => {
+void t.test('by default, only the routes that use csrfProtection are checked', async (t) => {
   const app = await makeCsrfApp(t)
   app.post('/open', async () => 'open')
   const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
@@ -201,21 +201,24 @@ void t.test('by default, checks only the routes with csrfProtection', async (t) 
   t.equal(verdictOf(await app.inject({ method: 'POST', url: '/target', headers })), 'origin')
 })
 
-void t.test('D8: checks an anonymous login, so that nobody is signed in as the attacker', async (t) => {
-  const app = await makeCsrfApp(t, { protect: 'all' })
-  const login = (browser: Browser, headers: Record<string, string>) =>
-    browser.request({ method: 'POST', url: '/login', headers: { host: HOST, ...headers } })
-  const stranger = new Browser(app)
-  const attacker = await visit(app)
-  t.equal(verdictOf(await login(stranger, {})), 'token')
-  t.equal(verdictOf(await login(stranger, { origin: 'http://evil.test' })), 'origin')
-  t.equal(verdictOf(await login(stranger, { 'x-csrf-token': attacker.token })), 'token')
-  t.equal(stranger.cookie, '')
-  const { browser, token } = await visit(app)
-  t.equal(verdictOf(await login(browser, { 'x-csrf-token': token })), 'passes')
-})
+void t.test(
+  'D8: an anonymous login is checked, so no visitor can be signed in as the attacker',
+  async (t) => {
+    const app = await makeCsrfApp(t, { protect: 'all' })
+    const login = (browser: Browser, headers: Record<string, string>) =>
+      browser.request({ method: 'POST', url: '/login', headers: { host: HOST, ...headers } })
+    const stranger = new Browser(app)
+    const attacker = await visit(app)
+    t.equal(verdictOf(await login(stranger, {})), 'token')
+    t.equal(verdictOf(await login(stranger, { origin: 'http://evil.test' })), 'origin')
+    t.equal(verdictOf(await login(stranger, { 'x-csrf-token': attacker.token })), 'token')
+    t.equal(stranger.cookie, '')
+    const { browser, token } = await visit(app)
+    t.equal(verdictOf(await login(browser, { 'x-csrf-token': token })), 'passes')
+  }
+)
 
-/** Creates an app in which only POST /hook is exempt, and `/*` catches all paths without a route. */
+/** Creates an app in which only `POST /hook` is exempt from the CSRF checks. The route `/*` handles all other paths. */
 async function withExemption(t: Test, routerOptions: object): Promise<FastifyInstance> {
   const app = await makeApp(t, { csrf: { protect: 'all' } }, { routerOptions })
   app.post('/hook', { config: { csrf: false } }, async () => 'hook')
@@ -281,24 +284,21 @@ void t.test(
   }
 )
 
-void t.test(
-  'D11: `csrf: false` exempts a route from both checks, and no other value exempts it',
-  async (t) => {
-    const app = await makeApp(t, { csrf: { protect: 'all' } })
-    app.post('/exempt', { config: { csrf: false } }, async () => 'exempt')
-    app.post('/listed', { config: { csrf: false }, preHandler: app.csrfProtection }, async () => 'exempt')
-    const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site', 'x-csrf-token': 'x' }
-    for (const url of ['/exempt', '/listed']) {
-      t.equal((await app.inject({ method: 'POST', url, headers })).payload, 'exempt')
-    }
-    for (const csrf of [undefined, null, 0, '', true]) {
-      const url = `/checked-${String(csrf)}`
-      const other = await makeApp(t, { csrf: { protect: 'all' } })
-      other.post(url, { config: { csrf } as object }, async () => 'checked')
-      t.equal(verdictOf(await other.inject({ method: 'POST', url })), 'token', String(csrf))
-    }
+void t.test('D11: `csrf: false` exempts a route from all CSRF checks, and no other value does', async (t) => {
+  const app = await makeApp(t, { csrf: { protect: 'all' } })
+  app.post('/exempt', { config: { csrf: false } }, async () => 'exempt')
+  app.post('/listed', { config: { csrf: false }, preHandler: app.csrfProtection }, async () => 'exempt')
+  const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site', 'x-csrf-token': 'x' }
+  for (const url of ['/exempt', '/listed']) {
+    t.equal((await app.inject({ method: 'POST', url, headers })).payload, 'exempt')
   }
-)
+  for (const csrf of [undefined, null, 0, '', true]) {
+    const url = `/checked-${String(csrf)}`
+    const other = await makeApp(t, { csrf: { protect: 'all' } })
+    other.post(url, { config: { csrf } as object }, async () => 'checked')
+    t.equal(verdictOf(await other.inject({ method: 'POST', url })), 'token', String(csrf))
+  }
+})
 
 void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', async (t) => {
   for (const protect of PROTECTIONS) {
@@ -311,7 +311,7 @@ void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', asyn
   }
 })
 
-void t.test('a request for an unknown path is refused or not found, never a 500', async (t) => {
+void t.test('a request for an unknown path gets a 403 or a 404, never a 500', async (t) => {
   for (const isCustom of [false, true]) {
     const app = await makeApp(t, { csrf: { protect: 'all' } })
     if (isCustom) app.setNotFoundHandler(async (_request, reply) => reply.code(404).send('nothing here'))
@@ -362,7 +362,7 @@ void t.test('no token is valid while the store fails', async (t) => {
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
 })
 
-void t.test('publishes a refusal with its reason, but without the query and the token', async (t) => {
+void t.test('a refusal is published with its reason, but without the query and the token', async (t) => {
   const refused = listen(t, 'csrf-refused')
   const app = await makeCsrfApp(t)
   const { browser, token } = await visit(app)
@@ -384,7 +384,7 @@ void t.test('publishes a refusal with its reason, but without the query and the 
   )
 })
 
-void t.test('never logs a token', async (t) => {
+void t.test('the log never contains a token', async (t) => {
   let log = ''
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -404,7 +404,7 @@ void t.test('never logs a token', async (t) => {
   t.notOk([token, other.token, browser.cookie].some((text) => log.includes(text)))
 })
 
-void t.test('a token of one app is not valid in another', async (t) => {
+void t.test('a token of one app is not valid in another app', async (t) => {
   const [one, two] = [await makeCsrfApp(t), await makeCsrfApp(t)]
   const { browser, token } = await visit(one)
   const stranger = new Browser(two)
@@ -413,7 +413,7 @@ void t.test('a token of one app is not valid in another', async (t) => {
   t.equal(verdictOf(await post(stranger, { 'x-csrf-token': token })), 'token')
 })
 
-void t.test('csrfProtection works as the preHandler of a hook, a list and a typed route', async (t) => {
+void t.test('csrfProtection works as a hook, in a list of preHandlers and on a typed route', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.post<{ Body: { name: string }; Params: { id: string } }>(
     '/typed/:id',

@@ -8,7 +8,7 @@ import { contextOf, addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, makeRecord, spyStore } from '../fixtures/stores.js'
 
-void t.test('a wrong option fails the registration', async (t) => {
+void t.test('registration fails if an option has a wrong value', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await t.rejects(async () => app.register(sessions, { secret: 'short' }), {
@@ -18,7 +18,7 @@ void t.test('a wrong option fails the registration', async (t) => {
 })
 
 void t.test(
-  'a route with session: false loads nothing, and using its session throws SESSION_OFF',
+  'a route with session: false loads no session, and request.session throws SESSION_OFF there',
   async (t) => {
     const store = spyStore()
     const app = addRoutes(await makeApp(t, { store }))
@@ -37,7 +37,7 @@ void t.test(
 )
 
 void t.test(
-  'a readonly route loads the session, refuses changes and does not count as activity',
+  'a request to a readonly route loads the session, cannot change it and does not count as activity',
   async (t) => {
     const clock = stopClock(t)
     const store = spyStore()
@@ -63,29 +63,32 @@ void t.test(
   }
 )
 
-void t.test('an early save() puts the cookie into the headers of a hijacked reply', async (t) => {
-  const app = addRoutes(await makeApp(t))
-  app.get('/hijack', async ({ session }, reply) => {
-    session.set('name', 'ada')
-    await session.save()
-    reply.hijack()
-    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
-    reply.raw.end('raw')
-  })
-  const browser = new Browser(app)
-  t.match((await browser.get('/hijack')).headers, {
-    'set-cookie': /^session_id=/,
-    'cache-control': 'no-store',
-    vary: 'Cookie'
-  })
-  t.same((await browser.get('/read')).json(), { name: 'ada' })
-  const { headers } = await browser.get('/hijack')
-  t.equal(headers.vary, 'Cookie', 'Vary is sent even without a session cookie')
-  t.equal(headers['set-cookie'], undefined)
-})
+void t.test(
+  'if the handler calls save() before hijack(), the reply headers contain the cookie',
+  async (t) => {
+    const app = addRoutes(await makeApp(t))
+    app.get('/hijack', async ({ session }, reply) => {
+      session.set('name', 'ada')
+      await session.save()
+      reply.hijack()
+      reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
+      reply.raw.end('raw')
+    })
+    const browser = new Browser(app)
+    t.match((await browser.get('/hijack')).headers, {
+      'set-cookie': /^session_id=/,
+      'cache-control': 'no-store',
+      vary: 'Cookie'
+    })
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    const { headers } = await browser.get('/hijack')
+    t.equal(headers.vary, 'Cookie', 'Vary is sent even without a session cookie')
+    t.equal(headers['set-cookie'], undefined)
+  }
+)
 
 void t.test(
-  'after the headers are sent, save() refuses changes that need a cookie and writes nothing',
+  'after the headers have been sent, save() refuses changes that need a cookie and writes nothing',
   async (t) => {
     const store = spyStore()
     const app = await makeApp(t, { store })
@@ -102,7 +105,7 @@ void t.test(
 )
 
 void t.test(
-  'after the headers are sent, invalidate() ends the session, but data set after it is refused',
+  'after the headers have been sent, invalidate() ends the session, but data set afterwards is refused',
   async (t) => {
     const memory = new MemoryStore()
     const app = addRoutes(await makeApp(t, { store: memory }))
@@ -121,25 +124,28 @@ void t.test(
   }
 )
 
-void t.test('after the headers are sent, invalidate() ends the session without a cookie', async (t) => {
-  const memory = new MemoryStore()
-  const app = addRoutes(await makeApp(t, { store: memory }))
-  app.get('/late', async ({ session }, reply) => {
-    reply.hijack()
-    reply.raw.writeHead(200)
-    session.invalidate()
-    await session.save()
-    reply.raw.end('ended')
-  })
-  const browser = new Browser(app)
-  await browser.get('/set?name=ada')
-  const response = await browser.get('/late')
-  t.equal(response.body, 'ended')
-  t.equal(setCookieOf(response), undefined)
-  t.equal(memory.size, 0)
-})
+void t.test(
+  'after the headers have been sent, invalidate() ends the session but clears no cookie',
+  async (t) => {
+    const memory = new MemoryStore()
+    const app = addRoutes(await makeApp(t, { store: memory }))
+    app.get('/late', async ({ session }, reply) => {
+      reply.hijack()
+      reply.raw.writeHead(200)
+      session.invalidate()
+      await session.save()
+      reply.raw.end('ended')
+    })
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    const response = await browser.get('/late')
+    t.equal(response.body, 'ended')
+    t.equal(setCookieOf(response), undefined)
+    t.equal(memory.size, 0)
+  }
+)
 
-void t.test('stores the session before the first byte of a stream', async (t) => {
+void t.test('the session is stored before the first byte of a streamed reply is sent', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: memory }))
   const sizes: number[] = []
@@ -159,7 +165,7 @@ void t.test('stores the session before the first byte of a stream', async (t) =>
   t.same((await browser.get('/read')).json(), { name: 'ada' })
 })
 
-void t.test('a not-found handler has the session', async (t) => {
+void t.test('a not-found handler can read the session', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.setNotFoundHandler(async ({ session }, reply) => reply.code(404).send({ name: session.get('name') }))
   const browser = new Browser(app)
@@ -176,7 +182,7 @@ void t.test('two apps in one process have separate sessions, secrets and stores'
   t.same((await browser.get('/read')).json(), { name: 'ada' })
 })
 
-void t.test('routes of an encapsulated plugin have the session', async (t) => {
+void t.test('the routes of an encapsulated plugin can read the session', async (t) => {
   const app = addRoutes(await makeApp(t))
   await app.register(async (inner) => {
     inner.get('/inner', async ({ session }) => ({ name: session.get('name') }))
@@ -186,7 +192,7 @@ void t.test('routes of an encapsulated plugin have the session', async (t) => {
   t.same((await browser.get('/inner')).json(), { name: 'ada' })
 })
 
-void t.test('the sweep runs every cleanupInterval and stops with the app', async (t) => {
+void t.test('the sweep of expired sessions runs every cleanupInterval, until the app closes', async (t) => {
   const clock = stopClock(t)
   const store = spyStore()
   const app = await makeApp(t, { store, cleanupInterval: 60 })
@@ -202,7 +208,7 @@ void t.test('the sweep runs every cleanupInterval and stops with the app', async
   t.same(store.takeNames(), ['close'])
 })
 
-void t.test('cleanupInterval: 0 turns the sweep off', async (t) => {
+void t.test('cleanupInterval: 0 turns off the sweep of expired sessions', async (t) => {
   const clock = stopClock(t)
   const store = spyStore()
   const app = await makeApp(t, { store, cleanupInterval: 0 })
@@ -212,7 +218,7 @@ void t.test('cleanupInterval: 0 turns the sweep off', async (t) => {
   t.same(store.take(), [])
 })
 
-void t.test('a sweep or close that fails is only logged', async (t) => {
+void t.test('errors in the sweep of expired sessions and in closing the store are only logged', async (t) => {
   const clock = stopClock(t)
   const lines: string[] = []
   const logger = { level: 'error', stream: { write: (line: string) => void lines.push(line) } }
@@ -226,29 +232,32 @@ void t.test('a sweep or close that fails is only logged', async (t) => {
   t.match(lines, [/sweep/, /the store did not close/])
 })
 
-void t.test('over a socket: an early save() is kept if the client disconnects', async (t) => {
-  const memory = new MemoryStore()
-  const app = addRoutes(await makeApp(t, { store: memory, cookie: { secure: 'auto' } }))
-  const reached = new Promise<void>((resolve) => {
-    app.get('/wait', async ({ session }) => {
-      session.set('name', 'ada')
-      await session.save()
-      resolve()
-      await new Promise(() => undefined)
+void t.test(
+  'a session that the handler has saved is kept if the client disconnects before the reply',
+  async (t) => {
+    const memory = new MemoryStore()
+    const app = addRoutes(await makeApp(t, { store: memory, cookie: { secure: 'auto' } }))
+    const reached = new Promise<void>((resolve) => {
+      app.get('/wait', async ({ session }) => {
+        session.set('name', 'ada')
+        await session.save()
+        resolve()
+        await new Promise(() => undefined)
+      })
     })
-  })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as AddressInfo
-  const request = httpRequest({ port, path: '/wait' })
-  request.on('error', () => undefined)
-  request.end()
-  await reached
-  request.destroy()
-  t.equal(memory.size, 1)
-})
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as AddressInfo
+    const request = httpRequest({ port, path: '/wait' })
+    request.on('error', () => undefined)
+    request.end()
+    await reached
+    request.destroy()
+    t.equal(memory.size, 1)
+  }
+)
 
 void t.test(
-  'registration fails if the store can never work, but not if it is only unreachable',
+  'registration fails if the store can never work, but not if the store is only unreachable',
   async (t) => {
     const { SessionOptionError } = await import('../../plugin/index.js')
     const lines: string[] = []
@@ -284,7 +293,7 @@ void t.test('registration refuses a rotationPrefix that is not a whole number fr
 })
 
 void t.test(
-  'Cache-Control: public, set after an early save(), does not make the session cookie cacheable',
+  'a reply with the session cookie is not cacheable, even if Cache-Control: public is set after save()',
   async (t) => {
     const app = await makeApp(t)
     app.get('/', async ({ session, query }, reply) => {
@@ -298,7 +307,7 @@ void t.test(
   }
 )
 
-void t.test('a rotation keeps the first digits of the id if the store sets rotationPrefix', async (t) => {
+void t.test('regenerate() keeps the first digits of the id if the store sets rotationPrefix', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
   app.get('/id', async ({ session }) => session.id)
@@ -314,7 +323,7 @@ void t.test('a rotation keeps the first digits of the id if the store sets rotat
   t.same([...new Set([before, ...after].map((id) => id.slice(0, 2)))], [before.slice(0, 2)])
 })
 
-void t.test('an app without a store option gets a MemoryStore', async (t) => {
+void t.test('an app without a store option uses a MemoryStore', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(sessions, { secret: SECRET })

@@ -37,7 +37,7 @@ function put(browser: Browser, key: string, value: unknown) {
   return browser.get(`/put?key=${key}&json=${encodeURIComponent(JSON.stringify(value))}`)
 }
 
-void t.test('a signed-in request passes, and its page is not cached', async (t) => {
+void t.test('a signed-in user can open a guarded route, and the response is marked no-store', async (t) => {
   const { browser } = await setUp(t)
   await browser.get('/login')
   for (const headers of [PAGE, JSON_ONLY]) {
@@ -48,14 +48,14 @@ void t.test('a signed-in request passes, and its page is not cached', async (t) 
   }
 })
 
-void t.test('keeps a Cache-Control header that an earlier hook set', async (t) => {
+void t.test('requireAuth keeps a Cache-Control header that an earlier hook has set', async (t) => {
   const { app, browser } = await setUp(t)
   app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'private'))
   await browser.get('/login')
   t.equal((await browser.get('/guarded')).headers['cache-control'], 'private')
 })
 
-void t.test('redirects a page request to the login, with a message that is shown once', async (t) => {
+void t.test('a page request is redirected to the login page, with a message shown only once', async (t) => {
   const { browser } = await setUp(t)
   const response = await browser.get('/guarded', PAGE)
   t.equal(response.statusCode, 302)
@@ -66,7 +66,7 @@ void t.test('redirects a page request to the login, with a message that is shown
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
-void t.test('answers a request for JSON with 401, without a store call or a cookie', async (t) => {
+void t.test('an anonymous request for JSON gets a 401, without a store call or a cookie', async (t) => {
   const store = spyStore()
   const { browser } = await setUp(t, { message: 'Who are you?' }, { store })
   const response = await browser.get('/guarded', JSON_ONLY)
@@ -81,7 +81,7 @@ void t.test('answers a request for JSON with 401, without a store call or a cook
   t.same(store.take(), [])
 })
 
-void t.test('recognises page requests of browsers and of command-line clients', async (t) => {
+void t.test('requireAuth recognizes page requests of browsers and of command-line clients', async (t) => {
   const { app } = await setUp(t)
   for (const [client, headers] of [
     ['Chrome', PAGE],
@@ -111,7 +111,7 @@ void t.test('recognises page requests of browsers and of command-line clients', 
   }
 })
 
-void t.test('redirects an unsafe method with 303, so that the login page is fetched with GET', async (t) => {
+void t.test('an unsafe method is redirected with 303, so the login page is fetched with GET', async (t) => {
   const { browser } = await setUp(t, { loginPath: 'https://sso.test/start?app=1' })
   for (const [method, statusCode] of [
     ['GET', 302],
@@ -126,7 +126,7 @@ void t.test('redirects an unsafe method with 303, so that the login page is fetc
   }
 })
 
-void t.test('no part of the request determines the redirect target', async (t) => {
+void t.test('no part of the request can change the redirect target', async (t) => {
   const { app } = await setUp(t)
   app.get('/*', { preHandler: requireAuth() }, async () => 'rest')
   for (const url of [
@@ -147,7 +147,7 @@ void t.test('no part of the request determines the redirect target', async (t) =
   }
 })
 
-void t.test('says that a session expired, on the login page and as JSON', async (t) => {
+void t.test('an expired session is reported on the login page and in the JSON reply', async (t) => {
   const clock = stopClock(t)
   const { browser } = await setUp(t, {}, { maxAge: 60 })
   await browser.get('/login')
@@ -167,7 +167,7 @@ void t.test('says that a session expired, on the login page and as JSON', async 
   t.same((await browser.get('/flash')).json(), { error: null })
 })
 
-void t.test('does not report a live anonymous session as expired', async (t) => {
+void t.test('a live anonymous session is not reported as expired', async (t) => {
   const { browser } = await setUp(t)
   await browser.get('/set?theme=dark')
   t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
@@ -175,20 +175,24 @@ void t.test('does not report a live anonymous session as expired', async (t) => 
   t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
 })
 
-void t.test('reports a logged-out session as expired, and a forged cookie as unauthenticated', async (t) => {
-  const { app, browser } = await setUp(t)
-  await browser.get('/login')
-  const { cookie } = browser
-  await browser.get('/logout')
-  const codeOf = async (value: string) =>
-    (await app.inject({ url: '/guarded', headers: { ...JSON_ONLY, cookie: value } })).json<{ code: string }>()
-      .code
-  t.equal(await codeOf(cookie), 'SESSION_EXPIRED')
-  t.equal(await codeOf(`${cookie.slice(0, -1)}!`), 'SESSION_UNAUTHENTICATED')
-})
+void t.test(
+  'a logged-out session is reported as expired, and a forged cookie as unauthenticated',
+  async (t) => {
+    const { app, browser } = await setUp(t)
+    await browser.get('/login')
+    const { cookie } = browser
+    await browser.get('/logout')
+    const codeOf = async (value: string) =>
+      (await app.inject({ url: '/guarded', headers: { ...JSON_ONLY, cookie: value } })).json<{
+        code: string
+      }>().code
+    t.equal(await codeOf(cookie), 'SESSION_EXPIRED')
+    t.equal(await codeOf(`${cookie.slice(0, -1)}!`), 'SESSION_UNAUTHENTICATED')
+  }
+)
 
 void t.test(
-  'C8: freshWithin refuses a session once its login is that many seconds old, until a new login',
+  'C8: with freshWithin: 300, a session is refused if its login is at least 300 seconds old',
   async (t) => {
     const clock = stopClock(t)
     const { browser } = await setUp(t, { freshWithin: 300 })
@@ -208,7 +212,7 @@ void t.test(
   }
 )
 
-void t.test('freshWithin may be a fraction of a second, and is off by default', async (t) => {
+void t.test('freshWithin can be a fraction of a second, and there is no limit by default', async (t) => {
   const clock = stopClock(t)
   const { browser } = await setUp(t, { freshWithin: 0.5 })
   const unlimited = await setUp(t, { freshWithin: undefined } as unknown as RequireAuthOptions)
@@ -225,7 +229,7 @@ void t.test('freshWithin may be a fraction of a second, and is off by default', 
 const FORBIDDEN = { statusCode: 403, code: 'SESSION_FORBIDDEN', error: 'Forbidden', message: 'Forbidden' }
 
 void t.test(
-  'check lets a request pass or refuses it with 403, synchronously or asynchronously',
+  'the check function accepts a request or refuses it with 403, synchronously or asynchronously',
   async (t) => {
     for (const answer of [true, false]) {
       for (const check of [() => answer, async () => answer]) {
@@ -242,7 +246,7 @@ void t.test(
   }
 )
 
-void t.test('a check that returns nothing or throws does not let the request pass', async (t) => {
+void t.test('a request does not pass if the check function returns nothing or throws', async (t) => {
   for (const [check, statusCode] of [
     [() => undefined, 403],
     [() => null, 403],
@@ -263,7 +267,7 @@ void t.test('a check that returns nothing or throws does not let the request pas
 })
 
 void t.test(
-  'check gets the session and the request, and runs only for a signed-in and fresh session',
+  'the check function receives the session and the request, and runs only if the login is fresh',
   async (t) => {
     const clock = stopClock(t)
     const seen: unknown[] = []
@@ -285,27 +289,30 @@ void t.test(
   }
 )
 
-void t.test('requireAuth uses its userKey option, or else the userKey of the plugin', async (t) => {
-  for (const [guard, options, key] of [
-    [{}, {}, 'userId'],
-    [{}, { userKey: 'account' }, 'account'],
-    [{ userKey: 'admin' }, {}, 'admin'],
-    [{ userKey: 'admin' }, { userKey: 'account' }, 'admin'],
-    [{ userKey: '__proto__' }, {}, '__proto__'],
-    [{ userKey: 'constructor' }, {}, 'constructor']
-  ] as const) {
-    const { browser } = await setUp(t, guard, options)
-    for (const other of ['userId', 'account', 'admin', '__proto__', 'constructor']) {
-      if (other === key) continue
-      await put(browser, other, 5)
+void t.test(
+  'requireAuth uses its own userKey option, or else the userKey option of the plugin',
+  async (t) => {
+    for (const [guard, options, key] of [
+      [{}, {}, 'userId'],
+      [{}, { userKey: 'account' }, 'account'],
+      [{ userKey: 'admin' }, {}, 'admin'],
+      [{ userKey: 'admin' }, { userKey: 'account' }, 'admin'],
+      [{ userKey: '__proto__' }, {}, '__proto__'],
+      [{ userKey: 'constructor' }, {}, 'constructor']
+    ] as const) {
+      const { browser } = await setUp(t, guard, options)
+      for (const other of ['userId', 'account', 'admin', '__proto__', 'constructor']) {
+        if (other === key) continue
+        await put(browser, other, 5)
+      }
+      t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, key)
+      await put(browser, key, 5)
+      t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200, key)
     }
-    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401, key)
-    await put(browser, key, 5)
-    t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 200, key)
   }
-})
+)
 
-void t.test('accepts 0 as a user, and refuses null, false and an empty string', async (t) => {
+void t.test('requireAuth accepts 0 as a user id, and refuses null, false and an empty string', async (t) => {
   for (const [value, statusCode] of [
     [0, 200],
     [-1, 200],
@@ -328,45 +335,54 @@ void t.test('accepts 0 as a user, and refuses null, false and an empty string', 
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
 })
 
-void t.test('a wrong option throws at once, and names the option and the expected value', async (t) => {
-  for (const [options, message] of [
-    [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
-    [{ userKey: '$csrf' }, '"requireAuth.userKey" is \'$csrf\', but must be a key that'],
-    [{ loginPath: null }, '"requireAuth.loginPath" is null, but must be a path or URL'],
-    [{ loginPath: '' }, '"requireAuth.loginPath" is \'\', but must be'],
-    [{ loginPath: '/log in' }, '"requireAuth.loginPath"'],
-    [{ loginPath: '/login\r\nset-cookie: a=b' }, '"requireAuth.loginPath"'],
-    [{ loginPath: '/anmelden/für' }, '"requireAuth.loginPath"'],
-    [{ message: false }, '"requireAuth.message" is false, but must be a string'],
-    [{ freshWithin: '300' }, '"requireAuth.freshWithin" is \'300\', but must be a finite number of seconds'],
-    [{ freshWithin: 0 }, '"requireAuth.freshWithin" is 0'],
-    [{ freshWithin: -1 }, '"requireAuth.freshWithin" is -1'],
-    [{ freshWithin: NaN }, '"requireAuth.freshWithin" is NaN'],
-    [{ freshWithin: Infinity }, '"requireAuth.freshWithin" is Infinity'],
-    [{ freshWithin: null }, '"requireAuth.freshWithin" is null'],
-    [{ check: true }, '"requireAuth.check" is true, but must be a function'],
-    [
-      { freshwithin: 300 },
-      '"requireAuth.freshwithin" is unknown; the options here are userKey, loginPath, message, freshWithin, check'
-    ],
-    [{ toString: 5 }, '"requireAuth.toString" is unknown']
-  ] as const) {
-    const call = () => requireAuth(options as unknown as RequireAuthOptions)
-    t.throws(call, SessionOptionError)
-    try {
-      call()
-    } catch (error) {
-      t.ok((error as Error).message.startsWith(`fastify-sesame: option ${message}`), (error as Error).message)
+void t.test(
+  'requireAuth throws for a wrong option, and names the option and the expected value',
+  async (t) => {
+    for (const [options, message] of [
+      [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
+      [{ userKey: '$csrf' }, '"requireAuth.userKey" is \'$csrf\', but must be a key that'],
+      [{ loginPath: null }, '"requireAuth.loginPath" is null, but must be a path or URL'],
+      [{ loginPath: '' }, '"requireAuth.loginPath" is \'\', but must be'],
+      [{ loginPath: '/log in' }, '"requireAuth.loginPath"'],
+      [{ loginPath: '/login\r\nset-cookie: a=b' }, '"requireAuth.loginPath"'],
+      [{ loginPath: '/anmelden/für' }, '"requireAuth.loginPath"'],
+      [{ message: false }, '"requireAuth.message" is false, but must be a string'],
+      [
+        { freshWithin: '300' },
+        '"requireAuth.freshWithin" is \'300\', but must be a finite number of seconds'
+      ],
+      [{ freshWithin: 0 }, '"requireAuth.freshWithin" is 0'],
+      [{ freshWithin: -1 }, '"requireAuth.freshWithin" is -1'],
+      [{ freshWithin: NaN }, '"requireAuth.freshWithin" is NaN'],
+      [{ freshWithin: Infinity }, '"requireAuth.freshWithin" is Infinity'],
+      [{ freshWithin: null }, '"requireAuth.freshWithin" is null'],
+      [{ check: true }, '"requireAuth.check" is true, but must be a function'],
+      [
+        { freshwithin: 300 },
+        '"requireAuth.freshwithin" is unknown; the options here are userKey, loginPath, message, freshWithin, check'
+      ],
+      [{ toString: 5 }, '"requireAuth.toString" is unknown']
+    ] as const) {
+      const call = () => requireAuth(options as unknown as RequireAuthOptions)
+      t.throws(call, SessionOptionError)
+      try {
+        call()
+      } catch (error) {
+        t.ok(
+          (error as Error).message.startsWith(`fastify-sesame: option ${message}`),
+          (error as Error).message
+        )
+      }
     }
+    const absent = { userKey: undefined, loginPath: undefined, message: undefined, check: undefined }
+    t.doesNotThrow(() => requireAuth(absent as unknown as RequireAuthOptions))
+    const { browser } = await setUp(t, absent as unknown as RequireAuthOptions)
+    t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
   }
-  const absent = { userKey: undefined, loginPath: undefined, message: undefined, check: undefined }
-  t.doesNotThrow(() => requireAuth(absent as unknown as RequireAuthOptions))
-  const { browser } = await setUp(t, absent as unknown as RequireAuthOptions)
-  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
-})
+)
 
 void t.test(
-  'requireAuth without parentheses fails the request instead of letting it hang or pass',
+  'if a route uses requireAuth without calling it, its requests fail instead of hanging or passing',
   async (t) => {
     const { app } = await setUp(t)
     app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
@@ -374,7 +390,7 @@ void t.test(
   }
 )
 
-void t.test('shows the same message on the page and as JSON, even if it is empty', async (t) => {
+void t.test('the page and the JSON reply contain the same message, even an empty one', async (t) => {
   for (const message of ['', 'Hello']) {
     const { browser } = await setUp(t, { message })
     t.match((await browser.get('/guarded', JSON_ONLY)).json(), { message })
@@ -389,51 +405,61 @@ const MISSING = {
   message: 'requireAuth needs fastify-sesame: register it before the route'
 }
 
-void t.test('fails with 500 if the plugin is missing or registered only in a sibling context', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  const guarded = async (child: FastifyInstance) => {
-    child.get('/guarded', { preHandler: requireAuth() }, async () => 'guarded')
-  }
-  await app.register(guarded)
-  await app.register(
-    async (child) => {
-      await child.register(sessions, { secret: SECRET })
-      await guarded(child)
-    },
-    { prefix: '/with' }
-  )
-  await app.register(guarded, { prefix: '/beside' })
-  for (const url of ['/guarded', '/beside/guarded']) {
-    for (const headers of [PAGE, JSON_ONLY]) {
-      const response = await app.inject({ url, headers })
-      t.match(response.json(), MISSING, url)
-      t.equal(response.headers['location'], undefined)
+void t.test(
+  'a guarded route fails with 500 if the plugin is missing or registered only in a sibling context',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    const guarded = async (child: FastifyInstance) => {
+      child.get('/guarded', { preHandler: requireAuth() }, async () => 'guarded')
     }
+    await app.register(guarded)
+    await app.register(
+      async (child) => {
+        await child.register(sessions, { secret: SECRET })
+        await guarded(child)
+      },
+      { prefix: '/with' }
+    )
+    await app.register(guarded, { prefix: '/beside' })
+    for (const url of ['/guarded', '/beside/guarded']) {
+      for (const headers of [PAGE, JSON_ONLY]) {
+        const response = await app.inject({ url, headers })
+        t.match(response.json(), MISSING, url)
+        t.equal(response.headers['location'], undefined)
+      }
+    }
+    t.equal((await app.inject({ url: '/with/guarded', headers: PAGE })).statusCode, 302)
   }
-  t.equal((await app.inject({ url: '/with/guarded', headers: PAGE })).statusCode, 302)
-})
+)
 
-void t.test('fails with SESSION_OFF on a route with session: false', async (t) => {
+void t.test('requireAuth fails with SESSION_OFF on a route with session: false', async (t) => {
   const { app, browser } = await setUp(t)
   app.get('/off', { config: { session: false }, preHandler: requireAuth() }, async () => 'off')
   await browser.get('/login')
   t.match((await browser.get('/off', PAGE)).json(), { statusCode: 500, code: 'SESSION_OFF' })
 })
 
-void t.test('guards a readonly route, and redirects to the login without a message', async (t) => {
-  const store = spyStore()
-  const { app, browser } = await setUp(t, {}, { store })
-  app.get('/readonly', { config: { session: 'readonly' }, preHandler: requireAuth() }, async () => 'readonly')
-  const response = await browser.get('/readonly', PAGE)
-  t.equal(response.headers['location'], '/login')
-  t.equal(setCookieOf(response), undefined)
-  t.same(store.take(), [])
-  await browser.get('/login')
-  t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
-})
+void t.test(
+  'requireAuth guards a readonly route, and redirects to the login page without a message',
+  async (t) => {
+    const store = spyStore()
+    const { app, browser } = await setUp(t, {}, { store })
+    app.get(
+      '/readonly',
+      { config: { session: 'readonly' }, preHandler: requireAuth() },
+      async () => 'readonly'
+    )
+    const response = await browser.get('/readonly', PAGE)
+    t.equal(response.headers['location'], '/login')
+    t.equal(setCookieOf(response), undefined)
+    t.same(store.take(), [])
+    await browser.get('/login')
+    t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
+  }
+)
 
-void t.test('guards a not-found handler', async (t) => {
+void t.test('requireAuth can guard a not-found handler', async (t) => {
   const { app, browser } = await setUp(t)
   app.setNotFoundHandler({ preHandler: requireAuth() }, async (_request, reply) =>
     reply.code(404).send('nothing here')
@@ -444,7 +470,7 @@ void t.test('guards a not-found handler', async (t) => {
   t.equal((await browser.get('/nowhere', JSON_ONLY)).statusCode, 404)
 })
 
-void t.test('answers HEAD like GET, without a body', async (t) => {
+void t.test('requireAuth treats a HEAD request like a GET request', async (t) => {
   const { browser } = await setUp(t)
   const head = (headers: Record<string, string>) =>
     browser.request({ method: 'HEAD', url: '/guarded', headers })
@@ -455,21 +481,24 @@ void t.test('answers HEAD like GET, without a body', async (t) => {
   t.same({ statusCode, payload }, { statusCode: 200, payload: '' })
 })
 
-void t.test("onStoreError 'anonymous': no request counts as signed in while the store fails", async (t) => {
-  let broken = false
-  const store = failingStore(() => broken, new MemoryStore())
-  const { browser } = await setUp(t, {}, { store, onStoreError: 'anonymous' })
-  await browser.get('/login')
-  const { cookie } = browser
-  broken = true
-  t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
-  t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
-  t.equal(browser.cookie, cookie, 'the cookie stays')
-  broken = false
-  t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
-})
+void t.test(
+  "with onStoreError: 'anonymous', no request counts as signed in while the store fails",
+  async (t) => {
+    let broken = false
+    const store = failingStore(() => broken, new MemoryStore())
+    const { browser } = await setUp(t, {}, { store, onStoreError: 'anonymous' })
+    await browser.get('/login')
+    const { cookie } = browser
+    broken = true
+    t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
+    t.equal((await browser.get('/guarded', PAGE)).headers['location'], '/login')
+    t.equal(browser.cookie, cookie, 'the cookie stays')
+    broken = false
+    t.equal((await browser.get('/guarded', PAGE)).statusCode, 200)
+  }
+)
 
-void t.test('works as the preHandler of a typed route, a list and a hook', async (t) => {
+void t.test('requireAuth works on a typed route, in a list of preHandlers and as a hook', async (t) => {
   const { app } = await setUp(t)
   interface Typed {
     Body: { name: string }
@@ -505,7 +534,7 @@ void t.test('works as the preHandler of a typed route, a list and a hook', async
   t.equal((await app.inject({ method: 'PUT', url: '/typed/5', payload: {} })).statusCode, 403)
 })
 
-void t.test('reports an expired session even if an earlier hook has read it', async (t) => {
+void t.test('an expired session is reported even if an earlier hook has read the session', async (t) => {
   const clock = stopClock(t)
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
   app.addHook('preHandler', async ({ session }) => void session.get('theme'))
@@ -516,10 +545,13 @@ void t.test('reports an expired session even if an earlier hook has read it', as
   t.match((await browser.get('/guarded')).json(), { code: 'SESSION_EXPIRED' })
 })
 
-void t.test('understands an Accept header that a route schema turned into a list', async (t) => {
-  const app = await makeApp(t, {}, { ajv: { customOptions: { coerceTypes: 'array' } } })
-  const headers = { type: 'object', properties: { accept: { type: 'array', items: { type: 'string' } } } }
-  app.get('/guarded', { schema: { headers }, preHandler: requireAuth() }, async () => 'in')
-  t.equal((await app.inject({ url: '/guarded', headers: PAGE })).statusCode, 302)
-  t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
-})
+void t.test(
+  'requireAuth understands an Accept header that a route schema has turned into a list',
+  async (t) => {
+    const app = await makeApp(t, {}, { ajv: { customOptions: { coerceTypes: 'array' } } })
+    const headers = { type: 'object', properties: { accept: { type: 'array', items: { type: 'string' } } } }
+    app.get('/guarded', { schema: { headers }, preHandler: requireAuth() }, async () => 'in')
+    t.equal((await app.inject({ url: '/guarded', headers: PAGE })).statusCode, 302)
+    t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
+  }
+)

@@ -17,7 +17,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { app, memory, manager: app.sessionManager, browser: new Browser(app) }
 }
 
-void t.test('get() returns the live session, or undefined for a visitor', async (t) => {
+void t.test('get() returns the live session, or undefined for a visitor without a session', async (t) => {
   const { app, manager, browser } = await setUp(t)
   app.get('/get', async (request) => {
     const session = await manager.get(request)
@@ -30,20 +30,23 @@ void t.test('get() returns the live session, or undefined for a visitor', async 
   t.equal(same, true)
 })
 
-void t.test('getOrCreate() returns the session of the request, and creates it for a visitor', async (t) => {
-  const { app, manager, browser } = await setUp(t)
-  app.get('/count', async (request) => {
-    const session = await manager.getOrCreate(request)
-    const { isNew } = session
-    session.update('count', (count) => Number(count ?? 0) + 1)
-    return { count: session.get('count'), isNew, same: session === request.session }
-  })
-  t.same((await browser.get('/count')).json(), { count: 1, isNew: true, same: true })
-  t.same((await browser.get('/count')).json(), { count: 2, isNew: false, same: true })
-})
+void t.test(
+  'getOrCreate() returns the session of the request, or creates one for a new visitor',
+  async (t) => {
+    const { app, manager, browser } = await setUp(t)
+    app.get('/count', async (request) => {
+      const session = await manager.getOrCreate(request)
+      const { isNew } = session
+      session.update('count', (count) => Number(count ?? 0) + 1)
+      return { count: session.get('count'), isNew, same: session === request.session }
+    })
+    t.same((await browser.get('/count')).json(), { count: 1, isNew: true, same: true })
+    t.same((await browser.get('/count')).json(), { count: 2, isNew: false, same: true })
+  }
+)
 
 void t.test(
-  'get() in a hook before the plugin’s own hook loads the session, with one store call in total',
+  'get() loads the session in a hook before the plugin’s own hook, with one store call in total',
   async (t) => {
     const store = spyStore()
     const app = Fastify()
@@ -63,7 +66,7 @@ void t.test(
 )
 
 void t.test(
-  'get() loads the session in onResponse if a hook replied before the plugin’s own hook',
+  'get() loads the session in onResponse if a hook has replied before the plugin’s own hook ran',
   async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -82,7 +85,7 @@ void t.test(
 )
 
 void t.test(
-  'session.save() before the plugin’s own onRequest hook throws, and says to use sessionManager',
+  'session.save() throws before the plugin’s own onRequest hook, and the error recommends sessionManager',
   async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -99,7 +102,7 @@ void t.test(
   }
 )
 
-void t.test('save() writes at once and sets the cookie; a second call does nothing', async (t) => {
+void t.test('save() writes immediately and sets the cookie, and a second call does nothing', async (t) => {
   const store = spyStore()
   const { app, manager, browser } = await setUp(t, { store })
   app.get('/save', async (request, reply) => {
@@ -114,27 +117,24 @@ void t.test('save() writes at once and sets the cookie; a second call does nothi
   t.same(store.take(), [])
 })
 
-void t.test(
-  'both save() methods refuse a WebSocket handshake, whose response carries no cookie',
-  async (t) => {
-    const { app, memory, manager, browser } = await setUp(t)
-    app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
-    app.get('/session', async ({ session }) => {
-      session.set('name', 'ada')
-      await session.save()
-    })
-    app.get('/manager', async ({ session }, reply) => {
-      session.set('name', 'ada')
-      await manager.save(session, reply)
-    })
-    for (const url of ['/session', '/manager']) {
-      t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
-    }
-    t.equal(memory.size, 0)
+void t.test('session.save() and sessionManager.save() throw during a WebSocket handshake', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.addHook('onRequest', async ({ raw }) => void Object.assign(raw, { upgrade: true }))
+  app.get('/session', async ({ session }) => {
+    session.set('name', 'ada')
+    await session.save()
+  })
+  app.get('/manager', async ({ session }, reply) => {
+    session.set('name', 'ada')
+    await manager.save(session, reply)
+  })
+  for (const url of ['/session', '/manager']) {
+    t.match((await browser.get(url)).json(), { statusCode: 500, code: 'SESSION_HEADERS_SENT' }, url)
   }
-)
+  t.equal(memory.size, 0)
+})
 
-void t.test('destroy() logs out: it removes the record and clears the cookie', async (t) => {
+void t.test('destroy() removes the session record and clears the cookie', async (t) => {
   const { app, memory, manager, browser } = await setUp(t)
   app.get('/destroy', async (request, reply) => {
     await manager.destroy(request.session, reply)
@@ -165,7 +165,7 @@ void t.test('cleanup() returns 0 if the store has no cleanup method', async (t) 
   t.equal(await manager.cleanup(), 0)
 })
 
-void t.test('list() shows the newest activity first and omits malformed records', async (t) => {
+void t.test('list() returns the most recently used session first and omits malformed records', async (t) => {
   const { memory, manager } = await setUp(t)
   const now = Date.now()
   for (const [id, ago] of [
@@ -190,14 +190,14 @@ void t.test('list() shows the newest activity first and omits malformed records'
   )
 })
 
-void t.test('revoke() ends one session by its id', async (t) => {
+void t.test('revoke() ends the session with the given id', async (t) => {
   const { manager, memory } = await setUp(t)
   memory.create('a', makeRecord())
   t.equal(await manager.revoke('a'), true)
   t.equal(await manager.revoke('a'), false)
 })
 
-void t.test('revokeAll() accepts the user id as a number or as text', async (t) => {
+void t.test('revokeAll() accepts the user id as a number or as a string', async (t) => {
   const { manager, memory } = await setUp(t)
   for (const id of ['a', 'b', 'c']) memory.create(id, makeRecord({ userId: '7' }))
   t.equal(await manager.revokeAll(7, { except: 'b' }), 2)
@@ -206,7 +206,7 @@ void t.test('revokeAll() accepts the user id as a number or as text', async (t) 
 })
 
 void t.test(
-  'revokeAll() keeps the session passed as except, even in the request that regenerates it',
+  'revokeAll() keeps the session that is passed as except, even if the same request regenerates it',
   async (t) => {
     const { app, manager, memory, browser } = await setUp(t)
     app.get('/password', async ({ session }) => {
@@ -236,7 +236,7 @@ void t.test('list() and revokeAll() throw if the store cannot find sessions by u
 })
 
 void t.test(
-  'a store failure causes a 503 that keeps the cookie and has the store’s error only as its cause',
+  'a store failure causes a 503 that keeps the cookie and does not reveal the store’s error',
   async (t) => {
     let down = false
     for (const isAsync of [false, true]) {
@@ -265,14 +265,14 @@ void t.test(
   }
 )
 
-void t.test('a store failure while saving causes a 503 without a cookie', async (t) => {
+void t.test('a store failure during the save causes a 503 without a session cookie', async (t) => {
   const { browser } = await setUp(t, { store: failingStore((method) => method === 'create') })
   const response = await browser.get('/set?name=ada')
   t.match(response.json(), { statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' })
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a store that does not answer within storeTimeout causes a 503', async (t) => {
+void t.test('a store that does not respond within storeTimeout causes a 503', async (t) => {
   let hangs = false
   const store = wrap(new MemoryStore(), (_method, _args, next) =>
     hangs ? new Promise(() => undefined) : next()
@@ -284,7 +284,7 @@ void t.test('a store that does not answer within storeTimeout causes a 503', asy
 })
 
 void t.test(
-  'after a failed load, an error handler gets an empty session whose changes are not saved',
+  'if the session cannot be loaded, an error handler receives an empty session that is not saved',
   async (t) => {
     const store = spyStore(failingStore((method) => method === 'get'))
     const { app, browser } = await setUp(t, { store })
@@ -302,7 +302,7 @@ void t.test(
   }
 )
 
-/** Record times in ms relative to now. With `ended` the limit is just reached, with `live` it is 1 ms away. */
+/** Times of a record in ms, relative to now. In `ended` the limit has just been reached. In `live` it is 1 ms away. */
 const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
   expiresAt: { ended: { expiresAt: 0 }, live: { expiresAt: 1 } },
   maxAge: { ended: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
@@ -311,7 +311,7 @@ const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<Sessi
 
 for (const [name, edge] of Object.entries(EDGES)) {
   void t.test(
-    `${name} ends a session to the exact millisecond, even if the store still returns its record`,
+    `${name} ends a session at the exact millisecond, even if the store still returns its record`,
     async (t) => {
       const { start } = stopClock(t)
       let record = makeRecord()
@@ -344,7 +344,7 @@ void t.test('a missing record is not reported as malformed', async (t) => {
 
 for (const isAsync of [false, true]) {
   const kind = isAsync ? 'asynchronous' : 'synchronous'
-  void t.test(`uses the first session cookie that has a live session, on ${kind} stores`, async (t) => {
+  void t.test(`the first session cookie with a live session is used, on ${kind} stores`, async (t) => {
     const memory = new MemoryStore()
     const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
     const { app } = await setUp(t, { store })
@@ -359,7 +359,7 @@ for (const isAsync of [false, true]) {
     t.same(JSON.parse(body), { name: 'ada' })
   })
   void t.test(
-    `onStoreError 'anonymous': the request continues and nothing is saved, on ${kind} stores`,
+    `with onStoreError: 'anonymous', requests continue but save nothing if the store fails, on ${kind} stores`,
     async (t) => {
       let down = false
       const failing = failingStore(() => down)
@@ -384,22 +384,25 @@ for (const isAsync of [false, true]) {
   )
 }
 
-void t.test("onStoreError 'anonymous': failing to save a loaded session still causes a 503", async (t) => {
-  const { browser } = await setUp(t, {
-    store: failingStore((method) => method === 'update'),
-    onStoreError: 'anonymous'
-  })
-  await browser.get('/set?name=ada')
-  t.equal((await browser.get('/set?name=lost')).statusCode, 503)
-})
+void t.test(
+  "with onStoreError: 'anonymous', a failure to save a loaded session still causes a 503",
+  async (t) => {
+    const { browser } = await setUp(t, {
+      store: failingStore((method) => method === 'update'),
+      onStoreError: 'anonymous'
+    })
+    await browser.get('/set?name=ada')
+    t.equal((await browser.get('/set?name=lost')).statusCode, 503)
+  }
+)
 
-void t.test('concurrent callers share the pending load of a session', async (t) => {
+void t.test('concurrent get() and getOrCreate() calls load the session only one time', async (t) => {
   const store = spyStore(wrap(new MemoryStore(), async (_method, _args, next) => next()))
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (request) => {
     const { sessionManager: manager } = app
-    // Not awaited, so that the next two calls also run during the load.
+    // This call is not awaited. The next two calls therefore also run while the session is being loaded.
     const changed = manager.getOrCreate(request)
     void Promise.resolve(changed).then((session) => session.set('early', true))
     const [one, other] = await Promise.all([manager.get(request), manager.getOrCreate(request)])
@@ -414,7 +417,7 @@ void t.test('concurrent callers share the pending load of a session', async (t) 
   t.same(store.takeNames(), ['get'])
 })
 
-void t.test("onStoreError 'anonymous': invalidate() after a failed load causes a 503", async (t) => {
+void t.test("with onStoreError: 'anonymous', invalidate() after a failed load causes a 503", async (t) => {
   let down = false
   const { app, browser } = await setUp(t, { store: failingStore(() => down), onStoreError: 'anonymous' })
   app.get('/why', async ({ session }) => {
@@ -436,7 +439,7 @@ void t.test("onStoreError 'anonymous': invalidate() after a failed load causes a
   t.same((await browser.get('/read')).json(), { name: 'ada' })
 })
 
-void t.test('a failed cleanup() throws a SessionStoreError like any other call', async (t) => {
+void t.test('a failed cleanup() throws a SessionStoreError, like any other failed store call', async (t) => {
   const failures = listen(t, 'store-failure')
   for (const isAsync of [false, true]) {
     const failing = failingStore((method) => method === 'cleanup')
@@ -451,7 +454,7 @@ void t.test('a failed cleanup() throws a SessionStoreError like any other call',
   t.match(failures, [{ operation: 'cleanup' }, { operation: 'cleanup' }])
 })
 
-void t.test('a failed load fails the request even if an earlier hook caught the error', async (t) => {
+void t.test('a request whose session cannot be loaded fails, even if a hook catches the error', async (t) => {
   for (const wrapping of [(store: SessionStore) => store, slowStore]) {
     let down = false
     const app = Fastify()
@@ -474,7 +477,7 @@ void t.test('a failed load fails the request even if an earlier hook caught the 
   }
 })
 
-void t.test('the 404 page of a session: false route does not create a second session', async (t) => {
+void t.test('the not-found handler of a route with session: false creates no second session', async (t) => {
   const { app, memory, browser } = await setUp(t)
   app.setNotFoundHandler(async ({ session }, reply) => {
     session.set('name', 'nobody')

@@ -30,7 +30,7 @@ const NON_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}
 const NON_STRINGS = [5, null, true, {}, ['x']]
 const NON_OBJECTS = [null, true, 'x', 5, []]
 
-/** For each option: the rule in its error message, and invalid values. */
+/** Maps each option to a pattern that its error message must match, followed by invalid values. */
 const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   cookieName: [/a cookie name/, ...NON_STRINGS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
   maxAge: [/a number of seconds above 0, at most 34560000/, ...NON_NUMBERS, 0, 34_560_001],
@@ -76,7 +76,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
 }
 
 for (const [option, [want, ...values]] of Object.entries(WRONG)) {
-  void t.test(`refuses a wrong ${option}, naming the value and the accepted values`, async (t) => {
+  void t.test(`an invalid ${option} is refused, and the error names the valid values`, async (t) => {
     for (const value of values) {
       const error = await refusalOf(t, { secret: SECRET, ...nested(option, value) })
       const got = inspect(value, { depth: 0 })
@@ -92,7 +92,7 @@ function nested(path: string, value: unknown): object {
   return { [outer]: inner === undefined ? value : { [inner]: value } }
 }
 
-void t.test('names the length or type of a wrong secret, never the secret itself', async (t) => {
+void t.test('the error for an invalid secret names its length or type, but not its value', async (t) => {
   const short = 'sweet-but-not-long-enough'
   const hidden = { toString: () => short }
   const wrong: [given: unknown, option: string, message: RegExp][] = [
@@ -117,13 +117,13 @@ void t.test('names the length or type of a wrong secret, never the secret itself
   t.match(await refusalOf(t, {}), { option: 'secret', message: /is missing/ })
 })
 
-void t.test('accepts a secret of 31 characters that takes 32 bytes, and refuses 31 bytes', async (t) => {
+void t.test('a secret of 31 characters is accepted only if it has at least 32 bytes', async (t) => {
   await t.resolves(makeApp(t, { secret: `é${'x'.repeat(30)}` }))
   await t.resolves(makeApp(t, { secret: new Uint8Array(32) }))
   t.match(await refusalOf(t, { secret: 'x'.repeat(31) }), { option: 'secret' })
 })
 
-void t.test('names an unknown option and lists the known options', async (t) => {
+void t.test('the error for an unknown option names it and lists the known options', async (t) => {
   const unknown: [given: object, option: string, known: RegExp][] = [
     [{ saveUninitialized: true }, 'saveUninitialized', /are secret, cookieName, maxAge/],
     [{ secrets: [SECRET] }, 'secrets', /are secret/],
@@ -141,14 +141,14 @@ void t.test('names an unknown option and lists the known options', async (t) => 
   }
 })
 
-void t.test('refuses options that contradict each other', async (t) => {
+void t.test('options that contradict each other are refused', async (t) => {
   const wrong: [option: string, given: Partial<SessionOptions>][] = [
     ['idleTimeout', { maxAge: 60, idleTimeout: 61 }],
     ['store', { maxSessionsPerUser: 1, store: { ...spyStore(), listByUser: undefined } as never }],
     ['cookieName', { cookieName: 'n'.repeat(4096 - 108 + 1) }],
     ['cookieName', { idLength: 64, cookieName: 'n'.repeat(4096 - 172 + 1) }],
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }],
-    // A hole in a sparse list, which `every()` skips.
+    // This list has a hole instead of an origin. `every()` skips holes.
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: new Array<string>(1) } }]
   ]
   for (const [option, given] of wrong) {
@@ -159,13 +159,13 @@ void t.test('refuses options that contradict each other', async (t) => {
   }
 })
 
-void t.test('ignores the options that Fastify itself adds', async (t) => {
+void t.test('options that Fastify itself adds are ignored', async (t) => {
   const own = { prefix: '/app', logLevel: 'warn', logSerializers: {} }
   const app = await makeApp(t, own as Partial<SessionOptions>)
   t.notMatch(contextOf(app).options, own)
 })
 
-void t.test('treats an undefined option as not given', async (t) => {
+void t.test('an option that is set to undefined is treated as if it were missing', async (t) => {
   const names = Object.keys(OPTIONS).filter((name) => name !== 'secret')
   const nothing = Object.fromEntries(names.map((name) => [name, undefined]))
   const store = new MemoryStore()
@@ -178,7 +178,7 @@ void t.test('treats an undefined option as not given', async (t) => {
   }
 })
 
-void t.test('neither changes nor keeps the objects of the caller', async (t) => {
+void t.test('the plugin neither changes nor keeps the option objects of the caller', async (t) => {
   const secret = Buffer.from(SECRET)
   const given = {
     secret: [secret],
@@ -198,7 +198,7 @@ void t.test('neither changes nor keeps the objects of the caller', async (t) => 
   t.equal(contextOf(app).options.csrf.trustedOrigins.includes('https://evil.test'), false)
 })
 
-void t.test('freezes the resolved options, and printing them shows no secret', async (t) => {
+void t.test('the resolved options are frozen, and printing them shows no secret', async (t) => {
   const { options } = contextOf(await makeApp(t))
   for (const part of [options, options.cookie, options.csrf, options.secrets]) t.ok(Object.isFrozen(part))
   t.throws(() => ((options as { maxAge: number }).maxAge = 1), TypeError)
@@ -207,7 +207,7 @@ void t.test('freezes the resolved options, and printing them shows no secret', a
   t.notMatch(printed, /Buffer|61 20 73/)
 })
 
-void t.test('stores times as whole milliseconds, even if an option has a fraction of a second', async (t) => {
+void t.test('the store receives times in whole milliseconds even for a fractional maxAge', async (t) => {
   stopClock(t)
   for (const maxAge of [8.200_123, 1.1, 1e-9]) {
     const store = spyStore()
@@ -218,7 +218,7 @@ void t.test('stores times as whole milliseconds, even if an option has a fractio
   }
 })
 
-/** Returns an observable effect of these options. */
+/** Registers the plugin with the given options and returns an effect that can be observed from outside. */
 type Observe = (t: Test, options: Partial<SessionOptions>) => Promise<unknown>
 
 const setCookie: Observe = async (t, options) => {
@@ -232,7 +232,7 @@ const token: Observe = async (t, options) => {
   return (await app.inject('/set?name=ada')).cookies[0]?.value
 }
 
-/** Returns the lifetime and user of the record that a request creates in the store. */
+/** Sends a request that creates a record in the store. Returns the lifetime and the user of the record. */
 const record: Observe = async (t, options) => {
   const { start } = stopClock(t)
   const store = spyStore()
@@ -242,7 +242,10 @@ const record: Observe = async (t, options) => {
   return { life: call[2].expiresAt - start, userId: call[2].userId }
 }
 
-/** Returns the status of a POST. `send` gets a CSRF token and returns the headers and the body. */
+/**
+ * Creates a function that returns the status code of a POST request. `send` receives a CSRF token and returns the parts
+ * of the request that differ from the default.
+ */
 function post(
   send: (token: string) => { headers?: Record<string, string>; payload?: object; url?: string }
 ): Observe {
@@ -258,7 +261,7 @@ function post(
   }
 }
 
-/** Returns how many milliseconds pass until a store that never answers counts as failed. */
+/** Returns the status code of a request whose store never responds, and the milliseconds until this response. */
 const timeToFailure: Observe = async (t, options) => {
   const store = wrap(new MemoryStore(), (method, _args, next) =>
     method === 'create' ? new Promise(() => undefined) : next()
@@ -289,7 +292,10 @@ const OLD_STORE = new MemoryStore()
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
 
-/** For each option: how to observe its effect, and the results with the default and with another value. */
+/**
+ * Maps each option to a function that observes its effect. The function must return `byDefault` without the option, and
+ * `seen` with the options in `changed`.
+ */
 const EFFECTS: Record<
   string,
   [Observe, byDefault: unknown, changed: Partial<SessionOptions>, seen: unknown]
@@ -414,17 +420,17 @@ const EFFECTS: Record<
 
 for (const [option, [observe, byDefault, changed, seen]] of Object.entries(EFFECTS)) {
   void t.test(`changing ${option} changes the observable behaviour`, async (t) => {
-    await t.test('with the default', async (t) => void t.match(await observe(t, {}), byDefault))
-    await t.test('with another value', async (t) => void t.match(await observe(t, changed), seen))
+    await t.test('the default value is in effect', async (t) => void t.match(await observe(t, {}), byDefault))
+    await t.test('the changed value is in effect', async (t) => void t.match(await observe(t, changed), seen))
   })
 }
 
-void t.test('every option has a test of wrong values and a test of its effect', async (t) => {
+void t.test('every option has a test with invalid values and a test of its effect', async (t) => {
   t.same(Object.keys(EFFECTS).sort(), [...PATHS].sort())
   t.same(Object.keys({ ...WRONG, secret: [] }).sort(), ENTRIES.map(({ path }) => path).sort())
 })
 
-void t.test('finds a custom CSRF header in any letter case', async (t) => {
+void t.test('a custom CSRF header is found regardless of upper and lower case', async (t) => {
   const send = post((token) => ({ headers: { 'x-other-token': token } }))
   t.equal(await send(t, { csrf: { header: 'X-Other-Token' } }), 200)
 })

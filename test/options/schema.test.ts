@@ -11,7 +11,7 @@ async function problemsWith(schema: unknown) {
   return (await withSchema(resolveOptions(given, () => new MemoryStore()))).problemOf
 }
 
-void t.test('checks each property of the schema separately', async (t) => {
+void t.test('a value is checked only against the schema of its own key', async (t) => {
   const problemOf = await problemsWith(Type.Object({ name: Type.Object({ first: Type.String() }) }))
   t.equal(problemOf('name', { first: 'Ada' }), undefined)
   t.match(problemOf('name', 'Ada'), /^must be object/)
@@ -19,13 +19,13 @@ void t.test('checks each property of the schema separately', async (t) => {
   t.equal(problemOf('other', 5), undefined, 'other keys are allowed')
 })
 
-void t.test('additionalProperties: false refuses unknown keys, except the library’s own keys', async (t) => {
+void t.test('additionalProperties: false refuses unknown keys, but not keys of the library', async (t) => {
   const problemOf = await problemsWith(Type.Object({ name: Type.String() }, { additionalProperties: false }))
   t.equal(problemOf('other', 5), 'is not in the schema')
   t.equal(problemOf('$csrf', 'x'), undefined, 'keys that begin with $ belong to the library')
 })
 
-/** Returns the URLs of the typebox modules that a process has loaded when its app is ready. */
+/** Starts an app in another process and returns the URLs of the typebox modules that were loaded there. */
 function typeboxModulesOf(...args: string[]): string[] {
   const fixture = fileURLToPath(new URL('./fixtures/loaded-modules.js', import.meta.url))
   const urls = JSON.parse(

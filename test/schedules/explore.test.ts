@@ -2,8 +2,8 @@ import t from 'tap'
 import { exploreAll, type Step, type World } from './fixtures/explore.js'
 
 /**
- * Creates worlds in which each actor takes the given steps. The store and the browser are strings that record which
- * actors wrote to them.
+ * Simulates a store and a browser for actors that take the given steps. The store and the browser are plain strings.
+ * Each write appends the number of the actor.
  */
 function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   const outcomes: string[] = []
@@ -27,7 +27,7 @@ function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   return { begin, outcomes }
 }
 
-/** Runs every order of the steps without skipping any. */
+/** Runs the steps in every possible order. Unlike the explorer, this function skips no order. */
 async function runEveryOrder(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
   const world = await begin()
   for (const step of path) await world.take(step)
@@ -36,7 +36,7 @@ async function runEveryOrder(begin: () => Promise<World>, path: Step[] = []): Pr
   for (const step of enabled) await runEveryOrder(begin, [...path, step])
 }
 
-void t.test('the explorer runs steps that depend on each other in every order', async (t) => {
+void t.test('the explorer tries every order of steps that depend on each other', async (t) => {
   const { begin, outcomes } = makeWorlds([
     ['clock', 'clock'],
     ['clock', 'clock'],
@@ -58,7 +58,7 @@ for (const kinds of [
     ['start', 'write']
   ]
 ] as Step['kind'][][][]) {
-  void t.test(`the explorer skips only orders whose outcome is known: ${kinds.join(' × ')}`, async (t) => {
+  void t.test(`the explorer skips an order only if its outcome is known: ${kinds.join(' × ')}`, async (t) => {
     const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
     const { schedules } = await exploreAll(reduced.begin)
     await runEveryOrder(full.begin)

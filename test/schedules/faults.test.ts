@@ -5,12 +5,12 @@ import { exploreAll } from './fixtures/explore.js'
 import { violationOrThrow } from './fixtures/run.js'
 import { setStage } from './fixtures/stage.js'
 
-// Shows that the explorer detects stores that break the contract.
+// Checks that the explorer of schedules detects stores that break the store contract.
 
 interface Fault {
-  /** Names of the operations that expose the fault. */
+  /** The names of the concurrent operations that expose the fault. */
   readonly names: readonly string[]
-  /** The violation that the explorer must report. */
+  /** A pattern for the violation that the explorer must report. */
   readonly breaks: RegExp
   readonly wrong: (store: SessionStore) => Partial<SessionStore>
 }
@@ -89,7 +89,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 }
 
 for (const [name, { names, breaks, wrong }] of Object.entries(FAULTS)) {
-  void t.test(`the explorer finds ${name} and shows the schedule`, async (t) => {
+  void t.test(`the explorer detects ${name} and reports the steps that led to it`, async (t) => {
     const fault = (store: SessionStore): SessionStore => ({ ...store, ...wrong(store) })
     const stage = await setStage(t, { store: new MemoryStore(), fault })
     const broken = await exploreAll(() => stage.begin(names)).then(() => undefined, violationOrThrow)

@@ -6,9 +6,14 @@ import { exploreEach } from './fixtures/run.js'
 import type { Staging } from './fixtures/stage.js'
 import { STAGINGS } from './fixtures/stagings.js'
 
-/** Number of sampled combinations on each store. The long form runs all combinations. */
+/**
+ * `npm test` runs this many random combinations of three requests on each store. `npm run fuzz` runs all combinations.
+ */
 const SAMPLE = 5
-/** Number of sampled combinations with two stores, where each combination has hundreds of schedules. */
+/**
+ * The number of random combinations in `npm test` and `npm run fuzz` for an app with two stores. In such an app, each
+ * combination has hundreds of schedules.
+ */
 const MIGRATING_SAMPLE = { short: 1, long: 150 }
 
 function chosen({ migrateFrom }: Staging): string[][] {
@@ -24,7 +29,7 @@ function sampleOf(all: string[][], count: number): string[][] {
 }
 
 for (const [name, staging] of Object.entries(STAGINGS)) {
-  void t.test(`every interleaving of three requests keeps every guarantee, on ${name}`, async (t) => {
+  void t.test(`on ${name}, every interleaving of three requests keeps every guarantee`, async (t) => {
     const stage = staging()
     const choices = chosen(stage)
     t.comment(`FUZZ_SEED=${SEED} chose ${choices.length} combinations`)

@@ -7,8 +7,8 @@ import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/ap
 import { stopClock } from '../fixtures/clock.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// Tests for the vulnerabilities of other libraries. The tests about session life, races and CSRF are in test/session
-// and test/http.
+// Checks that published vulnerabilities of other libraries do not exist in this library. The tests about session
+// lifetimes, races and CSRF are in test/session and test/http.
 
 const tokens = createTokens([Buffer.from(SECRET)], 32)
 
@@ -21,7 +21,7 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
 }
 
 void t.test(
-  'CVE-2021-29624, CVE-2023-27495: a tossed cookie does not make the attacker’s CSRF token valid',
+  'CVE-2021-29624, CVE-2023-27495: cookie tossing does not make the attacker’s CSRF token valid',
   async (t) => {
     const { app, browser } = await setUp(t)
     const attacker = new Browser(app)
@@ -64,7 +64,7 @@ void t.test('CVE-2026-107275: registration refuses an invalid duration', async (
 })
 
 void t.test(
-  'CVE-2019-16782, CVE-2019-25025: the store’s key for a record is not the cookie’s token',
+  'CVE-2019-16782, CVE-2019-25025: the key of a record in the store is not the token in the cookie',
   async (t) => {
     const { store, browser } = await setUp(t)
     await browser.get('/set?name=ada')
@@ -94,7 +94,7 @@ void t.test('CVE-2026-39324: a token with a wrong or missing signature is refuse
 })
 
 void t.test(
-  'CVE-2013-0263: the time to refuse a signature does not show how much of it is right',
+  'CVE-2013-0263: the time to refuse a signature does not reveal how much of it is correct',
   async (t) => {
     const value = tokens.sign(tokens.mint())
     const flip = (at: number) => value.slice(0, at) + (value[at] === 'A' ? 'B' : 'A') + value.slice(at + 1)
@@ -106,7 +106,8 @@ void t.test(
       return Number(process.hrtime.bigint() - start)
     }
     const pairs = Array.from({ length: 41 }, () => time(early) / time(late)).sort((a, b) => a - b)
-    // Catches only a difference by a factor of two. timingSafeEqual makes the time constant.
+    // This test detects only differences by a factor of two. test/security/timing.test.ts also detects smaller
+    // differences.
     const median = pairs[20] as number
     t.ok(median > 0.5 && median < 2, `median ratio ${median.toFixed(3)}`)
   }
@@ -158,7 +159,7 @@ void t.test('CVE-2015-3982: an empty cookie never finds a session', async (t) =>
   }
 })
 
-void t.test('CVE-2016-7401: malformed cookie headers do not yield a session cookie', async (t) => {
+void t.test('CVE-2016-7401: no session cookie is read from a malformed Cookie header', async (t) => {
   const { app, store, browser } = await setUp(t)
   await browser.get('/set?name=ada')
   const value = browser.cookies.get('session_id') as string
@@ -188,7 +189,7 @@ void t.test('CVE-2016-7401: malformed cookie headers do not yield a session cook
 })
 
 void t.test(
-  'CVE-2023-30861, CVE-2026-27205: Vary is sent after a touch, and after has() alone',
+  'CVE-2023-30861, CVE-2026-27205: the Vary header is sent even if a request only touches the session or only calls has()',
   async (t) => {
     const clock = stopClock(t)
     const { app, store, browser } = await setUp(t, { idleTimeout: 100 })
@@ -207,7 +208,7 @@ void t.test(
   }
 )
 
-void t.test('CVE-2023-20866: a logged session shows nothing that works as a cookie', async (t) => {
+void t.test('CVE-2023-20866: a session in the log shows nothing that works as a cookie', async (t) => {
   const lines: string[] = []
   const logger = { level: 'trace', stream: { write: (line: string) => void lines.push(line) } }
   const app = addRoutes(await makeApp(t, {}, { logger }))

@@ -7,12 +7,15 @@ import { contextOf, makeApp } from '../fixtures/app.js'
 
 // Looks up every test that docs/security.md names, and checks that the page is complete.
 
-/** For example `test/a.test.ts › a name`. In the name of tests made in a loop, `…` stands for each part that varies. */
+/**
+ * Matches a reference to a test, such as `test/a.test.ts › a name`. If a loop creates the tests, `…` stands for each
+ * part of the name that varies.
+ */
 const REFERENCE = /^(\S+) › (.+)$/
-/** The kit that the tests of every store run. Its cases are not `test` calls in a test file. */
+/** The folder of the test kit for stores. The cases of the kit are not `test` calls in a test file. */
 const KIT = 'plugin/testing'
 
-/** The requirements of the standard, with the level of each. */
+/** Maps each OWASP ASVS requirement to its level. */
 const ASVS: Record<string, number> = {
   ...levels('7.1', [2, 2, 2]),
   ...levels('7.2', [1, 1, 1, 1]),
@@ -35,7 +38,7 @@ const ADVISORIES =
   CVE-2025-47909 CVE-2025-47910 CVE-2026-107275 CVE-2026-27205 CVE-2026-39324 GHSA-49wp-qq6x-g2rf
   GHSA-qppm-g56g-fpvp fastify/session#240`.split(/\s+/)
 
-/** Each party that can be responsible for a requirement, and whether such a requirement must name a test. */
+/** Maps each party that can be responsible for a requirement to whether its requirements must name a test. */
 const RESPONSIBLE: Record<string, boolean> = { library: true, shared: true, application: false }
 
 const root = new URL('../../', import.meta.url)
@@ -64,7 +67,7 @@ function rowsOf(heading: string): string[][] {
   })
 }
 
-/** Returns the references in backticks. A name that contains a backtick is in double backticks. */
+/** Returns the test references in backticks. A reference that contains a backtick itself is in double backticks. */
 function referencesIn(text: string): string[] {
   const spans = [...text.matchAll(/(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)/g)].map(([, , span = '']) =>
     span.trim()
@@ -104,19 +107,19 @@ function problemOf(reference: string): string | undefined {
   return namesIn(textOf(file)).has(name) ? undefined : `${file} has no test “${name}”`
 }
 
-void t.test('every test that the page names exists under exactly that name', async (t) => {
+void t.test('every test that docs/security.md names exists under exactly that name', async (t) => {
   const references = referencesIn(page)
   t.ok(references.length > 100, `${references.length} tests`)
   t.equal(references.length, new Set(page.match(/[\w/.-]+ › [^`]+/g)).size, 'every reference was parsed')
   t.same(references.map(problemOf).filter(Boolean), [])
 })
 
-void t.test('finds a reference to a renamed test, to a missing file or to an inexact name', async (t) => {
+void t.test('a reference to a renamed test, a missing file or an inexact name is detected', async (t) => {
   const file = 'test/security/pages.test.ts'
-  const own = 'finds a reference to a renamed test, to a missing file or to an inexact name'
+  const own = 'a reference to a renamed test, a missing file or an inexact name is detected'
   t.equal(problemOf(`${file} › ${own}`), undefined)
   t.equal(problemOf(`${KIT} › update after destroy returns gone and creates no record (E1)`), undefined)
-  for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'finds a…'])
+  for (const name of [own.slice(1), own.slice(0, -1), `${own}.`, own.toUpperCase(), '…', 'a reference…'])
     t.match(problemOf(`${file} › ${name}`), /has no test/, name)
   t.match(problemOf(`test/security/none.test.ts › ${own}`), /does not exist/)
   t.match(problemOf(`${KIT} › update after destroy`), /has no case/)
@@ -131,7 +134,7 @@ void t.test('finds a reference to a renamed test, to a missing file or to an ine
   ])
 })
 
-void t.test('the tests of every store run the kit', async (t) => {
+void t.test('the tests of every store run the test kit for stores', async (t) => {
   const stores = readdirSync(new URL('test/stores/', root)).filter((file) => file.endsWith('.test.ts'))
   const running = stores.filter((file) => /\btestStore\(/.test(textOf(`test/stores/${file}`)))
   for (const name of ['memory', 'sqlite', 'postgres', 'redis.', 'redis-cluster', 'express'])
@@ -141,7 +144,7 @@ void t.test('the tests of every store run the kit', async (t) => {
     )
 })
 
-void t.test('every ASVS requirement appears once, with its level and the responsible party', async (t) => {
+void t.test('docs/security.md lists every ASVS requirement once, with its level and party', async (t) => {
   const rows = rowsOf('OWASP ASVS')
   t.same(Object.fromEntries(rows.map(([id, level]) => [id, Number(level)])), ASVS)
   t.equal(rows.length, Object.keys(ASVS).length)
@@ -157,7 +160,7 @@ void t.test('every ASVS requirement appears once, with its level and the respons
   }
 })
 
-void t.test('every security case appears once, with a test that has its id in the name', async (t) => {
+void t.test('docs/security.md lists every security case once, with a test that names it', async (t) => {
   const rows = rowsOf('Security cases')
   t.same(
     rows.map(([id]) => id),
@@ -165,13 +168,13 @@ void t.test('every security case appears once, with a test that has its id in th
   )
   for (const [id = '', , shown = ''] of rows) {
     const own = referencesIn(shown).filter((reference) => new RegExp(`\\b${id}\\b`).test(reference))
-    // E11 is a row of the commit table, so its tests are named after that row.
+    // The tests of E11 are named after the status of the reply. Their names do not contain the id.
     t.equal(own.length > 0, id !== 'E11', id)
     t.ok(referencesIn(shown).length > 0, id)
   }
 })
 
-void t.test('every advisory appears once, with a test', async (t) => {
+void t.test('docs/security.md lists every advisory once, with a test', async (t) => {
   const rows = rowsOf('Advisories')
   const named = rows.flatMap(
     ([advisory = '']) => advisory.match(/(?:CVE|GHSA)-[\w-]+|fastify\/session#\d+/g) ?? []
@@ -180,7 +183,7 @@ void t.test('every advisory appears once, with a test', async (t) => {
   for (const [advisory = '', , shown = ''] of rows) t.ok(referencesIn(shown).length > 0, advisory)
 })
 
-void t.test('the counts on the page are correct', async (t) => {
+void t.test('the counts in docs/security.md are correct', async (t) => {
   const asvs = rowsOf('OWASP ASVS')
   const isShown = ([, , , , shown = '']: string[]) => referencesIn(shown).length > 0
   const countOf = (party: string) => asvs.filter((row) => row[3] === party).length
@@ -198,7 +201,7 @@ void t.test('the counts on the page are correct', async (t) => {
   )
 })
 
-void t.test('the NIST presets are valid options within NIST’s limits', async (t) => {
+void t.test('the NIST presets are valid options and stay within the limits of NIST', async (t) => {
   const code = /```ts\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
   const { outputText } = ts.transpileModule(code, { compilerOptions: { module: ts.ModuleKind.ESNext } })
   const presets = (await import(`data:text/javascript,${encodeURIComponent(outputText)}`)) as Record<
@@ -222,7 +225,7 @@ void t.test('the NIST presets are valid options within NIST’s limits', async (
   }
 })
 
-void t.test('every link on the two pages has a target', async (t) => {
+void t.test('every link in docs/security.md and SECURITY.md has a target', async (t) => {
   for (const [file, base] of [
     ['docs/security.md', 'docs/'],
     ['SECURITY.md', '']
@@ -238,7 +241,7 @@ void t.test('every link on the two pages has a target', async (t) => {
   }
 })
 
-/** Returns the anchors that GitHub makes for the headings. */
+/** Returns the link anchors that GitHub creates for the headings of a Markdown page. */
 function anchorsOf(markdown: string): string[] {
   return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading

@@ -14,39 +14,63 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { SECRET } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
-// The time to refuse a wrong signature, CSRF token or id must not tell an attacker how much of it is right.
+// The time to refuse a wrong signature, CSRF token or session id must not tell an attacker how much of the guess is
+// correct.
 //
-// Times two kinds of guesses alternately: wrong at the first position, and wrong at the last. The same run also times a
-// leaky comparison, which stops at the first difference. The measurement must detect that leak, because otherwise it
-// proves nothing, and the library's own difference must be a small part of the leak.
+// Each test alternates between guesses that are wrong at the first position and guesses that are wrong at the last
+// position. It also times a leaky comparison, which stops at the first difference. The measurement must detect this
+// leak, because otherwise it would prove nothing. The time difference of the library must be only a small part of the
+// leak.
 
-/** Pairs in the first round. `TIMING_PAIRS=1000000` runs the long form. */
+/**
+ * The number of pairs of guesses in the first round. `TIMING_PAIRS=1000000` gives a long and more precise measurement.
+ */
 const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
-/** Pairs that run before the measurement, so that V8 has optimized both comparisons. */
+/**
+ * This many pairs of guesses run before the measurement. After them, V8 has optimized both comparisons: the one of the
+ * library and the leaky one.
+ */
 const WARM_UP = 4000
-/** Guesses in a block. Each block has new guesses and is timed with the real comparison, then with the leaky one. */
+/**
+ * The number of pairs of guesses in a block. Each block has new guesses. A block is first timed with the real
+ * comparison and then with the leaky one.
+ */
 const BLOCK = 500
-/** A busy machine may spoil a round, so each round doubles the number of pairs. A real leak fails every round. */
+/**
+ * The maximum number of rounds. A busy machine can spoil a round, so each new round has twice as many pairs. With a
+ * real leak, every round fails.
+ */
 const ROUNDS = 5
-/** The leak is detected if it is more than this many standard errors above zero. */
+/** The measurement detects the leak if the time difference is more than this many standard errors above zero. */
 const DETECTED = 10
-/** The library's difference must be below this part of the leak: 2.5 standard errors of a barely detected leak. */
+/**
+ * The time difference of the library must be below this fraction of the leak. For a leak that is only just detected,
+ * the fraction is 2.5 standard errors.
+ */
 const SMALL = 1 / 4
 
-/** Pairs of guesses at secrets: one guess is wrong at the first position, the other at the last. */
+/**
+ * Pairs of guesses. One guess of each pair is wrong at the first position, and the other guess is wrong at the last
+ * position.
+ */
 interface Guesses {
   readonly first: readonly string[]
   readonly last: readonly string[]
 }
 
 interface Subject {
-  /** Returns guesses at `BLOCK` new secrets. The place of a reused secret in memory could affect the time. */
+  /**
+   * Returns guesses for `BLOCK` new secrets. If a secret were used again, its place in memory could affect the time.
+   */
   guesses(): Guesses
-  /** Checks one guess. `index` is the position of the guess in its block. */
+  /** Tries one guess, which must be refused. `index` is the position of the guess in its block. */
   refuse(guess: string, index: number): unknown
 }
 
-/** How many nanoseconds longer a guess takes if it is wrong only at the last position, with the standard error. */
+/**
+ * The mean time difference in nanoseconds, and its standard error. The difference is positive if guesses take longer
+ * when they are wrong only at the last position.
+ */
 interface Difference {
   readonly mean: number
   readonly error: number
@@ -60,7 +84,10 @@ function equalUntilDifferent(a: Uint8Array, b: Uint8Array): boolean {
   return true
 }
 
-/** Patches `timingSafeEqual` of `node:crypto` for every module that uses it. */
+/**
+ * Replaces `timingSafeEqual` of `node:crypto` in all modules during a test. The replacement is leaky if `leaks` is
+ * true.
+ */
 function makeLeaky(t: Test): void {
   const original = crypto.timingSafeEqual
   const leaky = (a: NodeJS.ArrayBufferView, b: NodeJS.ArrayBufferView) =>
@@ -73,7 +100,10 @@ function makeLeaky(t: Test): void {
   })
 }
 
-/** Copies a text, so that V8 has it in one piece and not hashed yet, like text from a request. Both affect the time. */
+/**
+ * Copies a string. V8 stores the copy in one piece and has not computed its hash yet, as for a string from a request.
+ * Both properties affect the time.
+ */
 function fresh(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
@@ -85,7 +115,10 @@ function timeOf(refuse: Subject['refuse'], guess: string, index: number): number
   return performance.now() - start
 }
 
-/** Returns for each pair how many nanoseconds longer the `last` guess took. The order in a pair is random. */
+/**
+ * Returns for each pair how many nanoseconds longer the `last` guess took than the `first` guess. It is random which of
+ * them runs first.
+ */
 function differences({ first, last }: Guesses, refuse: Subject['refuse']): number[] {
   return first.map((early, index) => {
     const late = last[index] as string
@@ -97,8 +130,9 @@ function differences({ first, last }: Guesses, refuse: Subject['refuse']): numbe
 }
 
 /**
- * Returns the mean of the middle three fifths, and its standard error from the winsorized variance (Yuen). Garbage
- * collections and other processes affect only the outer two fifths.
+ * Returns the trimmed mean of the values, and its standard error. The lowest fifth and the highest fifth are left out,
+ * because garbage collections and other processes affect only these. The standard error comes from the winsorized
+ * variance (Yuen).
  */
 function differenceOf(values: readonly number[]): Difference {
   const sorted = [...values].sort((a, b) => a - b)
@@ -129,7 +163,7 @@ function measure(subject: Subject, pairs: number): { ours: Difference; leaky: Di
 }
 
 function assertNoLeak(t: Test, name: string, subject: Subject): void {
-  // Capturing a stack is slow, and its noise would hide the measured difference.
+  // Capturing a stack trace is slow, and the time for it varies. This noise would hide the measured difference.
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0
   t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
@@ -148,14 +182,17 @@ function textOf({ mean, error }: Difference): string {
   return `${mean.toFixed(2)} ± ${error.toFixed(2)} ns (t ${(mean / error).toFixed(1)})`
 }
 
-/** Copies the bytes and changes the byte at `at`. */
+/** Copies the bytes and flips a bit of the byte at position `at`. */
 function changed(bytes: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes)
   copy[at] = (copy[at] as number) ^ 0x01
   return copy
 }
 
-/** Returns a block of guesses. `make` creates a secret, and `spoil` changes its first or last position. */
+/**
+ * Returns a block of guesses. `make` creates a secret. `spoil` turns the secret into a guess that is wrong at the first
+ * or at the last position.
+ */
 function guessesAt<T>(make: () => T, spoil: (secret: T, where: 'first' | 'last') => string): Guesses {
   const secrets = Array.from({ length: BLOCK }, make)
   const guess = (where: 'first' | 'last') => secrets.map((secret) => spoil(secret, where))
@@ -171,7 +208,7 @@ function assertAllRefused(
   for (const list of [first, last]) t.ok(list.every((guess, index) => isRefusal(refuse(guess, index))))
 }
 
-void t.test('a signature is refused in the same time, however much of it is right', async (t) => {
+void t.test('the time to refuse a signature does not depend on how much of it is correct', async (t) => {
   makeLeaky(t)
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const spoil = (value: string, where: 'first' | 'last'): string => {
@@ -187,7 +224,7 @@ void t.test('a signature is refused in the same time, however much of it is righ
   assertNoLeak(t, 'signature', subject)
 })
 
-void t.test('a CSRF token is refused in the same time, however much of it is right', async (t) => {
+void t.test('the time to refuse a CSRF token does not depend on how much of it is correct', async (t) => {
   makeLeaky(t)
   const options = resolveOptions({ secret: SECRET }, () => new MemoryStore())
   const sessions = new RequestSessions(options, guardStore(options.store, options.storeTimeout), String)
@@ -201,7 +238,7 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
   } as unknown as FastifyRequest
   const session = new Session(new SessionState(sessions.context, 'open'), { save: async () => undefined })
   Object.assign(request, { session })
-  // The first half of a token is the pad, and the second half is the secret masked with it.
+  // The first half of a CSRF token is a random pad. The second half is the secret, masked with the pad.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
     changed(token, where === 'first' ? 32 : 63).toString('base64url')
   const subject: Subject = {
@@ -220,17 +257,19 @@ void t.test('a CSRF token is refused in the same time, however much of it is rig
   assertNoLeak(t, 'CSRF token', subject)
 })
 
-void t.test('an unknown token is refused in the same time, however much of it is right', async (t) => {
-  // The guesses count as signed, as if the attacker had the secret. The store looks up a hash of the token, so the
-  // lookup may take longer for some ids: guessing tokens does not bring an attacker closer to an id.
+void t.test('the time to refuse a session token does not depend on how much of it is correct', async (t) => {
+  // This test skips the check of the signature, as if the attacker knew the secret. The store looks up a hash of the
+  // token. The lookup can take longer for some hashes, but a token that is almost correct has a completely different
+  // hash.
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
-  // As many records as in a real store: in an almost empty table, a lookup that finds nothing is faster.
+  // The store needs as many records as a real store. In an almost empty table, a lookup that finds nothing is faster.
   const known = Array.from({ length: 20_000 }, () => Buffer.from(tokens.mint(), 'latin1'))
   const store = new MemoryStore()
   for (const token of known) store.create(idOfToken(token.toString('latin1')), record)
   let right: Buffer[] = []
-  // A string in one piece: if V8 stores it in two pieces, the length of the second costs some nanoseconds in any store.
+  // The guess has to be a string in one piece. If V8 stores a string in two pieces, the length of the second piece
+  // costs some nanoseconds in any store.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
     changed(token, where === 'first' ? 0 : token.length - 1).toString('latin1')
   const subject: Subject = {

@@ -12,7 +12,7 @@ interface Cart {
 const makeCart = (...items: string[]): Cart => ({ items, nested: { n: 0 } })
 const cartOf = (session: Session, key = 'cart') => session.get(key) as Cart
 
-/** In-place changes, and the values that later requests find. */
+/** Each case changes values in place. `found` has the values that later requests must find. */
 const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Record<string, unknown> }> = {
   'saves in-place changes to an object returned by get()': {
     work: (session) => cartOf(session).items.push('b'),
@@ -130,7 +130,10 @@ for (const [name, { work, found }] of Object.entries(IN_PLACE)) {
 
 const appendTo = (text: string) => (value: unknown) => `${String(value)}${text}`
 
-/** Changes of the key `k`, whose value was `base`. Before they are written, another request sets `k` to `newer`. */
+/**
+ * Each case changes the key `k`, whose value was `base`. Before the change is written, another request sets `k` to
+ * `newer`.
+ */
 const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: unknown }> = {
   'update() runs again on the newer value': { work: (s) => s.update('k', appendTo('1')), found: 'newer1' },
   'two update() calls run again, in order': {
@@ -192,7 +195,7 @@ const OVERTAKEN: Record<string, { work: (session: Session) => unknown; found: un
 }
 
 for (const [name, { work, found }] of Object.entries(OVERTAKEN)) {
-  void t.test(`another request writes first: ${name}`, async (t) => {
+  void t.test(`if another request writes first, ${name}`, async (t) => {
     const { visit, browser, app } = await makeVisits(t)
     await visit((session) => session.set('k', 'base'))
     const other = new Browser(app)
@@ -242,7 +245,7 @@ for (const [name, fail] of Object.entries(FAILING_UPDATES)) {
   })
 }
 
-void t.test('in-place changes after an update() that threw are still saved', async (t) => {
+void t.test('in-place changes are saved even if an update() before them has thrown', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => session.set('cart', makeCart('a')))
   await visit((session) => {
@@ -257,7 +260,7 @@ void t.test('in-place changes after an update() that threw are still saved', asy
   t.same((await visit((session) => session.get('cart'))).result, makeCart('a', 'b'))
 })
 
-void t.test('an update() is refused with 409 if the newer record is malformed', async (t) => {
+void t.test('an update() is refused with 409 if its retry loads a malformed record', async (t) => {
   const { attempt, visit, memory } = await makeVisits(t)
   await visit((session) => session.set('k', 'base'))
   const { response, calls } = await attempt((session) => {
@@ -269,7 +272,7 @@ void t.test('an update() is refused with 409 if the newer record is malformed', 
   t.same(calls, ['get', 'update', 'get'])
 })
 
-void t.test('rebase() keeps the changes and takes all other keys from the newer data', async (t) => {
+void t.test('rebase() keeps the changed keys and takes all other keys from the newer data', async (t) => {
   const changes = new Changes({ id: 'id' }, () => undefined, { a: '1', b: '1', c: '1', d: '1' })
   changes.set('a', 2)
   changes.set('b', 1)
@@ -285,7 +288,7 @@ void t.test('rebase() keeps the changes and takes all other keys from the newer 
 })
 
 void t.test(
-  'rebase() after clear() clears the newer data too, and keeps values set after the clear()',
+  'rebase() after clear() also clears the newer data, but keeps values that were set after the clear()',
   async (t) => {
     const changes = new Changes({ id: 'id' }, () => undefined, { a: '1', b: '1' })
     changes.clear()
@@ -297,7 +300,7 @@ void t.test(
   }
 )
 
-void t.test('rebase() without changes reads the newer data', async (t) => {
+void t.test('after a rebase(), unchanged keys have the values of the newer data', async (t) => {
   const changes = new Changes({ id: 'id' }, () => undefined, { a: '{"n":1}' })
   t.same(changes.value('a'), { n: 1 })
   changes.rebase({ a: '{"n":2}' })
@@ -306,7 +309,7 @@ void t.test('rebase() without changes reads the newer data', async (t) => {
   t.equal(changes.mutatedAfterCommit(), false)
 })
 
-/** The reference model that the real session is compared with. */
+/** A simple model of a session. The test compares real sessions with this model. */
 interface Model {
   data: Map<string, string[]>
   flash: string | undefined
@@ -325,7 +328,10 @@ function forget(model: Model): void {
 
 const listOf = (value: unknown) => (value ?? []) as string[]
 
-/** Each applies one operation to the session and to the model. `mark` differs in each step of a sequence. */
+/**
+ * Each function applies the same operation to the session and to the model. `mark` is different in each step of a
+ * sequence.
+ */
 const OPERATIONS: Record<string, Operation> = {
   set(session, model, mark) {
     session.set('k', [mark])
@@ -368,12 +374,15 @@ const OPERATIONS: Record<string, Operation> = {
   }
 }
 
-/** Sorts by key, because the order of keys is not guaranteed. */
+/** Sorts the entries of an object by key, because the order of the keys is not guaranteed. */
 const sorted = (data: object) => Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))
 const shown = (session: Session) => ({ data: sorted(valuesOf(session)), flash: session.peekFlash('k') })
 const shownOf = ({ data, flash }: Model) => ({ data: sorted(Object.fromEntries(data)), flash })
 
-/** Returns the expected writes of a sequence: at most one, or a destroy and the create of a new session. */
+/**
+ * Returns the store writes that a sequence of operations must cause. There is at most one write. The only exception is
+ * a session that replaces an ended session: it needs a destroy and a create.
+ */
 function writesOf(model: Model, before: string): string[] {
   const hasData = model.data.size > 0 || model.flash !== undefined
   if (model.isEnded) return hasData ? ['destroy', 'create'] : ['destroy']
@@ -388,7 +397,7 @@ const triples = pairs.flatMap((pair) => names.map((name) => [...pair, name]))
 for (const isStored of [true, false]) {
   const visitor = isStored ? 'a session with data and a flash message' : 'a visitor without a session'
   void t.test(
-    `every sequence of up to three operations in one request matches the model, for ${visitor}`,
+    `for ${visitor}, every sequence of up to three operations has the same result as in the model`,
     async (t) => {
       const { visit, app, memory, browser: first } = await makeVisits(t)
       let failures = 0

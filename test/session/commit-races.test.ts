@@ -5,7 +5,8 @@ import { MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-// Tests of overlapping requests. The kit in plugin/testing tests the guarantees that a store must give for them.
+// Tests requests that overlap in time. Their results also depend on the guarantees of the store. The kit in
+// plugin/testing tests these guarantees.
 
 type Wrapping = (store: MemoryStore) => SessionStore
 
@@ -14,7 +15,10 @@ const STORES: Record<string, Wrapping> = {
   'a slow store': (store) => slowStore(store)
 }
 
-/** Creates an app whose `/wait/:gate/:action` route acts on the session and then waits for `open(gate)`. */
+/**
+ * Creates an app with the route `/wait/:gate/:action`. The handler performs the action on its session and then waits
+ * until the test calls `open(gate)`.
+ */
 async function setUp(t: Test, wrapping: Wrapping) {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: wrapping(memory) }))
@@ -30,7 +34,7 @@ async function setUp(t: Test, wrapping: Wrapping) {
     await new Promise<void>((resolve) => gates.set(gate, resolve))
     return session.id
   })
-  /** Resolves when the handler waits at the gate. */
+  /** Resolves as soon as the handler waits for `open(gate)`. */
   const arrive = async (gate: string): Promise<void> => {
     while (!gates.has(gate)) await nextTurn()
   }
@@ -41,20 +45,20 @@ async function setUp(t: Test, wrapping: Wrapping) {
   return { app, memory, arrive, open }
 }
 
-/** Returns the cookie of a new session with `name: 'ada'`. */
+/** Creates a session with `name: 'ada'` and returns its cookie. */
 async function signIn(app: FastifyInstance): Promise<string> {
   const browser = new Browser(app)
   await browser.get('/set?name=ada')
   return browser.cookie
 }
 
-/** Sends the request at once. Without the `await`, `inject()` would not send it yet. */
+/** Sends the request immediately. `inject()` does not send a request before its result is awaited. */
 async function send(app: FastifyInstance, cookie: string, url: string) {
   return await app.inject({ url, headers: { cookie } })
 }
 
 for (const [name, wrapping] of Object.entries(STORES)) {
-  void t.test(`E1: 500 logouts that race a slow write leave no session, on ${name}`, async (t) => {
+  void t.test(`E1: with ${name}, no session is left after 500 logouts that race a slow write`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     let lost = 0
     for (let round = 0; round < 500; round++) {
@@ -62,7 +66,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
       const writer = send(app, cookie, `/wait/${round}/set`)
       await arrive(String(round))
       const logout = send(app, cookie, '/logout')
-      // In every second round the two commits overlap.
+      // In every second round, the writing request and the logout commit at the same time.
       if (round % 2 === 0) await logout
       await open(String(round))
       const [late] = await Promise.all([writer, logout])
@@ -76,7 +80,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   })
 
   void t.test(
-    `E2, E10: a read that finishes after a logout writes nothing and sends no cookie, on ${name}`,
+    `E2, E10: with ${name}, a read that finishes after a logout writes nothing and sends no cookie`,
     async (t) => {
       const { app, memory, open } = await setUp(t, wrapping)
       const cookie = await signIn(app)
@@ -91,7 +95,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   )
 
   void t.test(
-    `E3: a rotation that finishes after a logout is refused, and neither id exists, on ${name}`,
+    `E3: with ${name}, a rotation that finishes after a logout is refused and creates no session`,
     async (t) => {
       const { app, memory, open } = await setUp(t, wrapping)
       const cookie = await signIn(app)
@@ -105,7 +109,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     }
   )
 
-  void t.test(`E4: one of two rotations wins and the other is refused, on ${name}`, async (t) => {
+  void t.test(`E4: with ${name}, only one of two concurrent rotations succeeds`, async (t) => {
     const { app, memory, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const rotations = [send(app, cookie, '/wait/a/rotate'), send(app, cookie, '/wait/b/rotate')]
@@ -117,7 +121,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.ok(memory.get(first?.body ?? ''), 'the record has the id that the winner returned')
   })
 
-  void t.test(`D4: a CSRF secret created during a login is dropped by that login, on ${name}`, async (t) => {
+  void t.test(`D4: with ${name}, a login also removes a CSRF secret created during the login`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     app.get('/form', async (_request, reply) => reply.generateCsrf())
     const cookie = await signIn(app)
@@ -129,7 +133,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.same({ ...data }, { name: '"ada"' })
   })
 
-  void t.test(`E5: changes of different keys by overlapping requests are all kept, on ${name}`, async (t) => {
+  void t.test(`E5: with ${name}, overlapping requests that change different keys lose nothing`, async (t) => {
     const { app, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const keys = Array.from({ length: 20 }, (_, index) => `key${index}`)
@@ -140,7 +144,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.same(Object.keys(all).sort(), ['name', ...keys].sort())
   })
 
-  void t.test(`E6: of several changes of one key, the last commit wins as a whole, on ${name}`, async (t) => {
+  void t.test(`E6: with ${name}, the last of several commits to one key wins as a whole`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const values = ['first', 'second', 'third'].map((value) => send(app, cookie, `/set?name=${value}`))
@@ -148,7 +152,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.match((await send(app, cookie, '/read')).json(), { name: /^(first|second|third)$/ })
   })
 
-  void t.test(`E7: 1,000 concurrent update() requests add exactly 1,000, on ${name}`, async (t) => {
+  void t.test(`E7: with ${name}, 1,000 concurrent update() requests add exactly 1,000`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const responses = await Promise.all(Array.from({ length: 1000 }, () => send(app, cookie, '/add')))
@@ -156,7 +160,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.match((await send(app, cookie, '/all')).json(), { count: 1000 })
   })
 
-  void t.test(`E10: a response that finishes after a rotation sends no cookie, on ${name}`, async (t) => {
+  void t.test(`E10: with ${name}, a response that finishes after a rotation sends no cookie`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const writer = send(app, cookie, '/wait/a/set')
@@ -168,9 +172,9 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   })
 }
 
-void t.test('E8: creating a session under a taken id is refused with 409, and writes nothing', async (t) => {
+void t.test('E8: creating a session with an id that is taken is refused with 409', async (t) => {
   const spy = spyStore()
-  // `create` returns `false`, as if another process had minted the same token.
+  // `create` returns `false`, as if another process had created a session with the same token.
   const store = wrap(spy, (method, _args, next) => (method === 'create' ? false : next()))
   const app = addRoutes(await makeApp(t, { store }))
   const response = await app.inject('/set?name=ada')
@@ -179,7 +183,7 @@ void t.test('E8: creating a session under a taken id is refused with 409, and wr
   t.same(spy.take(), [])
 })
 
-void t.test('E12: a rotation that was applied but timed out is not applied twice', async (t) => {
+void t.test('E12: a rotation whose store call succeeds but times out is not applied twice', async (t) => {
   const memory = new MemoryStore()
   const late = wrap(memory, (method, _args, next) => {
     const answer = next()
@@ -194,7 +198,7 @@ void t.test('E12: a rotation that was applied but timed out is not applied twice
   t.equal(memory.size, 1)
 })
 
-void t.test('E13: a sweep during a write removes only expired sessions', async (t) => {
+void t.test('E13: a cleanup that runs during a write removes only expired sessions', async (t) => {
   const { app, memory, open } = await setUp(t, slowStore)
   const cookie = await signIn(app)
   const now = Date.now()
@@ -215,9 +219,9 @@ void t.test('E13: a sweep during a write removes only expired sessions', async (
 })
 
 void t.test(
-  'gives up with 409 and writes nothing if other processes keep changing the session',
+  'a request fails with 409 and writes nothing if other processes keep changing its session',
   async (t) => {
-    // The pause before a retry is a random part of the longest one.
+    // Retries wait for a random time. If the random number is 0, they do not wait at all.
     t.intercept(Math, 'random', { value: () => 0 })
     const memory = new MemoryStore()
     const contended = wrap(memory, (method, args, next) => {
@@ -244,7 +248,7 @@ void t.test('an update() fails with 409 SESSION_GONE if the session ends before 
   t.equal(memory.size, 0)
 })
 
-void t.test('a retried update() that leaves the newer value unchanged writes nothing', async (t) => {
+void t.test('a retried update() writes nothing if it does not change the newer value', async (t) => {
   const memory = new MemoryStore()
   const spy = spyStore(memory)
   const app = addRoutes(await makeApp(t, { store: spy }))
@@ -263,7 +267,7 @@ void t.test('a retried update() that leaves the newer value unchanged writes not
   t.same(spy.takeNames(), ['get', 'update', 'get'])
 })
 
-void t.test('all queued retries fail together if the store does not answer', async (t) => {
+void t.test('all waiting retries fail together if the store does not respond', async (t) => {
   const memory = new MemoryStore()
   let unanswered = 0
   const store = wrap(memory, async (method, _args, next) => {

@@ -9,7 +9,7 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const DAY = 86_400_000
 
-/** Creates an app on a spy store, and stops the clock. */
+/** Creates an app with a store that records its calls, and stops the clock. */
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const clock = stopClock(t)
   const store = spyStore()
@@ -29,7 +29,10 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   return { clock, store, app, browser: new Browser(app) }
 }
 
-/** Gives the browser a session with `name: 'ada'`, clears the spy, and returns the cookie's value and the id. */
+/**
+ * Creates a session with `name: 'ada'` for the browser and clears the recorded store calls. Returns the value of the
+ * cookie and the id of the session.
+ */
 async function signIn(browser: Browser, store: SpyStore): Promise<{ value: string; id: string }> {
   await browser.get('/set?name=ada')
   store.take()
@@ -49,7 +52,7 @@ void t.test('a request without a cookie or a change makes no store call and sets
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a malformed or forged cookie causes no store call and no cookie', async (t) => {
+void t.test('a malformed or forged cookie leads to no store call and no new cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const { value } = await signIn(browser, store)
   const forged = `${value.slice(0, -1)}${value.endsWith('A') ? 'B' : 'A'}`
@@ -62,7 +65,7 @@ void t.test('a malformed or forged cookie causes no store call and no cookie', a
   }
 })
 
-void t.test('a signed cookie without a session costs one get, and no cookie is sent', async (t) => {
+void t.test('a signed cookie whose session does not exist leads to one get and no new cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const token = tokens.mint()
@@ -73,7 +76,7 @@ void t.test('a signed cookie without a session costs one get, and no cookie is s
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a request that only reads costs one get, and no write or cookie', async (t) => {
+void t.test('a request that only reads makes one get call, writes nothing and sends no cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id } = await signIn(browser, store)
   clock.move(DAY - 1)
@@ -109,7 +112,7 @@ void t.test('a touch sends no cookie if the cookie has no expiry', async (t) => 
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a new session with data costs one create and sends the cookie', async (t) => {
+void t.test('a new session with data leads to one create and sends the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const response = await browser.get('/set?name=ada&userId=7')
   const token = tokenOf(setCookieOf(response))
@@ -127,7 +130,7 @@ void t.test('a new session with data costs one create and sends the cookie', asy
 })
 
 void t.test(
-  'a changed session costs a get and an update of only the change, and no cookie if its expiry stays',
+  'a request that changes a key updates only that key, and sends no cookie if the expiry stays the same',
   async (t) => {
     const { store, browser, clock } = await setUp(t)
     const { id } = await signIn(browser, store)
@@ -150,7 +153,7 @@ void t.test(
   }
 )
 
-void t.test('a change that moves the expiry also sends the cookie', async (t) => {
+void t.test('a request whose change moves the expiry also sends the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { value } = await signIn(browser, store)
   clock.move(5000)
@@ -159,7 +162,7 @@ void t.test('a change that moves the expiry also sends the cookie', async (t) =>
   t.equal(setCookieOf(response), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
 })
 
-void t.test('after a change of the secret, one touch sends the token with a new signature', async (t) => {
+void t.test('after a change of the secret, the token is sent once more with a new signature', async (t) => {
   const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
   const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
   const old = await signInWithOldSecret(app, store)
@@ -174,14 +177,14 @@ void t.test('after a change of the secret, one touch sends the token with a new 
   t.equal(setCookieOf(again), undefined)
 })
 
-/** Creates a session of `app` and returns its cookie, signed with the older secret. */
+/** Creates a session and returns its cookie with a signature of the older secret. */
 async function signInWithOldSecret(app: FastifyInstance, store: SpyStore): Promise<string> {
   const browser = new Browser(app)
   const { value } = await signIn(browser, store)
   return createTokens([Buffer.from(SECRET)], 32).sign(value.split('.')[0] as string)
 }
 
-void t.test('regenerate() costs one update that renames the record, and sends a new cookie', async (t) => {
+void t.test('regenerate() renames the record with one update and sends a new cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const { id, value } = await signIn(browser, store)
   clock.move(5000)
@@ -206,7 +209,7 @@ void t.test('regenerate() costs one update that renames the record, and sends a 
 })
 
 void t.test(
-  'the update after regenerate() removes the CSRF secret, unless a new secret was created afterwards',
+  'regenerate() removes the CSRF secret, unless the same request creates a new secret afterwards',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/form', async (_request, reply) => reply.generateCsrf())
@@ -224,7 +227,7 @@ void t.test(
   }
 )
 
-void t.test('invalidate() costs one destroy and sends a clearing cookie with every attribute', async (t) => {
+void t.test('invalidate() calls destroy once and clears the cookie with all its attributes', async (t) => {
   const cookie = { domain: 'app.test', path: '/', sameSite: 'none', partitioned: true } as const
   const { store, browser } = await setUp(t, { cookie })
   const { id } = await signIn(browser, store)
@@ -240,7 +243,7 @@ void t.test('invalidate() costs one destroy and sends a clearing cookie with eve
 })
 
 void t.test(
-  'data set after invalidate() costs a destroy and a create, and only the new session’s cookie is sent',
+  'data that is set after invalidate() is stored in a new session, and only the new cookie is sent',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/goodbye', async ({ session }) => {
@@ -281,7 +284,7 @@ void t.test('a 5xx reply writes nothing and sends no cookie', async (t) => {
 })
 
 void t.test(
-  'a 5xx reply after invalidate() still ends the session, and drops data that was set afterwards',
+  'a 5xx reply after invalidate() still ends the session, but discards data that was set afterwards',
   async (t) => {
     const { store, browser } = await setUp(t)
     const { id } = await signIn(browser, store)
@@ -296,10 +299,10 @@ void t.test(
 )
 
 void t.test(
-  'a commit to an ended session is not retried and sends no cookie; a lost set or rotation gets 409',
+  'if the session ends during a request, a lost value or rotation leads to a 409 and no cookie is sent',
   async (t) => {
     const { app, store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
-    // Ends the session between the load and the commit of each request.
+    // Ends the session of each request after it has been loaded and before it is committed.
     app.addHook('preHandler', async ({ session }) => {
       await app.sessionManager.revoke(session.id)
     })
@@ -327,7 +330,7 @@ void t.test(
   }
 )
 
-void t.test('commits once even if Fastify runs onSend again after an onSend error', async (t) => {
+void t.test('a request commits only once even if Fastify runs onSend again after an error', async (t) => {
   const { app, store, browser } = await setUp(t)
   let throws = true
   app.addHook('onSend', async () => {
@@ -340,7 +343,7 @@ void t.test('commits once even if Fastify runs onSend again after an onSend erro
   t.same(store.takeNames(), ['create'])
 })
 
-void t.test('after a conflict, reads again and runs the update functions on the newer value', async (t) => {
+void t.test('after a conflict, the function passed to update() runs again on the newer value', async (t) => {
   const { app, store, browser } = await setUp(t)
   let interfere = false
   app.addHook('preHandler', async () => {
@@ -357,7 +360,7 @@ void t.test('after a conflict, reads again and runs the update functions on the 
 })
 
 void t.test(
-  'if the session ended before invalidate(), a later login gets 409 and a flash message is dropped',
+  'if the session has ended before invalidate(), a login fails with 409 and a flash message is dropped',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/switch/:action', async ({ session, params }) => {

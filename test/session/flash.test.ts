@@ -4,7 +4,7 @@ import { Browser, makeApp } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
-void t.test('a flash message is read once, in a later request', async (t) => {
+void t.test('getFlash() returns and removes a flash message that an earlier request has set', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => {
     session.setFlash('note', 'hello')
@@ -25,7 +25,7 @@ void t.test('a flash message is read once, in a later request', async (t) => {
   )
 })
 
-void t.test('a flash message can be read in the request that sets it, and is then gone', async (t) => {
+void t.test('getFlash() returns and removes a flash message even in the request that sets it', async (t) => {
   const { visit } = await makeVisits(t)
   const { result } = await visit((session) => {
     session.setFlash('note', 'one')
@@ -36,13 +36,16 @@ void t.test('a flash message can be read in the request that sets it, and is the
   t.equal((await visit((session) => session.peekFlash('note'))).result, undefined)
 })
 
-void t.test('setting the same flash message in each request writes once', async (t) => {
-  const { visit } = await makeVisits(t)
-  const flash = (session: Session) => session.setFlash('error', { text: 'Please login', code: 7 })
-  t.same((await visit(flash)).calls, ['create'])
-  t.same((await visit(flash)).calls, ['get'])
-  t.same((await visit((session) => session.setFlash('error', 'other'))).calls, ['get', 'update'])
-})
+void t.test(
+  'setting an equal flash message again in a later request does not write to the store',
+  async (t) => {
+    const { visit } = await makeVisits(t)
+    const flash = (session: Session) => session.setFlash('error', { text: 'Please login', code: 7 })
+    t.same((await visit(flash)).calls, ['create'])
+    t.same((await visit(flash)).calls, ['get'])
+    t.same((await visit((session) => session.setFlash('error', 'other'))).calls, ['get', 'update'])
+  }
+)
 
 void t.test('an unread flash message expires after an hour', async (t) => {
   const { move } = stopClock(t)
@@ -87,7 +90,7 @@ void t.test(
   }
 )
 
-void t.test('treats a malformed stored flash message as absent', async (t) => {
+void t.test('a malformed flash message in the store is treated as absent', async (t) => {
   const { visit, memory } = await makeVisits(t)
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
   for (const text of ['"hello"', 'null', '7', '[]', '{"value":"hello"}', '{"value":"x","at":"now"}', '{']) {
@@ -98,17 +101,20 @@ void t.test('treats a malformed stored flash message as absent', async (t) => {
   }
 })
 
-void t.test('a login with a flash message costs one write and keeps the data', async (t) => {
-  const { visit } = await makeVisits(t)
-  const before = await visit((session) => session.set('cart', [1]) ?? session.id)
-  const login = await visit((session) => {
-    session.regenerate()
-    session.set('userId', 'ada')
-    session.setFlash('success', 'Welcome back!')
-    return session.id
-  })
-  t.same(login.calls, ['get', 'update'])
-  const after = await visit((session) => [session.id, valuesOf(session), session.getFlash('success')])
-  t.same(after.result, [login.result, { cart: [1], userId: 'ada' }, 'Welcome back!'])
-  t.not(login.result, before.result)
-})
+void t.test(
+  'a login that also sets a flash message makes one store write and keeps the session data',
+  async (t) => {
+    const { visit } = await makeVisits(t)
+    const before = await visit((session) => session.set('cart', [1]) ?? session.id)
+    const login = await visit((session) => {
+      session.regenerate()
+      session.set('userId', 'ada')
+      session.setFlash('success', 'Welcome back!')
+      return session.id
+    })
+    t.same(login.calls, ['get', 'update'])
+    const after = await visit((session) => [session.id, valuesOf(session), session.getFlash('success')])
+    t.same(after.result, [login.result, { cart: [1], userId: 'ada' }, 'Welcome back!'])
+    t.not(login.result, before.result)
+  }
+)

@@ -18,7 +18,7 @@ const options = {
 
 const idle = { ...options, idleTimeout: 10 * MINUTE }
 
-/** A session that was created a minute ago. */
+/** The record of a session that was created one minute before `NOW`. */
 const record = makeRecord({
   version: 3,
   createdAt: NOW - MINUTE,
@@ -258,7 +258,7 @@ for (const [name, row] of Object.entries(ROWS)) {
   })
 }
 
-/** Clones a plan. The clone's data has a prototype, without which the comparison would find a difference. */
+/** Clones a plan. In the clone all objects have the default prototype, because `strictSame` compares prototypes. */
 function plain(value: unknown): unknown {
   return value === undefined ? undefined : structuredClone(value)
 }

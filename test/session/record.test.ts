@@ -7,7 +7,7 @@ import { listen } from '../fixtures/diagnostics.js'
 import { makeRecord, wrap } from '../fixtures/stores.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
-void t.test('accepts a valid record and does not report it', async (t) => {
+void t.test('isRecord() accepts a valid record and does not report it', async (t) => {
   const reports = listen(t, 'invalid-record')
   for (const part of [
     {},
@@ -21,26 +21,29 @@ void t.test('accepts a valid record and does not report it', async (t) => {
   t.same(reports, [])
 })
 
-void t.test('rejects a malformed record, and reports it if the channel has a subscriber', async (t) => {
-  const malformed = [
-    ...[undefined, null, 7, 'x', [], {}],
-    ...[{ version: 1.5 }, { data: null }, { data: [] }, { createdAt: '0' }, { lastAccessed: NaN }].map(
-      (part) => ({
-        ...makeRecord(),
-        ...part
-      })
-    ),
-    { ...makeRecord(), expiresAt: null },
-    { ...makeRecord(), userId: 7 }
-  ]
-  for (const record of malformed) t.equal(isRecord('id', record as never), false)
-  const reports = listen(t, 'invalid-record')
-  for (const record of malformed) t.equal(isRecord('id', record as never), false)
-  t.same(
-    reports,
-    malformed.map(() => ({ id: 'id', reason: 'shape' }))
-  )
-})
+void t.test(
+  'isRecord() rejects a malformed record, and reports it if the diagnostics channel has a subscriber',
+  async (t) => {
+    const malformed = [
+      ...[undefined, null, 7, 'x', [], {}],
+      ...[{ version: 1.5 }, { data: null }, { data: [] }, { createdAt: '0' }, { lastAccessed: NaN }].map(
+        (part) => ({
+          ...makeRecord(),
+          ...part
+        })
+      ),
+      { ...makeRecord(), expiresAt: null },
+      { ...makeRecord(), userId: 7 }
+    ]
+    for (const record of malformed) t.equal(isRecord('id', record as never), false)
+    const reports = listen(t, 'invalid-record')
+    for (const record of malformed) t.equal(isRecord('id', record as never), false)
+    t.same(
+      reports,
+      malformed.map(() => ({ id: 'id', reason: 'shape' }))
+    )
+  }
+)
 
 void t.test('infoOf() returns only the application’s data', async (t) => {
   const data = {
@@ -62,7 +65,7 @@ void t.test('infoOf() returns only the application’s data', async (t) => {
   ])
 })
 
-/** Malformed records, as another program or a bug may write them. */
+/** Malformed records that another program or a bug could have written to the store. */
 const MALFORMED: Record<string, unknown> = {
   'a missing version': { ...makeRecord(), version: undefined },
   'a version that is text': { ...makeRecord(), version: '1' },
@@ -90,7 +93,7 @@ const MALFORMED: Record<string, unknown> = {
 }
 
 for (const [name, malformed] of Object.entries(MALFORMED)) {
-  void t.test(`treats a malformed record as absent and reports it: ${name}`, async (t) => {
+  void t.test(`a malformed record is treated as absent and reported: ${name}`, async (t) => {
     const reports = listen(t, 'invalid-record')
     for (const isAsync of [false, true]) {
       const store = wrap(new MemoryStore(), (method, _args, next) =>
@@ -112,25 +115,28 @@ for (const [name, malformed] of Object.entries(MALFORMED)) {
   })
 }
 
-void t.test('treats a malformed value as absent and reports it, and keeps the other values', async (t) => {
-  for (const text of ['{', '', 'ada', undefined, null, 7, {}, ['"a"']]) {
-    const { visit, memory } = await makeVisits(t)
-    const reports = listen(t, 'invalid-record')
-    const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
-    const record = { ...makeRecord(), data: { name: text, color: '"red"' } }
-    memory.get = () => record as never
-    const { result } = await visit((session) => ({
-      name: session.get('name'),
-      has: session.has('name'),
-      values: valuesOf(session)
-    }))
-    t.same(result, { name: undefined, has: false, values: { color: 'red' } })
-    if (text !== undefined) t.match(reports, [{ id, key: 'name', reason: 'json' }])
+void t.test(
+  'a malformed value is treated as absent and reported, and the other values are kept',
+  async (t) => {
+    for (const text of ['{', '', 'ada', undefined, null, 7, {}, ['"a"']]) {
+      const { visit, memory } = await makeVisits(t)
+      const reports = listen(t, 'invalid-record')
+      const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
+      const record = { ...makeRecord(), data: { name: text, color: '"red"' } }
+      memory.get = () => record as never
+      const { result } = await visit((session) => ({
+        name: session.get('name'),
+        has: session.has('name'),
+        values: valuesOf(session)
+      }))
+      t.same(result, { name: undefined, has: false, values: { color: 'red' } })
+      if (text !== undefined) t.match(reports, [{ id, key: 'name', reason: 'json' }])
+    }
   }
-})
+)
 
 void t.test(
-  'treats a stored value that is not JSON as absent, reports it and never evaluates it',
+  'a stored value that is not JSON is treated as absent, reported and never evaluated',
   async (t) => {
     const reports = listen(t, 'invalid-record')
     const data = { name: '(() => { globalThis.evaluated = true })()', color: '"red"', broken: '{"a":' }
@@ -147,25 +153,28 @@ void t.test(
   }
 )
 
-void t.test('__proto__ in a record pollutes nothing, as a key or inside a value', async (t) => {
-  const data = JSON.parse(
-    '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
-  ) as {
-    [key: string]: string
+void t.test(
+  '__proto__ in a record pollutes no prototype, whether it is a key or inside a value',
+  async (t) => {
+    const data = JSON.parse(
+      '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
+    ) as {
+      [key: string]: string
+    }
+    const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
+    const browser = new Browser(app)
+    app.get('/all', async ({ session }) => ({
+      keys: session.keys(),
+      isAdmin: [session.get('isAdmin') ?? null, ({} as { isAdmin?: true }).isAdmin ?? null]
+    }))
+    await browser.get('/set?name=ada')
+    t.same((await browser.get('/all')).json(), { keys: ['__proto__', 'name'], isAdmin: [null, null] })
+    t.equal((await browser.get('/set?__proto__=x&constructor=y')).statusCode < 500, true)
+    t.equal(({} as { isAdmin?: true }).isAdmin, undefined)
   }
-  const app = addRoutes(await makeApp(t, { store: storeOf({ data }) }))
-  const browser = new Browser(app)
-  app.get('/all', async ({ session }) => ({
-    keys: session.keys(),
-    isAdmin: [session.get('isAdmin') ?? null, ({} as { isAdmin?: true }).isAdmin ?? null]
-  }))
-  await browser.get('/set?name=ada')
-  t.same((await browser.get('/all')).json(), { keys: ['__proto__', 'name'], isAdmin: [null, null] })
-  t.equal((await browser.get('/set?__proto__=x&constructor=y')).statusCode < 500, true)
-  t.equal(({} as { isAdmin?: true }).isAdmin, undefined)
-})
+)
 
-/** Creates a store in which every id has a valid record with these fields. */
+/** Creates a store that returns a valid record with the given fields for every id. */
 function storeOf(record: Partial<SessionRecord>) {
   return wrap(new MemoryStore(), (method, _args, next) => (method === 'get' ? makeRecord(record) : next()))
 }

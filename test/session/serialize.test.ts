@@ -11,7 +11,7 @@ const throwing = (error: unknown) => ({
   }
 })
 
-/** Values that JSON cannot represent, and the reason that the error gives. */
+/** Values that JSON cannot represent, each with the reason that the error message must give. */
 const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
   undefined: [undefined, /it is undefined; use remove\(\)/],
   'a function': [() => 'hunter2', /it is a function/],
@@ -53,7 +53,7 @@ const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
 }
 
 for (const [name, [value, reason]] of Object.entries(REFUSED)) {
-  void t.test(`refuses ${name}, and names the key but never the value`, async (t) => {
+  void t.test(`serialize() refuses ${name}, and its error names the key but never the value`, async (t) => {
     t.plan(6)
     try {
       serialize('profile', value)
@@ -69,16 +69,16 @@ for (const [name, [value, reason]] of Object.entries(REFUSED)) {
   })
 }
 
-void t.test('keeps every JSON value unchanged', async (t) => {
+void t.test('serialize() keeps every JSON value unchanged', async (t) => {
   const values = [null, true, 0, -1.5, '', 'ß\u0000\ud800', [], {}, [null], { a: [{ b: null }] }, [[[]]]]
   for (const value of values) t.same(JSON.parse(serialize('a', value)), value)
 })
 
-void t.test('allows undefined properties', async (t) => {
+void t.test('serialize() omits properties that are undefined', async (t) => {
   t.equal(serialize('a', { b: undefined, c: 1 }), '{"c":1}')
 })
 
-void t.test('serializes via toJSON', async (t) => {
+void t.test('serialize() uses the toJSON() method of a value', async (t) => {
   t.equal(serialize('a', new Date(0)), '"1970-01-01T00:00:00.000Z"')
   t.equal(serialize('a', { toJSON: () => null }), 'null')
   t.equal(serialize('a', Object.assign(new Map(), { toJSON: () => [] })), '[]')
@@ -112,7 +112,7 @@ void t.test(
   }
 )
 
-void t.test('parsing JSON with a __proto__ key pollutes nothing', async (t) => {
+void t.test('deserialize() accepts JSON with a __proto__ key and pollutes no prototype', async (t) => {
   const value = deserialize('id', 'name', '{"__proto__":{"admin":true}}') as object
   t.same(Object.keys(value), ['__proto__'])
   t.equal((value as { admin?: boolean }).admin, undefined)

@@ -13,7 +13,7 @@ async function setUp(t: Test, options: Partial<SessionOptions>) {
   return { app, memory, list }
 }
 
-void t.test('without maxSessionsPerUser a sign-in does not list sessions', async (t) => {
+void t.test('without maxSessionsPerUser, a sign-in does not list the user’s sessions', async (t) => {
   const store = spyStore()
   const { app } = await setUp(t, { store })
   await new Browser(app).get('/login')
@@ -46,27 +46,30 @@ void t.test('a sign-in beyond the limit ends the least recently written session'
   )
 })
 
-void t.test("onLimit 'reject' refuses the sign-in with 403, and signs no user in or out", async (t) => {
-  const { app, memory, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
-  const [first, second] = [new Browser(app), new Browser(app)]
-  await first.get('/login')
-  const before = await list()
-  const fresh = await second.get('/login')
-  t.match(fresh.json(), { statusCode: 403, code: 'SESSION_LIMIT' })
-  t.equal(setCookieOf(fresh), undefined)
-  await second.get('/set?name=visitor')
-  const rotated = await second.get('/login')
-  t.equal(rotated.statusCode, 403)
-  t.equal(setCookieOf(rotated), undefined)
-  t.same((await second.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps the data')
-  t.same(await list(), before)
-  t.equal(memory.size, 2)
-  await first.get('/logout')
-  t.equal((await second.get('/login')).statusCode, 200)
-})
+void t.test(
+  "onLimit 'reject' refuses a sign-in beyond the limit with a 403, and existing sessions stay signed in",
+  async (t) => {
+    const { app, memory, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
+    const [first, second] = [new Browser(app), new Browser(app)]
+    await first.get('/login')
+    const before = await list()
+    const fresh = await second.get('/login')
+    t.match(fresh.json(), { statusCode: 403, code: 'SESSION_LIMIT' })
+    t.equal(setCookieOf(fresh), undefined)
+    await second.get('/set?name=visitor')
+    const rotated = await second.get('/login')
+    t.equal(rotated.statusCode, 403)
+    t.equal(setCookieOf(rotated), undefined)
+    t.same((await second.get('/read')).json(), { name: 'visitor' }, 'the visitor keeps the data')
+    t.same(await list(), before)
+    t.equal(memory.size, 2)
+    await first.get('/logout')
+    t.equal((await second.get('/login')).statusCode, 200)
+  }
+)
 
 void t.test(
-  'a session that signs in again is not counted twice, and a session without a user is not counted',
+  'signing in again does not count a session twice, and a session without a user is not counted',
   async (t) => {
     const { app, list } = await setUp(t, { maxSessionsPerUser: 1, onLimit: 'reject' })
     app.get('/nobody', async ({ session }) => {
@@ -86,7 +89,7 @@ void t.test(
 for (const onLimit of ['end-oldest', 'reject'] as const) {
   for (const kind of ['new', 'rotated'] as const) {
     void t.test(
-      `n + 1 parallel sign-ins of ${kind} sessions leave n signed in, onLimit '${onLimit}'`,
+      `with onLimit '${onLimit}' and a limit of n, n + 1 parallel sign-ins of ${kind} sessions leave n signed in`,
       async (t) => {
         for (const limit of [1, 3]) {
           const { app, list } = await setUp(t, {
@@ -134,51 +137,58 @@ void t.test('a store failure while counting sessions causes a 503 without a cook
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('if counting fails after a sign-in was written, the written session is removed', async (t) => {
-  for (const later of ['listByUser', 'destroy']) {
-    let counts = 0
+void t.test(
+  'if the sessions cannot be counted after a sign-in has been written, the new session is removed',
+  async (t) => {
+    for (const later of ['listByUser', 'destroy']) {
+      let counts = 0
+      const memory = new MemoryStore()
+      const store = wrap(memory, (method, _args, next) => {
+        if (method === 'listByUser' && ++counts === 2) throw new Error('connection lost')
+        if (method === later && counts === 2) throw new Error('connection still lost')
+        return next()
+      })
+      const { app } = await setUp(t, { store, maxSessionsPerUser: 1, onLimit: 'reject' })
+      const response = await new Browser(app).get('/login')
+      t.equal(response.statusCode, 503)
+      t.equal(setCookieOf(response), undefined)
+      t.equal(memory.size, later === 'destroy' ? 1 : 0)
+      if (later === 'listByUser') t.equal((await new Browser(app).get('/login')).statusCode, 200)
+    }
+  }
+)
+
+void t.test(
+  "with onLimit 'reject', a session that changes during other sign-ins stays signed in",
+  async (t) => {
+    const clock = stopClock(t)
     const memory = new MemoryStore()
-    const store = wrap(memory, (method, _args, next) => {
-      if (method === 'listByUser' && ++counts === 2) throw new Error('connection lost')
-      if (method === later && counts === 2) throw new Error('connection still lost')
-      return next()
+    let others: (() => Promise<unknown>) | undefined
+    const store = wrap(memory, async (method, _args, next) => {
+      const answer = await next()
+      // The second sign-in has counted the sessions but has not been written yet. At this point a third browser signs
+      // in, and the first session changes.
+      const work = others
+      others = undefined
+      if (method === 'listByUser') await work?.()
+      return answer
     })
-    const { app } = await setUp(t, { store, maxSessionsPerUser: 1, onLimit: 'reject' })
-    const response = await new Browser(app).get('/login')
-    t.equal(response.statusCode, 503)
-    t.equal(setCookieOf(response), undefined)
-    t.equal(memory.size, later === 'destroy' ? 1 : 0)
-    if (later === 'listByUser') t.equal((await new Browser(app).get('/login')).statusCode, 200)
-  }
-})
-
-void t.test("onLimit 'reject': a session that changes during other sign-ins stays signed in", async (t) => {
-  const clock = stopClock(t)
-  const memory = new MemoryStore()
-  let others: (() => Promise<unknown>) | undefined
-  const store = wrap(memory, async (method, _args, next) => {
-    const answer = await next()
-    // Between the count and the write of a sign-in, a third browser signs in and the first session is written.
-    const work = others
-    others = undefined
-    if (method === 'listByUser') await work?.()
-    return answer
-  })
-  const { app, list } = await setUp(t, { store, maxSessionsPerUser: 2, onLimit: 'reject' })
-  const [first, second, third] = [new Browser(app), new Browser(app), new Browser(app)]
-  await first.get('/login')
-  clock.move(1000)
-  others = async () => {
-    t.equal((await third.get('/login')).statusCode, 200)
+    const { app, list } = await setUp(t, { store, maxSessionsPerUser: 2, onLimit: 'reject' })
+    const [first, second, third] = [new Browser(app), new Browser(app), new Browser(app)]
+    await first.get('/login')
     clock.move(1000)
-    await first.get('/set?name=busy')
+    others = async () => {
+      t.equal((await third.get('/login')).statusCode, 200)
+      clock.move(1000)
+      await first.get('/set?name=busy')
+    }
+    await second.get('/login')
+    t.same((await first.get('/read')).json(), { name: 'busy' })
+    t.equal((await list()).length, 2)
   }
-  await second.get('/login')
-  t.same((await first.get('/read')).json(), { name: 'busy' })
-  t.equal((await list()).length, 2)
-})
+)
 
-void t.test('a sign-in counts the user’s sessions again before it is retried', async (t) => {
+void t.test('a sign-in that is retried after a conflict counts the user’s sessions again', async (t) => {
   let conflicts = 1
   const memory = new MemoryStore()
   const store = wrap(memory, (method, _args, next) =>
@@ -211,7 +221,7 @@ void t.test('a sign-in counts the user’s sessions again before it is retried',
 })
 
 void t.test(
-  "onLimit 'reject': a session that ended because maxAge was shortened does not count",
+  "with onLimit 'reject', a session that has ended because maxAge was shortened does not count",
   async (t) => {
     const clock = stopClock(t)
     const memory = new MemoryStore()

@@ -31,7 +31,7 @@ const CHANGES: Record<string, (session: Session) => unknown> = {
   invalidate: (session) => session.invalidate()
 }
 
-/** Returns the code of the error that each change throws. */
+/** Makes every change of `CHANGES`. Returns the error code of each change, by the name of the change. */
 function codesOf(session: Session): Record<string, string> {
   return Object.fromEntries(
     Object.entries(CHANGES).map(([name, change]) => [name, codeOf(() => change(session))])
@@ -51,7 +51,7 @@ function all<T>(value: T): Record<string, T> {
   return Object.fromEntries(Object.keys(CHANGES).map((name) => [name, value]))
 }
 
-void t.test('values read back in the next request as they were set', async (t) => {
+void t.test('the next request reads every value exactly as it was set', async (t) => {
   const { visit } = await makeVisits(t)
   const values = { a: null, b: false, c: 0, d: '', e: [1, [2]], f: { g: { h: 'ß' } }, i: 1e300 }
   await visit((session) => {
@@ -66,7 +66,7 @@ void t.test('values read back in the next request as they were set', async (t) =
   t.same(result, { values, has: [true, false], absent: undefined })
 })
 
-void t.test('remove() removes one key and clear() all keys, and the session keeps its id', async (t) => {
+void t.test('remove() removes one key, clear() removes all keys, and the session keeps its id', async (t) => {
   const { visit } = await makeVisits(t)
   const { result: id } = await visit((session) => {
     for (const key of ['a', 'b', 'c']) session.set(key, key)
@@ -110,28 +110,31 @@ void t.test('keys that begin with $ cannot be changed, and no session method sho
   }, browser)
 })
 
-void t.test('__proto__, constructor, toString and "" are ordinary keys and pollute nothing', async (t) => {
-  const { visit } = await makeVisits(t)
-  await visit((session) => {
-    for (const key of HOSTILE_KEYS) {
-      t.same([session.get(key), session.has(key)], [undefined, false], `absent at first: ${key}`)
-      session.set(key, { polluted: key })
-    }
-  })
-  await visit((session) => {
-    t.same(session.keys().sort(), [...HOSTILE_KEYS].sort())
-    for (const key of HOSTILE_KEYS) {
-      t.same(session.get(key), { polluted: key })
-      session.update(key, (value) => ({ ...(value as object), again: true }))
-    }
-  })
-  await visit((session) => {
-    for (const key of HOSTILE_KEYS) t.same(session.get(key), { polluted: key, again: true })
-    for (const key of HOSTILE_KEYS) session.remove(key)
-  })
-  t.same((await visit((session) => session.keys())).result, [])
-  t.notOk('polluted' in {} || 'polluted' in Object || 'polluted' in [])
-})
+void t.test(
+  '__proto__, constructor, toString and "" are ordinary keys and pollute no prototype',
+  async (t) => {
+    const { visit } = await makeVisits(t)
+    await visit((session) => {
+      for (const key of HOSTILE_KEYS) {
+        t.same([session.get(key), session.has(key)], [undefined, false], `absent at first: ${key}`)
+        session.set(key, { polluted: key })
+      }
+    })
+    await visit((session) => {
+      t.same(session.keys().sort(), [...HOSTILE_KEYS].sort())
+      for (const key of HOSTILE_KEYS) {
+        t.same(session.get(key), { polluted: key })
+        session.update(key, (value) => ({ ...(value as object), again: true }))
+      }
+    })
+    await visit((session) => {
+      for (const key of HOSTILE_KEYS) t.same(session.get(key), { polluted: key, again: true })
+      for (const key of HOSTILE_KEYS) session.remove(key)
+    })
+    t.same((await visit((session) => session.keys())).result, [])
+    t.notOk('polluted' in {} || 'polluted' in Object || 'polluted' in [])
+  }
+)
 
 void t.test('__proto__, constructor, toString and "" are ordinary flash keys, too', async (t) => {
   const { visit } = await makeVisits(t)
@@ -142,40 +145,46 @@ void t.test('__proto__, constructor, toString and "" are ordinary flash keys, to
   t.same((await visit((session) => keys.filter((key) => session.peekFlash(key)))).result, [])
 })
 
-void t.test('every method refuses a value that JSON cannot represent, and nothing is written', async (t) => {
-  const { visit } = await makeVisits(t)
-  await visit((session) => session.set('name', 'ada'))
-  const values = [
-    undefined,
-    () => 1,
-    Symbol('s'),
-    1n,
-    NaN,
-    new Map(),
-    [undefined],
-    { a: { b: 1n } }
-  ] as never[]
-  const { calls } = await visit((session) => {
-    for (const value of values) {
-      const error = { code: 'SESSION_VALUE_INVALID', key: 'name', message: /^Session key "name" cannot/ }
-      t.throws(() => session.set('name', value), error)
-      t.throws(() => session.update('name', () => value), error)
-      t.throws(() => session.setFlash('name', value), error)
-    }
-    t.equal(session.get('name'), 'ada')
-  })
-  t.same(calls, ['get'])
-})
+void t.test(
+  'set(), update() and setFlash() refuse a value that JSON cannot represent, and nothing is written',
+  async (t) => {
+    const { visit } = await makeVisits(t)
+    await visit((session) => session.set('name', 'ada'))
+    const values = [
+      undefined,
+      () => 1,
+      Symbol('s'),
+      1n,
+      NaN,
+      new Map(),
+      [undefined],
+      { a: { b: 1n } }
+    ] as never[]
+    const { calls } = await visit((session) => {
+      for (const value of values) {
+        const error = { code: 'SESSION_VALUE_INVALID', key: 'name', message: /^Session key "name" cannot/ }
+        t.throws(() => session.set('name', value), error)
+        t.throws(() => session.update('name', () => value), error)
+        t.throws(() => session.setFlash('name', value), error)
+      }
+      t.equal(session.get('name'), 'ada')
+    })
+    t.same(calls, ['get'])
+  }
+)
 
-void t.test('a Date reads back as text, in the same request and in the next', async (t) => {
-  const { visit } = await makeVisits(t)
-  const text = '1970-01-01T00:00:00.000Z'
-  await visit((session) => {
-    session.set('at', new Date(0))
-    t.equal(session.get('at'), text)
-  })
-  t.equal((await visit((session) => session.get('at'))).result, text)
-})
+void t.test(
+  'a Date that has been set is read as an ISO string, in the same request and in the next',
+  async (t) => {
+    const { visit } = await makeVisits(t)
+    const text = '1970-01-01T00:00:00.000Z'
+    await visit((session) => {
+      session.set('at', new Date(0))
+      t.equal(session.get('at'), text)
+    })
+    t.equal((await visit((session) => session.get('at'))).result, text)
+  }
+)
 
 void t.test('an in-place change that JSON cannot represent fails the request', async (t) => {
   const { visit, attempt } = await makeVisits(t)
@@ -190,22 +199,25 @@ void t.test('an in-place change that JSON cannot represent fails the request', a
   t.same((await visit((session) => session.get('list'))).result, [1])
 })
 
-void t.test('reading costs one get and no write, and nothing for a visitor without a cookie', async (t) => {
-  const { visit, browser } = await makeVisits(t)
-  const read = (session: Session) => [
-    ...session.keys().map((key) => [session.get(key), session.has(key)]),
-    session.peekFlash('note'),
-    session.getFlash('absent'),
-    lookAt(session)
-  ]
-  t.same((await visit(read)).calls, [])
-  t.equal(browser.cookies.size, 0)
-  await visit((session) => {
-    session.set('a', { b: [1] })
-    session.setFlash('note', 'hello')
-  })
-  t.same((await visit(read)).calls, ['get'])
-})
+void t.test(
+  'reading a session makes one get call and no write, and no store call for a visitor without a cookie',
+  async (t) => {
+    const { visit, browser } = await makeVisits(t)
+    const read = (session: Session) => [
+      ...session.keys().map((key) => [session.get(key), session.has(key)]),
+      session.peekFlash('note'),
+      session.getFlash('absent'),
+      lookAt(session)
+    ]
+    t.same((await visit(read)).calls, [])
+    t.equal(browser.cookies.size, 0)
+    await visit((session) => {
+      session.set('a', { b: [1] })
+      session.setFlash('note', 'hello')
+    })
+    t.same((await visit(read)).calls, ['get'])
+  }
+)
 
 const NO_CHANGE: Record<string, (session: Session) => unknown> = {
   'set() to an equal value': (session) => session.set('user', { name: 'ada', tags: ['a'] }),
@@ -232,7 +244,7 @@ const NO_CHANGE: Record<string, (session: Session) => unknown> = {
 }
 
 for (const [name, work] of Object.entries(NO_CHANGE)) {
-  void t.test(`${name} is not a change and writes nothing`, async (t) => {
+  void t.test(`${name} does not count as a change and writes nothing`, async (t) => {
     const { visit } = await makeVisits(t)
     await visit((session) => {
       session.set('user', { name: 'ada', tags: ['a'] })
@@ -248,7 +260,7 @@ for (const [name, work] of Object.entries(NO_CHANGE)) {
   })
 }
 
-void t.test('clear() of an empty session is not a change', async (t) => {
+void t.test('clear() does not count as a change if the session is already empty', async (t) => {
   const { visit } = await makeVisits(t)
   const clear = (session: Session) => session.clear() ?? session.modified
   t.match(await visit(clear), { calls: [], result: false })
@@ -257,44 +269,47 @@ void t.test('clear() of an empty session is not a change', async (t) => {
   t.match(await visit(clear), { calls: ['get'], result: false })
 })
 
-void t.test('userKey names the key that holds the user: text, a number, or null if anonymous', async (t) => {
-  const { visit, memory } = await makeVisits(t, { userKey: 'account' })
-  const userAfter = async (work: (session: Session) => unknown) => {
-    const { result: id } = await visit((session) => (work(session), session.id))
-    return memory.get(id)?.userId
-  }
-  t.equal(
-    await userAfter((session) => session.set('userId', 'eve')),
-    null,
-    'another key does not name a user'
-  )
-  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
-  t.equal(await userAfter((session) => session.set('account', 7)), '7')
-  t.equal(await userAfter((session) => session.set('other', 1)), '7')
-  t.equal(await userAfter((session) => session.set('account', null)), null)
-  t.equal(await userAfter((session) => session.update('account', () => 0)), '0')
-  t.equal(await userAfter((session) => session.remove('account')), null)
-  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
-  t.equal(await userAfter((session) => session.clear() ?? session.set('other', 2)), null)
-  t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
-  t.equal(await userAfter((session) => session.invalidate() ?? session.set('other', 3)), null)
-  await visit((session) => {
-    for (const value of [undefined, '', {}, ['ada'], true, NaN, 7n, new Date()]) {
-      const error = { code: 'SESSION_VALUE_INVALID', key: 'account' }
-      t.throws(() => session.set('account', value), error)
-      t.throws(() => session.update('account', () => value), error)
+void t.test(
+  'the value of the key that userKey names becomes the user id, and must be a string, a number or null',
+  async (t) => {
+    const { visit, memory } = await makeVisits(t, { userKey: 'account' })
+    const userAfter = async (work: (session: Session) => unknown) => {
+      const { result: id } = await visit((session) => (work(session), session.id))
+      return memory.get(id)?.userId
     }
-    const message = 'Session key "account" says whose session it is, so it must be'
-    t.throws(() => session.set('account', true), { message })
-  })
-})
+    t.equal(
+      await userAfter((session) => session.set('userId', 'eve')),
+      null,
+      'another key does not name a user'
+    )
+    t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+    t.equal(await userAfter((session) => session.set('account', 7)), '7')
+    t.equal(await userAfter((session) => session.set('other', 1)), '7')
+    t.equal(await userAfter((session) => session.set('account', null)), null)
+    t.equal(await userAfter((session) => session.update('account', () => 0)), '0')
+    t.equal(await userAfter((session) => session.remove('account')), null)
+    t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+    t.equal(await userAfter((session) => session.clear() ?? session.set('other', 2)), null)
+    t.equal(await userAfter((session) => session.set('account', 'ada')), 'ada')
+    t.equal(await userAfter((session) => session.invalidate() ?? session.set('other', 3)), null)
+    await visit((session) => {
+      for (const value of [undefined, '', {}, ['ada'], true, NaN, 7n, new Date()]) {
+        const error = { code: 'SESSION_VALUE_INVALID', key: 'account' }
+        t.throws(() => session.set('account', value), error)
+        t.throws(() => session.update('account', () => value), error)
+      }
+      const message = 'Session key "account" says whose session it is, so it must be'
+      t.throws(() => session.set('account', true), { message })
+    })
+  }
+)
 
 const schema = Type.Object(
   { name: Type.String({ maxLength: 9 }), cart: Type.Array(Type.Object({ n: Type.Integer() })) },
   { additionalProperties: false }
 )
 
-void t.test('a schema refuses an invalid value when it is set, and names the key', async (t) => {
+void t.test('with a schema, setting an invalid value throws an error that names the key', async (t) => {
   const { visit, attempt } = await makeVisits(t, { schema })
   await visit((session, _request, reply) => {
     session.set('name', 'ada')
@@ -316,7 +331,7 @@ void t.test('a schema refuses an invalid value when it is set, and names the key
   t.same(calls, ['get'], 'in-place changes are checked too')
 })
 
-void t.test('treats a stored value that the schema refuses as absent, and reports it', async (t) => {
+void t.test('a stored value that the schema refuses is treated as absent and reported', async (t) => {
   const { visit, memory } = await makeVisits(t, { schema })
   const reports = listen(t, 'invalid-record')
   const { result: id } = await visit((session) => session.set('name', 'ada') ?? session.id)
@@ -338,37 +353,43 @@ void t.test('treats a stored value that the schema refuses as absent, and report
   t.notOk('color' in (memory.get(id)?.data ?? {}), 'the key can be removed')
 })
 
-void t.test('a change after the commit throws instead of being lost', async (t) => {
-  const { app, visit } = await makeVisits(t)
-  const late: Record<string, string>[] = []
-  app.addHook('onResponse', async ({ session }) => void late.push(codesOf(session)))
-  const early = await visit(async (session) => {
-    session.set('name', 'ada')
-    await session.save()
-    t.throws(() => session.set('name', 'eve'), { message: 'already saved: change it before save()' })
-    return codesOf(session)
-  })
-  t.same(early.result, all('SESSION_COMMITTED'))
-  await visit((session) => session.get('name'))
-  t.same(late, [all('SESSION_COMMITTED'), all('SESSION_COMMITTED')])
-  t.equal((await visit((session) => session.get('name'))).result, 'ada')
-})
-
-void t.test('a change after the reply throws even if the request never used its session', async (t) => {
-  const { app, visit, browser, store } = await makeVisits(t)
-  app.get('/untouched', async () => 'untouched')
-  const late: unknown[] = []
-  app.addHook('onResponse', async ({ session, url }) => {
-    if (url === '/untouched') late.push(codesOf(session), session.keys())
-  })
-  await visit((session) => session.set('name', 'ada'))
-  for (const cookie of ['nobody', browser.cookies.get('session_id') as string]) {
-    await app.inject({ url: '/untouched', cookies: { session_id: cookie } })
+void t.test(
+  'changing a session after it has been saved throws an error, so that no change is lost silently',
+  async (t) => {
+    const { app, visit } = await makeVisits(t)
+    const late: Record<string, string>[] = []
+    app.addHook('onResponse', async ({ session }) => void late.push(codesOf(session)))
+    const early = await visit(async (session) => {
+      session.set('name', 'ada')
+      await session.save()
+      t.throws(() => session.set('name', 'eve'), { message: 'already saved: change it before save()' })
+      return codesOf(session)
+    })
+    t.same(early.result, all('SESSION_COMMITTED'))
+    await visit((session) => session.get('name'))
+    t.same(late, [all('SESSION_COMMITTED'), all('SESSION_COMMITTED')])
+    t.equal((await visit((session) => session.get('name'))).result, 'ada')
   }
-  await app.sessionManager.cleanup()
-  t.same(late, [all('SESSION_COMMITTED'), [], all('SESSION_COMMITTED'), ['name']])
-  t.same(store.takeNames(), ['get', 'cleanup'])
-})
+)
+
+void t.test(
+  'changing a session after the reply throws an error, even if the request has not used the session before',
+  async (t) => {
+    const { app, visit, browser, store } = await makeVisits(t)
+    app.get('/untouched', async () => 'untouched')
+    const late: unknown[] = []
+    app.addHook('onResponse', async ({ session, url }) => {
+      if (url === '/untouched') late.push(codesOf(session), session.keys())
+    })
+    await visit((session) => session.set('name', 'ada'))
+    for (const cookie of ['nobody', browser.cookies.get('session_id') as string]) {
+      await app.inject({ url: '/untouched', cookies: { session_id: cookie } })
+    }
+    await app.sessionManager.cleanup()
+    t.same(late, [all('SESSION_COMMITTED'), [], all('SESSION_COMMITTED'), ['name']])
+    t.same(store.takeNames(), ['get', 'cleanup'])
+  }
+)
 
 void t.test('an in-place change after save() fails the request instead of being lost', async (t) => {
   const { attempt, visit } = await makeVisits(t)
@@ -390,7 +411,7 @@ void t.test('an in-place change after save() fails the request instead of being 
   t.match(cyclic.response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID' })
 })
 
-void t.test('save() writes at once, and a second call does nothing', async (t) => {
+void t.test('save() writes the session immediately, and a second call of save() does nothing', async (t) => {
   const { visit, memory } = await makeVisits(t)
   const { result, calls, response } = await visit(async (session) => {
     session.set('name', 'ada')
@@ -404,22 +425,25 @@ void t.test('save() writes at once, and a second call does nothing', async (t) =
   t.match(setCookieOf(response), 'session_id=')
 })
 
-void t.test('a readonly route reads everything and refuses every change', async (t) => {
-  const { visit, browser } = await makeVisits(t)
-  await visit((session) => {
-    session.set('name', 'ada')
-    session.setFlash('note', 'hello')
-  })
-  const work = async (session: Session) => {
-    const codes = codesOf(session)
-    t.throws(() => session.set('name', 'eve'), { message: "config { session: 'readonly' }" })
-    await session.save()
-    return { codes, values: valuesOf(session), note: session.peekFlash('note') }
+void t.test(
+  'on a readonly route, everything in the session can be read and every change throws an error',
+  async (t) => {
+    const { visit, browser } = await makeVisits(t)
+    await visit((session) => {
+      session.set('name', 'ada')
+      session.setFlash('note', 'hello')
+    })
+    const work = async (session: Session) => {
+      const codes = codesOf(session)
+      t.throws(() => session.set('name', 'eve'), { message: "config { session: 'readonly' }" })
+      await session.save()
+      return { codes, values: valuesOf(session), note: session.peekFlash('note') }
+    }
+    const { result, calls } = await visit(work, browser, 'readonly')
+    t.same(result, { codes: all('SESSION_READONLY'), values: { name: 'ada' }, note: 'hello' })
+    t.same(calls, ['get'])
   }
-  const { result, calls } = await visit(work, browser, 'readonly')
-  t.same(result, { codes: all('SESSION_READONLY'), values: { name: 'ada' }, note: 'hello' })
-  t.same(calls, ['get'])
-})
+)
 
 void t.test('an in-place change on a readonly route causes no error and is not saved', async (t) => {
   const { visit, browser } = await makeVisits(t)
@@ -433,20 +457,23 @@ void t.test('an in-place change on a readonly route causes no error and is not s
   t.same((await visit((session) => session.get('list'))).result, [1])
 })
 
-void t.test('a session that is not loaded yet reads as empty and refuses every change', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  const seen: unknown[] = []
-  app.addHook('onRequest', async ({ session }) => {
-    seen.push(codesOf(session), session.keys(), session.isNew)
-    t.throws(() => session.set('name', 'eve'), { message: 'after the onRequest hook of fastify-sesame' })
-    await session.save()
-  })
-  await app.register(sessions, { secret: SECRET })
-  app.get('/', async () => 'ok')
-  t.equal((await app.inject('/')).statusCode, 200)
-  t.same(seen, [all('SESSION_NOT_LOADED'), [], true])
-})
+void t.test(
+  'a session that has not been loaded yet appears empty, and every change throws an error',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    const seen: unknown[] = []
+    app.addHook('onRequest', async ({ session }) => {
+      seen.push(codesOf(session), session.keys(), session.isNew)
+      t.throws(() => session.set('name', 'eve'), { message: 'after the onRequest hook of fastify-sesame' })
+      await session.save()
+    })
+    await app.register(sessions, { secret: SECRET })
+    app.get('/', async () => 'ok')
+    t.equal((await app.inject('/')).statusCode, 200)
+    t.same(seen, [all('SESSION_NOT_LOADED'), [], true])
+  }
+)
 
 void t.test('JSON.stringify and util.inspect of a session show no token', async (t) => {
   const { visit, browser } = await makeVisits(t)

@@ -12,7 +12,7 @@ import { reportOf } from './fixtures/report.js'
 
 const SEED = 5
 
-/** Milliseconds after which a test gives up. Far more than any test needs. */
+/** The time after which a test gives up, in ms. No test needs nearly as long. */
 const TIMEOUT = 60_000
 
 /** Runs the load of the soak test on an app in this process until `isEnough` returns true. */
@@ -30,7 +30,7 @@ async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): P
 
 type Update = SessionStore['update']
 
-/** Creates an asynchronous MemoryStore, with the methods that `make` returns in place of its own. */
+/** Creates an asynchronous MemoryStore. The methods that `make` returns replace its own methods. */
 function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionStore {
   const memory = new MemoryStore()
   const wrong = make(memory) as Record<string, ((...args: unknown[]) => unknown) | undefined>
@@ -42,7 +42,7 @@ function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionSt
 
 const withUpdate = (make: (memory: MemoryStore) => Update) => broken((memory) => ({ update: make(memory) }))
 
-/** Stores that break the contract, and the violation that the judge must report for each. */
+/** Stores that break the store contract, each with the violation that the soak test must report. */
 const BROKEN: Record<string, readonly [store: () => SessionStore, violation: Violation]> = {
   'reads first and then overwrites the whole record': [
     () =>
@@ -104,7 +104,7 @@ function recordOf(
   return { version: 1, data, createdAt: lastAccessed, lastAccessed, expiresAt, userId: null }
 }
 
-void t.test('a correct store passes the soak despite injected faults', async (t) => {
+void t.test('a correct store passes the soak test despite injected faults', async (t) => {
   const kinds = new Map<string, number>()
   const store = faulty(
     broken(() => ({})),
@@ -118,14 +118,14 @@ void t.test('a correct store passes the soak despite injected faults', async (t)
 })
 
 for (const [name, [make, violation]] of Object.entries(BROKEN)) {
-  void t.test(`the soak reports ${violation} for a store that ${name}`, async (t) => {
+  void t.test(`the soak test reports ${violation} for a store that ${name}`, async (t) => {
     const judge = await soak(make(), ({ violations }) => violations.has(violation))
     t.notOk(isClean(judge))
     t.ok((judge.violations.get(violation) ?? 0) > 0, reportOf(name, judge))
   })
 }
 
-void t.test('the soak reports a growing heap, but not a fluctuating heap', async (t) => {
+void t.test('the soak test reports a growing heap, but not a fluctuating heap', async (t) => {
   const megabytes = (...values: number[]) => values.map((value) => value * 2 ** 20)
   t.ok(isFlat(megabytes(30, 33, 31, 30, 34, 31, 30, 33, 31)))
   const growing = megabytes(30, 32, 34, 36, 38, 40, 42, 44, 46)
@@ -134,4 +134,4 @@ void t.test('the soak reports a growing heap, but not a fluctuating heap', async
   t.notOk(isClean({ ...makeJudge(), checks: 1, heap: growing }))
 })
 
-void t.test('a soak that made no checks is not clean', async (t) => t.notOk(isClean(makeJudge())))
+void t.test('a soak test that has made no checks does not pass', async (t) => t.notOk(isClean(makeJudge())))

@@ -24,7 +24,7 @@ const unhandled = watchProcess()
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   void t.test(
-    `app.close() waits for a request in flight and its commit, then closes the store, on ${kind}`,
+    `with ${kind}, app.close() waits until a running request has been committed, and then closes the store`,
     async (t) => {
       const gate = makeGate()
       const served = await serve(t, wrapping, (app) =>
@@ -49,7 +49,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
   )
 
-  void t.test(`app.close() waits for a commit that the store is still processing, on ${kind}`, async (t) => {
+  void t.test(`with ${kind}, app.close() waits for a write that the store is still processing`, async (t) => {
     const gate = makeGate()
     const served = await serve(t, (memory) =>
       wrap(wrapping(memory), (method, _args, next) => (method === 'create' ? gate.wait().then(next) : next()))
@@ -66,7 +66,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 
   void t.test(
-    `a pipelined request that arrives while the app closes gets a 503 and makes no store call, on ${kind}`,
+    `with ${kind}, a pipelined request that arrives while the app closes receives a 503 and makes no store call`,
     async (t) => {
       const gate = makeGate()
       const served = await serve(t, wrapping, (app) =>
@@ -101,7 +101,7 @@ const CLOSING_STORES: Record<string, () => SessionStore | undefined> = {
 
 for (const [kind, makeStore] of Object.entries(CLOSING_STORES)) {
   void t.test(
-    `a request cut off by forceCloseConnections causes no unhandled error, on ${kind}`,
+    `with ${kind}, a request that is cut off by forceCloseConnections causes no unhandled error`,
     async (t) => {
       const gate = makeGate()
       let answered = false
@@ -130,24 +130,27 @@ for (const [kind, makeStore] of Object.entries(CLOSING_STORES)) {
   )
 }
 
-void t.test('a store whose close() hangs delays app.close() by storeTimeout and no longer', async (t) => {
-  const served = await serve(
-    t,
-    (memory) => Object.assign(memory, { close: () => new Promise(() => undefined) }),
-    undefined,
-    {
-      storeTimeout: 50,
-      server: { logger: false }
-    }
-  )
-  const start = performance.now()
-  await served.app.close()
-  const took = performance.now() - start
-  t.ok(took >= 45 && took < 2000, `${Math.round(took)} ms`)
-})
+void t.test(
+  'if the close() method of the store hangs, app.close() waits no longer than storeTimeout',
+  async (t) => {
+    const served = await serve(
+      t,
+      (memory) => Object.assign(memory, { close: () => new Promise(() => undefined) }),
+      undefined,
+      {
+        storeTimeout: 50,
+        server: { logger: false }
+      }
+    )
+    const start = performance.now()
+    await served.app.close()
+    const took = performance.now() - start
+    t.ok(took >= 45 && took < 2000, `${Math.round(took)} ms`)
+  }
+)
 
 void t.test(
-  'a process exits after its apps were used and closed, because no timer or handle is left',
+  'a process exits by itself after its apps have been used and closed, because no timer or handle is left',
   async (t) => {
     const program = fileURLToPath(new URL(`./fixtures/closing${extname(import.meta.url)}`, import.meta.url))
     const child = spawn(process.execPath, [...process.execArgv, '--unhandled-rejections=strict', program])
@@ -171,6 +174,6 @@ interface Run {
 }
 
 void t.test(
-  'the tests of this file caused no unhandled error and no warning',
+  'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
 )

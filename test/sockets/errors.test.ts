@@ -19,7 +19,7 @@ type Hook =
   | 'onResponse'
   | 'errorHandler'
 
-/** The hooks that run before the commit. An error in one of them decides which changes are committed. */
+/** The hooks that run before the commit. If a hook throws, the error status decides which changes are committed. */
 const BEFORE_COMMIT: readonly Hook[] = [
   'onRequest',
   'preParsing',
@@ -61,11 +61,11 @@ function addFailing(
 
 interface Outcome {
   readonly act: (session: Session) => void
-  /** After a 4xx and after a 5xx: the stored data of the old cookie's session, and the number of sessions. */
+  /** For each error status: the data that remains stored for the old cookie, and the number of stored sessions. */
   readonly after: Readonly<
     Record<400 | 500, readonly [stored: Record<string, string> | undefined, size: number]>
   >
-  /** The Set-Cookie header of the 4xx and of the 5xx. */
+  /** The Set-Cookie header of the response for each error status. */
   readonly cookie: Readonly<Record<400 | 500, RegExp | undefined>>
 }
 
@@ -95,7 +95,7 @@ const OUTCOMES: Record<string, Outcome> = {
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const hook of BEFORE_COMMIT) {
     void t.test(
-      `after an error in ${hook} a 4xx commits all changes and a 5xx only an invalidate(), on ${kind}`,
+      `with ${kind}, after an error in ${hook} a 4xx commits all changes and a 5xx commits only an invalidate()`,
       async (t) => {
         for (const statusCode of [400, 500] as const) {
           for (const [name, { act, after, cookie: expected }] of Object.entries(OUTCOMES)) {
@@ -113,9 +113,10 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
   }
 
-  // The plugin's onSend hook runs before these hooks: the session is stored and its cookie is on the reply.
+  // The plugin's onSend hook runs before the hooks tested here. When they run, the session has already been stored and
+  // its cookie is on the reply.
   for (const hook of ['onSend', 'onResponse'] as const) {
-    void t.test(`an error in ${hook} does not undo the commit, on ${kind}`, async (t) => {
+    void t.test(`with ${kind}, an error in ${hook} does not undo the commit of the session`, async (t) => {
       const served = await serve(t, wrapping, (app) => {
         const fail = async (): Promise<never> => {
           throw new Failure(500)
@@ -138,7 +139,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   }
 
-  void t.test(`changing the session in onResponse throws SESSION_COMMITTED, on ${kind}`, async (t) => {
+  void t.test(`with ${kind}, changing the session in onResponse throws SESSION_COMMITTED`, async (t) => {
     const codes: unknown[] = []
     const served = await serve(t, wrapping, (app) =>
       app.get(
@@ -155,46 +156,49 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`an error in a hook before the plugin's own hook commits nothing, on ${kind}`, async (t) => {
-    const codes: unknown[] = []
-    let moment: 'onRequest' | 'onSend' | undefined
-    const served = await serve(
-      t,
-      wrapping,
-      (app) => {
-        app.get('/act', async ({ session }) => {
-          session.set('late', 1)
-          return 'act'
-        })
-        app.setErrorHandler(async (error, { session }, reply) => {
-          attempt(codes, () => session.set('late', 2))
-          return reply.send(error)
-        })
-      },
-      {
-        before(app) {
-          app.addHook('onRequest', async () => {
-            if (moment === 'onRequest') throw new Failure(500)
+  void t.test(
+    `with ${kind}, nothing is committed if a hook that runs before the plugin's own hook throws`,
+    async (t) => {
+      const codes: unknown[] = []
+      let moment: 'onRequest' | 'onSend' | undefined
+      const served = await serve(
+        t,
+        wrapping,
+        (app) => {
+          app.get('/act', async ({ session }) => {
+            session.set('late', 1)
+            return 'act'
           })
-          app.addHook('onSend', async (_request, reply) => {
-            if (moment === 'onSend' && reply.statusCode === 200) throw new Failure(500)
+          app.setErrorHandler(async (error, { session }, reply) => {
+            attempt(codes, () => session.set('late', 2))
+            return reply.send(error)
           })
+        },
+        {
+          before(app) {
+            app.addHook('onRequest', async () => {
+              if (moment === 'onRequest') throw new Failure(500)
+            })
+            app.addHook('onSend', async (_request, reply) => {
+              if (moment === 'onSend' && reply.statusCode === 200) throw new Failure(500)
+            })
+          }
         }
-      }
-    )
-    const cookie = await signIn(served.port)
-    served.store.take()
-    moment = 'onRequest'
-    t.match(await ask(served.port, '/act', cookie), { status: 500, cookies: [] })
-    t.same(served.store.takeNames(), [], 'nothing was loaded')
-    moment = 'onSend'
-    t.match(await ask(served.port, '/act', cookie), { status: 500, cookies: [] })
-    t.same(served.store.takeNames(), ['get'], 'nothing was written')
-    t.same(codes, ['SESSION_NOT_LOADED', undefined])
-    t.same(storedOf(served, cookie), BEFORE)
-  })
+      )
+      const cookie = await signIn(served.port)
+      served.store.take()
+      moment = 'onRequest'
+      t.match(await ask(served.port, '/act', cookie), { status: 500, cookies: [] })
+      t.same(served.store.takeNames(), [], 'nothing was loaded')
+      moment = 'onSend'
+      t.match(await ask(served.port, '/act', cookie), { status: 500, cookies: [] })
+      t.same(served.store.takeNames(), ['get'], 'nothing was written')
+      t.same(codes, ['SESSION_NOT_LOADED', undefined])
+      t.same(storedOf(served, cookie), BEFORE)
+    }
+  )
 
-  void t.test(`an error handler that replies with a 200 commits the changes, on ${kind}`, async (t) => {
+  void t.test(`with ${kind}, all changes are committed if an error handler replies with a 200`, async (t) => {
     const served = await serve(t, wrapping, (app) => {
       app.get(
         '/act',
@@ -210,12 +214,12 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`faulty replies, on ${kind}`, (t) => testFaultyReplies(t, wrapping))
+  void t.test(`mistakes in a handler, with ${kind}`, (t) => testFaultyReplies(t, wrapping))
 }
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
 
-/** Mistakes in a handler, and the statuses that the client may get. */
+/** Mistakes in a handler, each with the statuses that the client is allowed to receive. */
 const MISTAKES: Record<string, readonly [handler: Handler, status: readonly number[]]> = {
   'an invalid header value': [async (_request, reply) => reply.header('x-name', 'a\nb').send('x'), [500]],
   'a redirect to a non-ASCII address': [async (_request, reply) => reply.redirect('/\u0416'), [500]],
@@ -253,7 +257,7 @@ const MISTAKES: Record<string, readonly [handler: Handler, status: readonly numb
 
 async function testFaultyReplies(t: Test, wrapping: (typeof STORES)[string]): Promise<void> {
   for (const [index, [name, [handler, statuses]]] of Object.entries(MISTAKES).entries()) {
-    void t.test(`${name} leads to one response and no unhandled error`, async (t) => {
+    void t.test(`${name} leads to exactly one response and no unhandled error`, async (t) => {
       const served = await serve(t, wrapping, (app) =>
         app.get(`/${index}`, (request, reply) => {
           request.session.set('late', index)
@@ -279,7 +283,7 @@ async function testFaultyReplies(t: Test, wrapping: (typeof STORES)[string]): Pr
   }
 
   void t.test(
-    'a request that exceeds Fastify’s handlerTimeout gets a 503 and causes no unhandled error',
+    'a request that exceeds Fastify’s handlerTimeout receives a 503 and causes no unhandled error',
     async (t) => {
       const served = await serve(
         t,
@@ -308,6 +312,6 @@ function attempt(codes: unknown[], work: () => void): void {
 }
 
 void t.test(
-  'the tests of this file caused no unhandled error and no warning',
+  'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
 )

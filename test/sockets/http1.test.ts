@@ -21,12 +21,12 @@ import { ask, openWire, requestText } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** An action of a handler, and the expected result if it is committed. */
+/** Something that a handler does to its session, and the expected result after the commit. */
 interface Action {
   readonly act: (session: Session) => void
-  /** The stored data of the original session. */
+  /** The data that is stored for the original session, or `undefined` if that session no longer exists. */
   readonly committed: Record<string, string> | undefined
-  /** The number of stored sessions. */
+  /** The number of all stored sessions. */
   readonly size: number
 }
 
@@ -37,7 +37,7 @@ const ACTIONS: Record<string, Action> = {
   invalidates: { act: (session) => session.invalidate(), committed: undefined, size: 0 }
 }
 
-/** Adds a route for each action. The route waits at its gate and then returns `answer`. */
+/** Adds a route for each action. The route performs the action, waits at its gate and then returns `answer`. */
 function addActions(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
   for (const [name, { act }] of Object.entries(ACTIONS)) {
     app.all(pathOf(name), async ({ session }) => {
@@ -52,26 +52,29 @@ const pathOf = (name: string) => `/${name.replaceAll(' ', '-')}`
 const makeGates = () => new Map(Object.keys(ACTIONS).map((name) => [name, makeGate()]))
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
-  void t.test(`pipelined requests on one connection, on ${kind}`, async (t) => {
-    void t.test('pipelined changes of one session are all kept and answered in order', async (t) => {
-      const served = await serve(t, wrapping)
-      const cookie = await signIn(served.port)
-      const wire = await openWire(served.port)
-      const paths = Array.from({ length: 50 }, (_, index) =>
-        index % 2 === 0 ? '/add' : `/set?k${index}=v${index}`
-      )
-      wire.write(paths.map((path) => requestText(path, { cookie })).join(''))
-      for (const path of paths) {
-        const { status, body, cookies } = await wire.next()
-        t.same([status, body, cookies], [200, path.slice(1, 4), []], path)
+  void t.test(`pipelined requests on one connection, with ${kind}`, async (t) => {
+    void t.test(
+      'all pipelined changes of one session are kept, and the responses arrive in order',
+      async (t) => {
+        const served = await serve(t, wrapping)
+        const cookie = await signIn(served.port)
+        const wire = await openWire(served.port)
+        const paths = Array.from({ length: 50 }, (_, index) =>
+          index % 2 === 0 ? '/add' : `/set?k${index}=v${index}`
+        )
+        wire.write(paths.map((path) => requestText(path, { cookie })).join(''))
+        for (const path of paths) {
+          const { status, body, cookies } = await wire.next()
+          t.same([status, body, cookies], [200, path.slice(1, 4), []], path)
+        }
+        wire.socket.destroy()
+        const stored = storedOf(served, cookie)
+        t.equal(stored?.['count'], '25')
+        t.equal(Object.keys(stored ?? {}).length, 2 + 25)
       }
-      wire.socket.destroy()
-      const stored = storedOf(served, cookie)
-      t.equal(stored?.['count'], '25')
-      t.equal(Object.keys(stored ?? {}).length, 2 + 25)
-    })
+    )
 
-    void t.test('pipelined requests of different sessions read only their own data', async (t) => {
+    void t.test('each pipelined request reads only the data of its own session', async (t) => {
       const { port } = await serve(t, wrapping)
       const names = ['ada', 'eve', 'bob', '']
       const cookies = await Promise.all(names.map(async (name) => (name === '' ? '' : signIn(port, name))))
@@ -84,7 +87,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       wire.socket.destroy()
     })
 
-    void t.test('a pipelined logout ends the session, whatever requests follow', async (t) => {
+    void t.test('a pipelined logout ends the session, no matter which requests follow', async (t) => {
       const served = await serve(t, wrapping)
       const cookie = await signIn(served.port)
       const wire = await openWire(served.port)
@@ -105,7 +108,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.match(logout.cookies, [/^session_id=; Max-Age=0/])
       t.equal(storedOf(served, cookie), undefined)
       for (const { status, cookies } of after) {
-        // A request that starts after the logout is anonymous, so it may create a new session.
+        // A request that starts after the logout is anonymous, so it is allowed to create a new session.
         t.ok(status === 409 || status === 200, `${status}`)
         t.not(cookies[0]?.split(';', 1)[0], cookie)
         if (status === 409) t.same(cookies, [])
@@ -113,7 +116,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   })
 
-  void t.test(`a client that disconnects, on ${kind}`, async (t) => {
+  void t.test(`clients that disconnect, with ${kind}`, async (t) => {
     const withGates = async (
       t: Test,
       answer: string | undefined,
@@ -124,66 +127,77 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
 
     for (const [name, { committed, size }] of Object.entries(ACTIONS)) {
-      void t.test(`a handler that ${name} still commits after its client disconnected`, (t) =>
-        withGates(t, 'answer', async (served, gates) => {
-          const cookie = await signIn(served.port)
-          const wire = await openWire(served.port)
-          wire.write(requestText(pathOf(name), { cookie }))
-          const gate = gates.get(name) as Gate
-          await gate.reached
-          wire.vanish()
-          await wire.ended()
-          await settle()
-          gate.open()
-          await until(
-            'the commit',
-            () => committed === BEFORE || !isDeepStrictEqual(storedOf(served, cookie), BEFORE)
-          )
-          await settle()
-          t.same(storedOf(served, cookie), committed)
-          t.equal(served.memory.size, size)
-        })
+      void t.test(
+        `the session of a handler that ${name} is still committed after the client has disconnected`,
+        (t) =>
+          withGates(t, 'answer', async (served, gates) => {
+            const cookie = await signIn(served.port)
+            const wire = await openWire(served.port)
+            wire.write(requestText(pathOf(name), { cookie }))
+            const gate = gates.get(name) as Gate
+            await gate.reached
+            wire.vanish()
+            await wire.ended()
+            await settle()
+            gate.open()
+            await until(
+              'the commit',
+              () => committed === BEFORE || !isDeepStrictEqual(storedOf(served, cookie), BEFORE)
+            )
+            await settle()
+            t.same(storedOf(served, cookie), committed)
+            t.equal(served.memory.size, size)
+          })
       )
     }
 
-    // Fastify sends no reply here, so no onSend hook runs. Such a handler must call save() itself.
-    void t.test('a handler that returns nothing commits nothing after its client disconnected', (t) =>
-      withGates(t, undefined, async (served, gates) => {
-        for (const [name, gate] of gates) {
+    // If a handler returns `undefined` after its client has disconnected, Fastify sends no reply and runs no onSend
+    // hook. The handler must then call save() itself.
+    void t.test(
+      'nothing is committed if a handler returns undefined after its client has disconnected',
+      (t) =>
+        withGates(t, undefined, async (served, gates) => {
+          for (const [name, gate] of gates) {
+            const cookie = await signIn(served.port)
+            const wire = await openWire(served.port)
+            wire.write(requestText(pathOf(name), { cookie }))
+            await gate.reached
+            wire.vanish()
+            await wire.ended()
+            await settle()
+            gate.open()
+            await settle()
+            t.same(storedOf(served, cookie), BEFORE, name)
+          }
+        })
+    )
+
+    void t.test(
+      'if the client disconnects while it sends the request body, no handler runs and nothing is written',
+      (t) =>
+        withGates(t, 'answer', async (served) => {
           const cookie = await signIn(served.port)
-          const wire = await openWire(served.port)
-          wire.write(requestText(pathOf(name), { cookie }))
-          await gate.reached
-          wire.vanish()
-          await wire.ended()
+          served.store.take()
+          for (const name of Object.keys(ACTIONS)) {
+            const wire = await openWire(served.port)
+            const text = requestText(
+              pathOf(name),
+              { cookie, 'content-type': 'application/json' },
+              '{"a":"b"}'
+            )
+            wire.write(text.slice(0, -4))
+            await until('the session is read', () => served.store.takeNames().includes('get'))
+            await settle()
+            wire.vanish()
+            await wire.ended()
+          }
           await settle()
-          gate.open()
-          await settle()
-          t.same(storedOf(served, cookie), BEFORE, name)
-        }
-      })
+          t.same(served.store.take(), [], 'no store call follows the get')
+          t.same(storedOf(served, cookie), BEFORE)
+        })
     )
 
-    void t.test('after a disconnect during the request body, no handler runs and nothing is written', (t) =>
-      withGates(t, 'answer', async (served) => {
-        const cookie = await signIn(served.port)
-        served.store.take()
-        for (const name of Object.keys(ACTIONS)) {
-          const wire = await openWire(served.port)
-          const text = requestText(pathOf(name), { cookie, 'content-type': 'application/json' }, '{"a":"b"}')
-          wire.write(text.slice(0, -4))
-          await until('the session is read', () => served.store.takeNames().includes('get'))
-          await settle()
-          wire.vanish()
-          await wire.ended()
-        }
-        await settle()
-        t.same(served.store.take(), [], 'no store call follows the get')
-        t.same(storedOf(served, cookie), BEFORE)
-      })
-    )
-
-    void t.test('a disconnect during a store call does not prevent the commit', async (t) => {
+    void t.test('the session is committed even if the client disconnects during a store call', async (t) => {
       const moments = ['get', 'update'] as const
       for (const moment of moments) {
         const gate = makeGate()
@@ -205,7 +219,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
 
     void t.test(
-      'the session is committed before the first byte of a response, even if the client disconnects midway',
+      'the session is committed before the first byte of a response, and stays committed if the client disconnects',
       async (t) => {
         let destroyed = false
         const served = await serve(t, wrapping, (app) =>
@@ -228,27 +242,30 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
   })
 
-  void t.test(`slow clients, on ${kind}`, async (t) => {
-    void t.test('changes by two clients that send byte by byte are both kept', async (t) => {
-      const served = await serve(t, wrapping)
-      const cookie = await signIn(served.port)
-      const texts = ['{"a":1}', '{"b":2}'].map((body) =>
-        requestText('/set', { cookie, 'content-type': 'application/json' }, body)
-      )
-      const wires = await Promise.all(texts.map(() => openWire(served.port)))
-      for (let at = 0; at < (texts[0] as string).length; at++) {
-        wires.forEach((wire, index) => wire.write((texts[index] as string)[at] as string))
-        await new Promise(setImmediate)
+  void t.test(`slow clients, with ${kind}`, async (t) => {
+    void t.test(
+      'if two clients send their requests byte by byte, the changes of both clients are kept',
+      async (t) => {
+        const served = await serve(t, wrapping)
+        const cookie = await signIn(served.port)
+        const texts = ['{"a":1}', '{"b":2}'].map((body) =>
+          requestText('/set', { cookie, 'content-type': 'application/json' }, body)
+        )
+        const wires = await Promise.all(texts.map(() => openWire(served.port)))
+        for (let at = 0; at < (texts[0] as string).length; at++) {
+          wires.forEach((wire, index) => wire.write((texts[index] as string)[at] as string))
+          await new Promise(setImmediate)
+        }
+        for (const wire of wires) {
+          t.equal((await wire.next()).status, 200)
+          wire.socket.destroy()
+        }
+        t.same(storedOf(served, cookie), { ...BEFORE, a: '1', b: '2' })
       }
-      for (const wire of wires) {
-        t.equal((await wire.next()).status, 200)
-        wire.socket.destroy()
-      }
-      t.same(storedOf(served, cookie), { ...BEFORE, a: '1', b: '2' })
-    })
+    )
 
     void t.test(
-      'a change is committed and visible even if its client does not read the response',
+      'a change is committed and visible to other requests even if its client does not read the response',
       async (t) => {
         const served = await serve(t, wrapping, (app) =>
           app.get('/large', async ({ session }) => {
@@ -266,7 +283,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     )
 
-    void t.test('a request cut off by requestTimeout writes nothing', async (t) => {
+    void t.test('a request that is cut off by requestTimeout writes nothing', async (t) => {
       const served = await serve(t, wrapping, undefined, {
         server: { requestTimeout: 100, http: { connectionsCheckingInterval: 20, headersTimeout: 50 } }
       })
@@ -283,6 +300,6 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
 }
 
 void t.test(
-  'the tests of this file caused no unhandled error and no warning',
+  'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
 )

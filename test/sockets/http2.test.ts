@@ -24,7 +24,7 @@ import { cookieOf } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** Opens an HTTP/2 connection without TLS (h2c), which is closed at the end of the test. */
+/** Opens an HTTP/2 connection without TLS (h2c). The connection is closed at the end of the test. */
 function openSession(t: Test, { port }: Served): ClientHttp2Session {
   const session = connect(`http://127.0.0.1:${port}`)
   t.teardown(() => session.destroy())
@@ -62,8 +62,8 @@ async function ask(
 const h2 = { server: { http2: true } }
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
-  void t.test(`HTTP/2, on ${kind}`, async (t) => {
-    void t.test('a session is created, read, rotated and ended over HTTP/2', async (t) => {
+  void t.test(`sessions over HTTP/2, with ${kind}`, async (t) => {
+    void t.test('a session can be created, read, rotated and ended over HTTP/2', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const first = await ask(client, '/set?name=ada')
@@ -79,7 +79,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(served.memory.size, 0)
     })
 
-    // RFC 9113 section 8.2.3: a client may send each cookie in a separate header field.
+    // RFC 9113 section 8.2.3 allows a client to send each cookie in a separate header field.
     void t.test('the session cookie is found if each cookie has its own header field', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
@@ -88,7 +88,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(JSON.parse((await ask(client, '/read', { cookie: crumbs })).body), { name: 'ada' })
     })
 
-    void t.test('100 concurrent streams that change one session lose no change', async (t) => {
+    void t.test('no change is lost if 100 concurrent streams change one session', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -97,7 +97,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.same(storedOf(served, cookie), { ...BEFORE, count: '100' })
     })
 
-    void t.test('the CSRF check compares Origin with :authority', async (t) => {
+    void t.test('the CSRF check compares the Origin header with the :authority pseudo-header', async (t) => {
       const served = await serve(t, wrapping, undefined, { ...h2, csrf: { protect: 'all', token: false } })
       const client = openSession(t, served)
       const json = { 'content-type': 'application/json' }
@@ -107,7 +107,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       t.equal(await post('http://evil.test'), 403)
     })
 
-    void t.test('a request whose stream is reset during the body writes nothing', async (t) => {
+    void t.test('a request writes nothing if its stream is reset before the body is complete', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)
       const cookie = cookieOf(await ask(client, '/set?name=ada'))
@@ -132,33 +132,36 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       )
     })
 
-    void t.test('a handler still commits if the client resets its stream', async (t) => {
-      const gate = makeGate()
-      const served = await serve(
-        t,
-        wrapping,
-        (app) =>
-          app.get('/wait', async ({ session }) => {
-            session.set('late', 1)
-            await gate.wait()
-            return 'answer'
-          }),
-        h2
-      )
-      const client = openSession(t, served)
-      const cookie = cookieOf(await ask(client, '/set?name=ada'))
-      const stream = start(client, '/wait', { cookie })
-      await gate.reached
-      stream.close(constants.NGHTTP2_CANCEL)
-      await once(stream, 'close')
-      await settle()
-      gate.open()
-      await until('the commit', () => storedOf(served, cookie)?.['late'])
-      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
-    })
+    void t.test(
+      'the session of a running handler is still committed if the client resets the stream',
+      async (t) => {
+        const gate = makeGate()
+        const served = await serve(
+          t,
+          wrapping,
+          (app) =>
+            app.get('/wait', async ({ session }) => {
+              session.set('late', 1)
+              await gate.wait()
+              return 'answer'
+            }),
+          h2
+        )
+        const client = openSession(t, served)
+        const cookie = cookieOf(await ask(client, '/set?name=ada'))
+        const stream = start(client, '/wait', { cookie })
+        await gate.reached
+        stream.close(constants.NGHTTP2_CANCEL)
+        await once(stream, 'close')
+        await settle()
+        gate.open()
+        await until('the commit', () => storedOf(served, cookie)?.['late'])
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+      }
+    )
 
     void t.test(
-      'the session is committed before the first byte of a response, even if the connection breaks midway',
+      'the session is committed before the first byte of a response, even if the connection breaks later',
       async (t) => {
         let closed = false
         const served = await serve(
@@ -185,28 +188,31 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     )
 
-    void t.test('a hijacked reply can send the cookie of an earlier save()', async (t) => {
-      const served = await serve(
-        t,
-        wrapping,
-        (app) =>
-          app.get('/hijack', async ({ session }, reply) => {
-            session.set('name', 'ada')
-            await session.save()
-            reply.hijack()
-            reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
-            reply.raw.end('raw')
-          }),
-        h2
-      )
-      const answer = await ask(openSession(t, served), '/hijack')
-      t.equal(answer.body, 'raw')
-      t.same(storedOf(served, cookieOf(answer)), BEFORE)
-    })
+    void t.test(
+      'if save() is called before reply.hijack(), the hijacked reply can send the session cookie',
+      async (t) => {
+        const served = await serve(
+          t,
+          wrapping,
+          (app) =>
+            app.get('/hijack', async ({ session }, reply) => {
+              session.set('name', 'ada')
+              await session.save()
+              reply.hijack()
+              reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>)
+              reply.raw.end('raw')
+            }),
+          h2
+        )
+        const answer = await ask(openSession(t, served), '/hijack')
+        t.equal(answer.body, 'raw')
+        t.same(storedOf(served, cookieOf(answer)), BEFORE)
+      }
+    )
   })
 }
 
 void t.test(
-  'the tests of this file caused no unhandled error and no warning',
+  'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
 )

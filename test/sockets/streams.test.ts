@@ -14,7 +14,7 @@ const unhandled = watchProcess()
 
 const codeOf = (error: unknown) => (error as { code?: unknown }).code
 
-/** Returns `'saved'`, or the error code of a failed `save()`. */
+/** Returns `'saved'` if `save()` succeeds, and otherwise the code of its error. */
 async function outcomeOf(save: () => Promise<void>): Promise<unknown> {
   return save().then(() => 'saved', codeOf)
 }
@@ -31,51 +31,54 @@ function* bytes(chunks: Generator<string>): Generator<Uint8Array> {
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const [name, make] of Object.entries(STREAMS)) {
-    void t.test(`a reply with ${name} is committed before its first byte, on ${kind}`, async (t) => {
-      const served = await serve(t, wrapping, (app) => {
-        app.get('/before', async ({ session }, reply) => {
-          session.set('name', 'ada')
-          function* chunks() {
-            yield `${served.memory.size} `
-            try {
-              session.set('late', 1)
-            } catch (error) {
-              yield String(codeOf(error))
+    void t.test(
+      `with ${kind}, the session is committed before the first byte of a reply with ${name}`,
+      async (t) => {
+        const served = await serve(t, wrapping, (app) => {
+          app.get('/before', async ({ session }, reply) => {
+            session.set('name', 'ada')
+            function* chunks() {
+              yield `${served.memory.size} `
+              try {
+                session.set('late', 1)
+              } catch (error) {
+                yield String(codeOf(error))
+              }
             }
-          }
-          return reply.send(make(chunks))
+            return reply.send(make(chunks))
+          })
+          app.get('/breaks/:after', async ({ session, params }, reply) => {
+            session.set('late', 1)
+            function* chunks() {
+              if ((params as { after: string }).after === 'first') yield 'first'
+              throw new Error('the stream broke')
+            }
+            return reply.send(make(chunks))
+          })
         })
-        app.get('/breaks/:after', async ({ session, params }, reply) => {
-          session.set('late', 1)
-          function* chunks() {
-            if ((params as { after: string }).after === 'first') yield 'first'
-            throw new Error('the stream broke')
-          }
-          return reply.send(make(chunks))
-        })
-      })
-      const response = await ask(served.port, '/before')
-      t.equal(
-        response.body,
-        '1 SESSION_COMMITTED',
-        'the session is stored before the first byte; a later change throws'
-      )
-      t.same(storedOf(served, cookieOf(response)), BEFORE)
+        const response = await ask(served.port, '/before')
+        t.equal(
+          response.body,
+          '1 SESSION_COMMITTED',
+          'the session is stored before the first byte; a later change throws'
+        )
+        t.same(storedOf(served, cookieOf(response)), BEFORE)
 
-      // The commit ran while the status was still 200, before the stream broke.
-      for (const after of ['none', 'first']) {
-        const cookie = await signIn(served.port)
-        const wire = await openWire(served.port)
-        wire.write(requestText(`/breaks/${after}`, { cookie, connection: 'close' }))
-        const got = await wire.ended()
-        if (after === 'none') t.match(got, /^HTTP\/1.1 500 /)
-        else t.notMatch(got, /\r\n0\r\n\r\n$/, 'the response has no final chunk')
-        t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+        // The session is committed before the stream breaks. The status is still 200 then, so the change is kept.
+        for (const after of ['none', 'first']) {
+          const cookie = await signIn(served.port)
+          const wire = await openWire(served.port)
+          wire.write(requestText(`/breaks/${after}`, { cookie, connection: 'close' }))
+          const got = await wire.ended()
+          if (after === 'none') t.match(got, /^HTTP\/1.1 500 /)
+          else t.notMatch(got, /\r\n0\r\n\r\n$/, 'the response has no final chunk')
+          t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+        }
       }
-    })
+    )
   }
 
-  void t.test(`sessions in server-sent events, on ${kind}`, async (t) => {
+  void t.test(`sessions in handlers of server-sent events, with ${kind}`, async (t) => {
     let send: (text: string) => void = () => undefined
     let request: FastifyRequest | undefined
     let left = false
@@ -91,7 +94,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
     const sessionNow = () => (request as FastifyRequest).session
 
-    /** Opens an event stream and returns it with the session of its request. */
+    /** Opens an event stream. Returns its connection and the session of its request. */
     async function begin(cookie: string): Promise<{ wire: Wire; session: Session }> {
       const wire = await openWire(served.port)
       wire.write(requestText('/events', { cookie }))
@@ -99,23 +102,26 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       return { wire, session: sessionNow() }
     }
 
-    void t.test('an existing session can be saved once after the headers are sent', async (t) => {
-      const cookie = await signIn(served.port)
-      const { wire, session } = await begin(cookie)
-      await ask(served.port, '/set?other=1', cookie)
-      session.set('late', 1)
-      t.equal(await outcomeOf(() => session.save()), 'saved')
-      t.same(storedOf(served, cookie), { ...BEFORE, late: '1', other: '"1"' })
-      t.throws(() => session.set('later', 1), { code: 'SESSION_COMMITTED' })
-      send('bye')
-      await wire.sees('bye')
-      left = false
-      wire.vanish()
-      await until('the server sees the disconnect', () => left)
-    })
+    void t.test(
+      'an existing session can still be saved, one time, after the headers have been sent',
+      async (t) => {
+        const cookie = await signIn(served.port)
+        const { wire, session } = await begin(cookie)
+        await ask(served.port, '/set?other=1', cookie)
+        session.set('late', 1)
+        t.equal(await outcomeOf(() => session.save()), 'saved')
+        t.same(storedOf(served, cookie), { ...BEFORE, late: '1', other: '"1"' })
+        t.throws(() => session.set('later', 1), { code: 'SESSION_COMMITTED' })
+        send('bye')
+        await wire.sees('bye')
+        left = false
+        wire.vanish()
+        await until('the server sees the disconnect', () => left)
+      }
+    )
 
     void t.test(
-      'after the headers are sent, save() rejects a rotation or a new session and accepts an invalidate()',
+      'after the headers have been sent, save() rejects a rotation or a new session, but accepts an invalidate()',
       async (t) => {
         const cookie = await signIn(served.port)
         const renewed = await begin(cookie)
@@ -135,42 +141,48 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
       }
     )
 
-    void t.test('after the headers are sent, save() does not revive an ended session', async (t) => {
-      const cookie = await signIn(served.port)
-      const { wire, session } = await begin(cookie)
-      await ask(served.port, '/logout', cookie)
-      session.set('late', 1)
-      t.equal(await outcomeOf(() => session.save()), 'SESSION_GONE')
-      t.equal(storedOf(served, cookie), undefined)
-      wire.vanish()
-    })
-  })
-
-  void t.test(`save() after the headers are sent can still move the expiry, on ${kind}`, async (t) => {
-    const outcomes: unknown[] = []
-    const served = await serve(
-      t,
-      wrapping,
-      (app) =>
-        app.get('/events', async ({ session }, reply) => {
-          reply.hijack()
-          reply.raw.writeHead(200)
-          await delay(5)
-          session.set('late', 1)
-          outcomes.push(await outcomeOf(() => session.save()))
-          reply.raw.end()
-        }),
-      { idleTimeout: 60 }
+    void t.test(
+      'after the headers have been sent, save() does not revive a session that has ended',
+      async (t) => {
+        const cookie = await signIn(served.port)
+        const { wire, session } = await begin(cookie)
+        await ask(served.port, '/logout', cookie)
+        session.set('late', 1)
+        t.equal(await outcomeOf(() => session.save()), 'SESSION_GONE')
+        t.equal(storedOf(served, cookie), undefined)
+        wire.vanish()
+      }
     )
-    const cookie = await signIn(served.port)
-    const wire = await openWire(served.port)
-    wire.write(requestText('/events', { cookie, connection: 'close' }))
-    await wire.ended()
-    t.same(outcomes, ['saved'])
-    t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`a hijacked reply without save() writes nothing, on ${kind}`, async (t) => {
+  void t.test(
+    `with ${kind}, save() can still change and extend a session after the headers have been sent`,
+    async (t) => {
+      const outcomes: unknown[] = []
+      const served = await serve(
+        t,
+        wrapping,
+        (app) =>
+          app.get('/events', async ({ session }, reply) => {
+            reply.hijack()
+            reply.raw.writeHead(200)
+            await delay(5)
+            session.set('late', 1)
+            outcomes.push(await outcomeOf(() => session.save()))
+            reply.raw.end()
+          }),
+        { idleTimeout: 60 }
+      )
+      const cookie = await signIn(served.port)
+      const wire = await openWire(served.port)
+      wire.write(requestText('/events', { cookie, connection: 'close' }))
+      await wire.ended()
+      t.same(outcomes, ['saved'])
+      t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
+    }
+  )
+
+  void t.test(`with ${kind}, nothing is written for a hijacked reply if save() is not called`, async (t) => {
     const served = await serve(t, wrapping, (app) =>
       app.get('/hijack', async ({ session }, reply) => {
         session.set('late', 1)
@@ -186,7 +198,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`sessions in a WebSocket, on ${kind}`, (t) => testWebSocket(t, wrapping))
+  void t.test(`sessions in WebSocket handlers, with ${kind}`, (t) => testWebSocket(t, wrapping))
 }
 
 /** The part of the @fastify/websocket socket that the tests use. */
@@ -195,7 +207,7 @@ interface Socket {
   on(event: 'message', listener: (data: Buffer) => void): void
 }
 
-/** The changes that a message can name. The server replies with the outcome of `save()`. */
+/** The changes that a client can request by sending a name. The server replies with the outcome of `save()`. */
 const CHANGES: Record<string, (session: Session) => void> = {
   read: () => undefined,
   set: (session) => session.set('late', 1),
@@ -227,7 +239,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     app.get('/members', { websocket: true, preHandler: requireAuth() }, onSocket as never)
   })
 
-  void t.test('a WebSocket can change and save the session of its handshake', async (t) => {
+  void t.test('a WebSocket handler can change and save the session of its handshake', async (t) => {
     const cookie = await signIn(served.port)
     const wire = await handshake(served.port, '/chat', cookie)
     await wire.sees('hello ada')
@@ -240,7 +252,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
 
   for (const path of ['/early', '/by-manager']) {
     void t.test(
-      `save() in the handshake saves an existing session and rejects a new one: ${path}`,
+      `save() during the handshake saves an existing session and rejects a new session: ${path}`,
       async (t) => {
         const cookie = await signIn(served.port)
         const wire = await handshake(served.port, path, cookie)
@@ -256,25 +268,28 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
   }
 
   // The 101 response does not carry the reply's headers, so the browser would never receive the cookie.
-  void t.test('a WebSocket cannot rotate or create a session, and the attempt writes nothing', async (t) => {
-    for (const [action, signedIn] of [
-      ['regenerate', true],
-      ['set', false]
-    ] as const) {
-      const cookie = signedIn ? await signIn(served.port) : ''
-      const { size } = served.memory
-      const wire = await handshake(served.port, '/chat', cookie)
-      await wire.sees('hello')
-      wire.socket.write(frame(action))
-      await wire.sees('SESSION_HEADERS_SENT')
-      t.equal(served.memory.size, size)
-      if (signedIn) t.same(storedOf(served, cookie), BEFORE)
-      wire.vanish()
+  void t.test(
+    'a WebSocket handler cannot rotate or create a session, and the attempt writes nothing',
+    async (t) => {
+      for (const [action, signedIn] of [
+        ['regenerate', true],
+        ['set', false]
+      ] as const) {
+        const cookie = signedIn ? await signIn(served.port) : ''
+        const { size } = served.memory
+        const wire = await handshake(served.port, '/chat', cookie)
+        await wire.sees('hello')
+        wire.socket.write(frame(action))
+        await wire.sees('SESSION_HEADERS_SENT')
+        t.equal(served.memory.size, size)
+        if (signedIn) t.same(storedOf(served, cookie), BEFORE)
+        wire.vanish()
+      }
     }
-  })
+  )
 
   void t.test(
-    'a WebSocket can end its session, and another WebSocket cannot change it afterwards',
+    'a WebSocket handler can end its session, and another WebSocket cannot change the session afterwards',
     async (t) => {
       const cookie = await signIn(served.port)
       const [ending, setting] = [
@@ -309,18 +324,18 @@ async function handshake(port: number, path: string, cookie: string, accepted = 
   }
   wire.write(requestText(path, { ...headers, ...(cookie !== '' && { cookie }) }))
   if (accepted) {
-    // RFC 6455 section 1.3: the Sec-WebSocket-Accept value for the key.
+    // RFC 6455 section 1.3 defines how a server derives Sec-WebSocket-Accept from the key.
     await wire.sees(createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64'))
   }
   return wire
 }
 
-/** Returns a short client text frame with a mask of zeros (RFC 6455 section 5.2). */
+/** Returns a short text frame of a client. Its masking key consists of zeros (RFC 6455 section 5.2). */
 function frame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
 }
 
 void t.test(
-  'the tests of this file caused no unhandled error and no warning',
+  'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
 )

@@ -13,31 +13,34 @@ const found = await findPostgres(t)
 
 const ID = idOf('a')
 
-/** The capabilities that express-session stores do not have. */
+/** The capabilities that express-session stores lack, each with the reason. */
 const UNSUPPORTED = {
   'by user': 'the store cannot find sessions by user',
   cleanup: 'the store expires sessions by itself',
   'two processes': 'the store can only replace a whole session'
 }
 
-void t.test('a store with only get, set and destroy passes the store contract', async (t) => {
-  const { run, skipped } = testStore(
-    'fake',
-    () => {
-      const fake = makeFake()
-      return {
-        store: fromExpressStore(fake),
-        break: () => ['get', 'set', 'destroy'].forEach((method) => fake.failing.add(method)),
-        mend: () => fake.failing.clear()
-      }
-    },
-    t.test,
-    { unsupported: UNSUPPORTED }
-  )
-  t.comment(`a store with three methods: ${run.length} cases, ${skipped.length} skipped`)
-})
+void t.test(
+  'an express-session store with only get, set and destroy passes the store contract tests',
+  async (t) => {
+    const { run, skipped } = testStore(
+      'fake',
+      () => {
+        const fake = makeFake()
+        return {
+          store: fromExpressStore(fake),
+          break: () => ['get', 'set', 'destroy'].forEach((method) => fake.failing.add(method)),
+          mend: () => fake.failing.clear()
+        }
+      },
+      t.test,
+      { unsupported: UNSUPPORTED }
+    )
+    t.comment(`a store with three methods: ${run.length} cases, ${skipped.length} skipped`)
+  }
+)
 
-void t.test('memorystore passes the store contract', async (t) => {
+void t.test('memorystore passes the store contract tests', async (t) => {
   const { run, skipped } = testStore(
     'memorystore',
     () => ({ store: fromExpressStore(makeMemoryStore()) }),
@@ -49,7 +52,7 @@ void t.test('memorystore passes the store contract', async (t) => {
   t.comment(`memorystore: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('connect-redis passes the store contract', { skip: withoutRedis }, async (t) => {
+void t.test('connect-redis passes the store contract tests', { skip: withoutRedis }, async (t) => {
   const url = await sharedRedis(t)
   const client = await createClient({ url }).connect()
   t.teardown(() => client.close())
@@ -66,7 +69,7 @@ void t.test('connect-redis passes the store contract', { skip: withoutRedis }, a
   t.comment(`connect-redis: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('connect-pg-simple passes the store contract', { skip: found.skip }, async (t) => {
+void t.test('connect-pg-simple passes the store contract tests', { skip: found.skip }, async (t) => {
   if (!('server' in found)) return
   const pool = makePool(t, found.server)
   const schema = await makeSchema(t, pool)
@@ -89,32 +92,38 @@ void t.test('connect-pg-simple passes the store contract', { skip: found.skip },
   t.comment(`connect-pg-simple: ${run.length} cases, ${skipped.length} skipped`)
 })
 
-void t.test('keeps using touch() if the first touch() stores the cookie', async (t) => {
-  const calls: string[] = []
-  const memory = makeMemoryStore()
-  const store = fromExpressStore(recordCalls(memory, calls))
-  await store.create(ID, makeRecord())
-  calls.length = 0
-  await store.update(ID, makePatch({ lastAccessed: 1 }))
-  t.same(calls.splice(0), ['get', 'touch', 'get'])
-  await store.update(ID, makePatch({ lastAccessed: 2 }))
-  t.same(calls.splice(0), ['get', 'touch'])
-  t.equal((await store.get(ID))?.lastAccessed, 2)
-})
+void t.test(
+  'the express-session adapter keeps using touch() if the first touch() call has stored the new cookie',
+  async (t) => {
+    const calls: string[] = []
+    const memory = makeMemoryStore()
+    const store = fromExpressStore(recordCalls(memory, calls))
+    await store.create(ID, makeRecord())
+    calls.length = 0
+    await store.update(ID, makePatch({ lastAccessed: 1 }))
+    t.same(calls.splice(0), ['get', 'touch', 'get'])
+    await store.update(ID, makePatch({ lastAccessed: 2 }))
+    t.same(calls.splice(0), ['get', 'touch'])
+    t.equal((await store.get(ID))?.lastAccessed, 2)
+  }
+)
 
-void t.test('uses set() if touch() only moves the expiry in the engine', async (t) => {
-  const fake = makeFake({ touch: true })
-  const store = fromExpressStore(fake)
-  await store.create(ID, makeRecord())
-  fake.calls.length = 0
-  await store.update(ID, makePatch({ lastAccessed: 1 }))
-  t.same(fake.calls.splice(0), ['get', 'touch', 'get', 'set'])
-  await store.update(ID, makePatch({ lastAccessed: 2 }))
-  t.same(fake.calls.splice(0), ['get', 'set'])
-  t.equal((await store.get(ID))?.lastAccessed, 2)
-})
+void t.test(
+  'the express-session adapter uses set() if touch() changes only the expiry in the database and not the stored cookie',
+  async (t) => {
+    const fake = makeFake({ touch: true })
+    const store = fromExpressStore(fake)
+    await store.create(ID, makeRecord())
+    fake.calls.length = 0
+    await store.update(ID, makePatch({ lastAccessed: 1 }))
+    t.same(fake.calls.splice(0), ['get', 'touch', 'get', 'set'])
+    await store.update(ID, makePatch({ lastAccessed: 2 }))
+    t.same(fake.calls.splice(0), ['get', 'set'])
+    t.equal((await store.get(ID))?.lastAccessed, 2)
+  }
+)
 
-void t.test('a touch of a session that was deleted meanwhile does not fail', async (t) => {
+void t.test('extending a session does not fail if the session is deleted at the same time', async (t) => {
   const memory = makeMemoryStore()
   const store = fromExpressStore({
     ...recordCalls(memory, []),
@@ -124,7 +133,7 @@ void t.test('a touch of a session that was deleted meanwhile does not fail', asy
   t.equal(await store.update(ID, makePatch()), 'ok')
 })
 
-void t.test('a rename that fails halfway leaves only the old session', async (t) => {
+void t.test('if a rename fails halfway, the old session remains', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   await store.create(ID, makeRecord())
@@ -142,7 +151,7 @@ void t.test('a rename that fails halfway leaves only the old session', async (t)
 })
 
 void t.test(
-  'an error that the store throws, rejects with or passes to the callback is reported',
+  'the express-session adapter rejects if the express-session store throws, rejects or passes an error to the callback',
   async (t) => {
     const error = new Error('down')
     for (const fail of [
@@ -180,19 +189,22 @@ void t.test('close() waits for pending writes', async (t) => {
   t.equal(fake.texts.size, 1)
 })
 
-void t.test('the stored cookie has the expiry in every format that stores read', async (t) => {
-  const fake = makeFake()
-  const now = Date.now()
-  await fromExpressStore(fake).create(ID, makeRecord({ expiresAt: now + 60_000 }))
-  const { cookie } = JSON.parse(fake.texts.get(ID) as string) as { cookie: Record<string, number> }
-  t.same(Date.parse(String(cookie['expires'])), now + 60_000)
-  for (const name of ['maxAge', 'originalMaxAge']) {
-    const age = cookie[name] as number
-    t.ok(age > 59_000 && age <= 60_000, `${name}: ${age}`)
+void t.test(
+  'the stored cookie contains the expiry in every format that express-session stores read',
+  async (t) => {
+    const fake = makeFake()
+    const now = Date.now()
+    await fromExpressStore(fake).create(ID, makeRecord({ expiresAt: now + 60_000 }))
+    const { cookie } = JSON.parse(fake.texts.get(ID) as string) as { cookie: Record<string, number> }
+    t.same(Date.parse(String(cookie['expires'])), now + 60_000)
+    for (const name of ['maxAge', 'originalMaxAge']) {
+      const age = cookie[name] as number
+      t.ok(age > 59_000 && age <= 60_000, `${name}: ${age}`)
+    }
   }
-})
+)
 
-void t.test('a store can return the cookie’s expiry as a Date', async (t) => {
+void t.test('an express-session store can return the expiry of the cookie as a Date', async (t) => {
   const fake = makeFake()
   const dated: ExpressStore = {
     ...fake,
@@ -209,7 +221,7 @@ void t.test('a store can return the cookie’s expiry as a Date', async (t) => {
   t.equal((await store.get(ID))?.expiresAt, record.expiresAt)
 })
 
-void t.test('treats a malformed session as absent and reports it', async (t) => {
+void t.test('a malformed session is treated as absent and reported', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   const cookie = { expires: new Date(Date.now() + 60_000), lastAccessed: 1 }
@@ -227,7 +239,7 @@ void t.test('treats a malformed session as absent and reports it', async (t) => 
   t.same(messages, Array(8).fill({ id: ID, reason: 'shape' }))
 })
 
-void t.test('only valid ids reach the store', async (t) => {
+void t.test('only valid session ids are passed to the express-session store', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
   for (const id of ['../../etc/passwd', '__proto__', '', ID.toUpperCase(), `${ID}\n`]) {
@@ -238,24 +250,27 @@ void t.test('only valid ids reach the store', async (t) => {
   t.same(fake.calls, [])
 })
 
-void t.test('a value that is not a store throws an error that names the required methods', async (t) => {
-  for (const wrong of [
-    undefined,
-    null,
-    3,
-    {},
-    'redis://:hunter2@db',
-    { url: 'redis://:hunter2@db' },
-    { get: () => undefined, set: () => undefined }
-  ]) {
-    t.throws(() => fromExpressStore(wrong as unknown as ExpressStore), {
-      code: 'SESSION_OPTION_INVALID',
-      message: /"store" has no get, set and destroy, so it is not a store$/
-    })
+void t.test(
+  'passing a value that is not a store throws an error that names the required methods',
+  async (t) => {
+    for (const wrong of [
+      undefined,
+      null,
+      3,
+      {},
+      'redis://:hunter2@db',
+      { url: 'redis://:hunter2@db' },
+      { get: () => undefined, set: () => undefined }
+    ]) {
+      t.throws(() => fromExpressStore(wrong as unknown as ExpressStore), {
+        code: 'SESSION_OPTION_INVALID',
+        message: /"store" has no get, set and destroy, so it is not a store$/
+      })
+    }
   }
-})
+)
 
-/** Wraps a store and adds the name of each call to `calls`. */
+/** Wraps a store and adds the name of each called method to `calls`. */
 function recordCalls(store: ExpressStore, calls: string[]): ExpressStore {
   const record = <A extends unknown[]>(name: string, method: (...args: A) => unknown) => {
     return (...args: A) => {

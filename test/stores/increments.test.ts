@@ -5,22 +5,22 @@ import { signIn } from '../../plugin/testing/index.js'
 import { makeApp, SECRET } from '../fixtures/app.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Several processes change one session at the same time, through the whole plugin.
-// INCREMENTS sets the total number of increments.
+// Several processes change one session at the same time. They use the whole plugin, not only the store.
+// The environment variable INCREMENTS sets the total number of increments.
 
 const CHILD = fileURLToPath(new URL('../fixtures/increments-child.js', import.meta.url))
 const PROCESSES = 8
 const TIMES = Math.ceil(Number(process.env['INCREMENTS'] ?? 2500) / PROCESSES)
 
 const engines = await findEngines(t)
-// The processes use all clients of an engine in turn, so one test for each engine is enough.
+// In each test the processes use all clients of an engine in turn, so one test for each engine is enough.
 const tested = engines.filter(({ client }) => client !== 'ioredis')
 const children = Array.from({ length: PROCESSES }, () => fork(CHILD, { execArgv: [] }))
 t.teardown(() => children.map((child) => child.kill('SIGKILL')))
 
 for (const { engine, skip, open } of tested) {
   void t.test(
-    `no increment is lost when eight processes add to one session: ${engine}`,
+    `no increment is lost when eight processes increment a counter in one session: ${engine}`,
     { skip, timeout: 280_000 },
     async (t) => {
       const { store, ways } = await open(t)

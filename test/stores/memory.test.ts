@@ -10,13 +10,13 @@ import { makeRandom } from '../soak/fixtures/random.js'
 
 const HOUR = 3_600_000
 
-/** Creates a patch that is a touch except for the properties in `patch`. */
+/** Creates a patch that only extends a session, and adds the properties of `patch` to it. */
 function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + HOUR, ...patch }
 }
 
-/** Creates a store with these sessions, in this order. */
+/** Creates a store that contains sessions with the given ids, created in the given order. */
 function makeStore(ids: readonly string[], options = {}): MemoryStore {
   const store = new MemoryStore(options)
   for (const id of ids) store.create(id, makeRecord({ expiresAt: Date.now() + HOUR }))
@@ -36,33 +36,40 @@ void t.test('maxSessions must be a whole number above 0', async (t) => {
   t.equal(new MemoryStore({ maxSessions: 1 }).size, 0)
 })
 
-void t.test('a full store evicts the oldest session without recent use, and reports it', async (t) => {
-  const evicted = listen(t, 'evicted')
-  const store = makeStore(['a', 'b', 'c'], { maxSessions: 3 })
-  store.create('d', makeRecord())
-  t.same(evicted, [{ id: 'a' }])
-  store.get('b')
-  store.create('e', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'c' }], 'a session that was read is spared')
-  store.update('d', makePatch())
-  store.create('f', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'e' }], 'a session that was written is spared')
-  store.create('g', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'b' }], 'a session is spared once for each use')
-  store.update('d', makePatch({ renameTo: 'h' }))
-  store.destroy('f')
-  store.create('i', makeRecord())
-  store.create('j', makeRecord())
-  t.same(evicted.splice(1), [{ id: 'g' }], 'a renamed session is new, and a destroyed session is not counted')
-  t.equal(store.size, 3)
-  t.same(
-    ['h', 'i', 'j'].map((id) => store.get(id) !== undefined),
-    [true, true, true]
-  )
-})
+void t.test(
+  'a full store evicts the oldest session that has not been used recently, and reports its id',
+  async (t) => {
+    const evicted = listen(t, 'evicted')
+    const store = makeStore(['a', 'b', 'c'], { maxSessions: 3 })
+    store.create('d', makeRecord())
+    t.same(evicted, [{ id: 'a' }])
+    store.get('b')
+    store.create('e', makeRecord())
+    t.same(evicted.splice(1), [{ id: 'c' }], 'a session that was read is spared')
+    store.update('d', makePatch())
+    store.create('f', makeRecord())
+    t.same(evicted.splice(1), [{ id: 'e' }], 'a session that was written is spared')
+    store.create('g', makeRecord())
+    t.same(evicted.splice(1), [{ id: 'b' }], 'a session is spared once for each use')
+    store.update('d', makePatch({ renameTo: 'h' }))
+    store.destroy('f')
+    store.create('i', makeRecord())
+    store.create('j', makeRecord())
+    t.same(
+      evicted.splice(1),
+      [{ id: 'g' }],
+      'a renamed session is new, and a destroyed session is not counted'
+    )
+    t.equal(store.size, 3)
+    t.same(
+      ['h', 'i', 'j'].map((id) => store.get(id) !== undefined),
+      [true, true, true]
+    )
+  }
+)
 
 void t.test(
-  'an eviction spares a used session in any position, whichever session was destroyed',
+  'a recently used session is not evicted, no matter where it is in the list or which other session was destroyed',
   async (t) => {
     for (const used of ['a', 'b', 'c']) {
       for (const gone of ['a', 'b', 'c'].filter((id) => id !== used)) {
@@ -79,7 +86,7 @@ void t.test(
   }
 )
 
-void t.test('one eviction spares at most 100 sessions', async (t) => {
+void t.test('one eviction passes over at most 100 recently used sessions', async (t) => {
   const ids = Array.from({ length: 300 }, (_, n) => `${n}`)
   const store = makeStore(ids, { maxSessions: 300 })
   for (const id of ids) store.get(id)
@@ -88,7 +95,7 @@ void t.test('one eviction spares at most 100 sessions', async (t) => {
   t.same(evicted, [{ id: '100' }])
 })
 
-void t.test('an eviction without a listener publishes nothing', async (t) => {
+void t.test('a full store also evicts a session if the diagnostics channel has no subscriber', async (t) => {
   const store = makeStore(['a', 'b'], { maxSessions: 1 })
   t.equal(store.size, 1)
   t.equal(store.get('a'), undefined)
@@ -103,23 +110,26 @@ void t.test('a browser whose session was evicted is signed out', async (t) => {
   t.same((await eve.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test('records are frozen, and the objects that the caller passed in are not kept', async (t) => {
-  const store = new MemoryStore()
-  const data: Record<string, string> = { name: '"ada"' }
-  const record = makeRecord({ data })
-  store.create('a', record)
-  t.equal(Object.isFrozen(store.get('a')?.data), true)
-  const set: Record<string, string> = { color: '"red"' }
-  store.update('a', makePatch({ set }))
-  const handedOut = store.get('a')
-  data['name'] = set['color'] = '"eve"'
-  t.equal(Object.isFrozen(handedOut?.data), true)
-  t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
-  t.throws(() => Object.assign(handedOut as object, { userId: 'eve', version: 7 }), TypeError)
-  t.match(store.get('a'), { userId: null, version: 2 })
-  t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
-  t.equal(Object.isFrozen(record), false, 'the caller can still change its own record')
-})
+void t.test(
+  'returned records are frozen, and later changes to the objects that a caller passed do not affect the store',
+  async (t) => {
+    const store = new MemoryStore()
+    const data: Record<string, string> = { name: '"ada"' }
+    const record = makeRecord({ data })
+    store.create('a', record)
+    t.equal(Object.isFrozen(store.get('a')?.data), true)
+    const set: Record<string, string> = { color: '"red"' }
+    store.update('a', makePatch({ set }))
+    const handedOut = store.get('a')
+    data['name'] = set['color'] = '"eve"'
+    t.equal(Object.isFrozen(handedOut?.data), true)
+    t.same({ ...handedOut?.data }, { name: '"ada"', color: '"red"' })
+    t.throws(() => Object.assign(handedOut as object, { userId: 'eve', version: 7 }), TypeError)
+    t.match(store.get('a'), { userId: null, version: 2 })
+    t.throws(() => Object.assign(store.get('a')?.data as object, { name: '"eve"' }), TypeError)
+    t.equal(Object.isFrozen(record), false, 'the caller can still change its own record')
+  }
+)
 
 void t.test('a request does not see in-place changes by another request', async (t) => {
   const app = await makeApp(t)
@@ -147,25 +157,28 @@ void t.test('a request does not see in-place changes by another request', async 
   t.same(seen, [['a'], { tags: ['a'] }])
 })
 
-void t.test('a write adds 1 to the version; a touch changes neither version nor data', async (t) => {
-  const store = makeStore(['a'])
-  const versionAfter = (patch: Partial<SessionPatch>) => {
-    t.equal(store.update('a', makePatch(patch)), 'ok')
-    return store.get('a')?.version
+void t.test(
+  'a patch that changes data adds 1 to the version, and every other patch keeps the version and the data',
+  async (t) => {
+    const store = makeStore(['a'])
+    const versionAfter = (patch: Partial<SessionPatch>) => {
+      t.equal(store.update('a', makePatch(patch)), 'ok')
+      return store.get('a')?.version
+    }
+    const before = store.get('a')?.data
+    t.equal(versionAfter({}), 1)
+    t.equal(versionAfter({ userId: 'ada', createdAt: 7 }), 1)
+    t.equal(store.get('a')?.data, before)
+    t.match(store.get('a'), { userId: 'ada', createdAt: 7 })
+    t.equal(versionAfter({ set: { a: '1' } }), 2)
+    t.equal(versionAfter({ remove: ['a'] }), 3)
+    t.equal(versionAfter({ clear: true }), 4)
+    t.same(Object.keys(store.get('a')?.data ?? { none: 1 }), [])
+    t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'properties outside the patch do not change')
   }
-  const before = store.get('a')?.data
-  t.equal(versionAfter({}), 1)
-  t.equal(versionAfter({ userId: 'ada', createdAt: 7 }), 1)
-  t.equal(store.get('a')?.data, before)
-  t.match(store.get('a'), { userId: 'ada', createdAt: 7 })
-  t.equal(versionAfter({ set: { a: '1' } }), 2)
-  t.equal(versionAfter({ remove: ['a'] }), 3)
-  t.equal(versionAfter({ clear: true }), 4)
-  t.same(Object.keys(store.get('a')?.data ?? { none: 1 }), [])
-  t.match(store.get('a'), { userId: 'ada', createdAt: 7 }, 'properties outside the patch do not change')
-})
+)
 
-void t.test('any text can be a key: __proto__ is stored and pollutes no prototype', async (t) => {
+void t.test('every string can be a key, and even __proto__ pollutes no prototype', async (t) => {
   const store = makeStore([])
   const keys = ['__proto__', 'constructor', 'toString', '', '$x']
   for (const id of keys) {
@@ -208,7 +221,7 @@ void t.test('every method treats an expired session as absent', async (t) => {
   }
 })
 
-void t.test('finds and ends sessions by user', async (t) => {
+void t.test('listByUser() and destroyByUser() find and end the sessions of one user', async (t) => {
   const store = new MemoryStore()
   for (const id of ['a', 'b', 'c']) store.create(id, makeRecord({ userId: 'ada' }))
   store.create('d', makeRecord({ userId: 'eve' }))
@@ -223,27 +236,30 @@ void t.test('finds and ends sessions by user', async (t) => {
   t.same([store.size, idsOf(store, 'eve')], [2, ['d']])
 })
 
-void t.test('the index by user follows every rename, change of user, end and eviction', async (t) => {
-  const store = new MemoryStore({ maxSessions: 2 })
-  store.create('a', makeRecord({ userId: 'ada' }))
-  store.update('a', makePatch({ renameTo: 'b' }))
-  t.same(idsOf(store, 'ada'), ['b'])
-  store.update('b', makePatch({ userId: 'eve' }))
-  t.same([idsOf(store, 'ada'), idsOf(store, 'eve')], [[], ['b']])
-  store.update('b', makePatch({ userId: 'bob', renameTo: 'c' }))
-  t.same([idsOf(store, 'eve'), idsOf(store, 'bob')], [[], ['c']])
-  store.update('c', makePatch({ set: { x: '1' } }))
-  t.same(idsOf(store, 'bob'), ['c'])
-  store.update('c', makePatch({ userId: null }))
-  t.same(idsOf(store, 'bob'), [])
-  store.update('c', makePatch({ userId: 'ada' }))
-  store.create('d', makeRecord({ userId: 'ada' }))
-  store.create('e', makeRecord({ userId: 'ada' }))
-  t.same(idsOf(store, 'ada').sort(), ['d', 'e'], 'the evicted session is not listed')
-  store.destroy('d')
-  store.destroy('e')
-  t.same([idsOf(store, 'ada'), store.size], [[], 0])
-})
+void t.test(
+  'the index of sessions by user is correct after a rename, a change of user, a destroy and an eviction',
+  async (t) => {
+    const store = new MemoryStore({ maxSessions: 2 })
+    store.create('a', makeRecord({ userId: 'ada' }))
+    store.update('a', makePatch({ renameTo: 'b' }))
+    t.same(idsOf(store, 'ada'), ['b'])
+    store.update('b', makePatch({ userId: 'eve' }))
+    t.same([idsOf(store, 'ada'), idsOf(store, 'eve')], [[], ['b']])
+    store.update('b', makePatch({ userId: 'bob', renameTo: 'c' }))
+    t.same([idsOf(store, 'eve'), idsOf(store, 'bob')], [[], ['c']])
+    store.update('c', makePatch({ set: { x: '1' } }))
+    t.same(idsOf(store, 'bob'), ['c'])
+    store.update('c', makePatch({ userId: null }))
+    t.same(idsOf(store, 'bob'), [])
+    store.update('c', makePatch({ userId: 'ada' }))
+    store.create('d', makeRecord({ userId: 'ada' }))
+    store.create('e', makeRecord({ userId: 'ada' }))
+    t.same(idsOf(store, 'ada').sort(), ['d', 'e'], 'the evicted session is not listed')
+    store.destroy('d')
+    store.destroy('e')
+    t.same([idsOf(store, 'ada'), store.size], [[], 0])
+  }
+)
 
 void t.test('E1 to E4, E8, E9: no write revives a session or replaces another session', async (t) => {
   const store = makeStore(['a', 'b', 'c', 'd'])
@@ -267,7 +283,7 @@ void t.test('E1 to E4, E8, E9: no write revives a session or replaces another se
 })
 
 void t.test(
-  'E5 to E7: changes to different keys merge, the last change to a key wins, and a stale version is a conflict',
+  'E5 to E7: changes to different keys merge, the last change to a key wins, and a stale version causes a conflict',
   async (t) => {
     const store = makeStore(['a'])
     store.update('a', makePatch({ set: { x: '1' } }))
@@ -301,7 +317,7 @@ function fill(store: MemoryStore, count: number, expiresAt: number): void {
   for (let n = 0; n < count; n++) store.create(`${expiresAt}-${n}`, record)
 }
 
-void t.test('a sweep of 200,000 sessions yields to other work', async (t) => {
+void t.test('a sweep of 200,000 sessions regularly yields to the event loop', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore({ maxSessions: 200_000 })
   fill(store, 100_000, clock.start + 5)
@@ -314,7 +330,7 @@ void t.test('a sweep of 200,000 sessions yields to other work', async (t) => {
 })
 
 void t.test(
-  'a sweep ends, and removes only expired sessions, while others are created and changed',
+  'a sweep ends and removes only expired sessions, even if other sessions are created and changed during the sweep',
   async (t) => {
     const clock = stopClock(t)
     const store = new MemoryStore()
@@ -345,14 +361,14 @@ void t.test(
   }
 )
 
-void t.test('a sweep skips sessions destroyed while it runs', async (t) => {
+void t.test('a sweep skips sessions that are destroyed during the sweep', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore()
   fill(store, 3000, clock.start + 5)
   clock.move(5)
   const sweep = store.cleanup()
   let destroyed = 0
-  // destroy() reports an expired session as absent, but removes it.
+  // destroy() returns false for an expired session, but still removes it.
   for (let n = 1000; n < 3000; n++) {
     const before = store.size
     store.destroy(`${clock.start + 5}-${n}`)
@@ -364,7 +380,7 @@ void t.test('a sweep skips sessions destroyed while it runs', async (t) => {
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('close() stops a sweep and leaves no timer, and the sessions stay readable', async (t) => {
+void t.test('close() stops a sweep and leaves no timer, and the sessions can still be read', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore()
   store.create('a', makeRecord({ expiresAt: clock.start + HOUR }))
@@ -382,7 +398,7 @@ void t.test('close() stops a sweep and leaves no timer, and the sessions stay re
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('60,000 random calls have the same results as on a plain list', async (t) => {
+void t.test('60,000 random calls return the same results as calls on a simple list', async (t) => {
   const dice = makeDice(60_000)
   const store = new MemoryStore({ maxSessions: 500 })
   const model = new EvictingList(500)
@@ -405,7 +421,7 @@ void t.test('60,000 random calls have the same results as on a plain list', asyn
   t.same(listed.sort(), model.ids.sort(), 'the index by user has the same sessions')
 })
 
-/** A plain list that evicts like the store, as the expected result of the random calls. */
+/** A simple list with the same eviction rule as the store. It gives the expected results of the random calls. */
 class EvictingList {
   #entries: { id: string; used: boolean }[] = []
   readonly #maxLength: number
@@ -444,7 +460,7 @@ function makeDice(seed: number): (sides: number) => number {
   return (sides) => Math.floor(random() * sides)
 }
 
-void t.test('a destroyed session leaves nothing in memory', async (t) => {
+void t.test('the record of a destroyed session can be garbage-collected', async (t) => {
   const store = new MemoryStore()
   const createAndDestroy = (): WeakRef<object> => {
     store.create('a', makeRecord({ userId: 'ada' }))

@@ -7,7 +7,10 @@ import { makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
 const migrating = (store: SessionStore, old: SessionStore): SessionStore => migratingStore(store, old, 2000)
 
-/** Creates two apps with the same secret: the old app uses `before`, and the new app moves sessions to `after`. */
+/**
+ * Creates two apps with the same secret. The old app uses the store `before`. The new app moves sessions from `before`
+ * to the store `after`.
+ */
 async function setUp(
   t: Test,
   options: Partial<SessionOptions> = {},
@@ -41,7 +44,7 @@ void t.test('a request moves its whole session from the old store to the new sto
   t.same((await browser.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test('does not ask the old store for a session that the new store has', async (t) => {
+void t.test('the old store is not called for a session that the new store has', async (t) => {
   const old = spyStore()
   const app = addRoutes(await makeApp(t, { store: new MemoryStore(), migrateFrom: old }))
   const browser = new Browser(app)
@@ -50,16 +53,19 @@ void t.test('does not ask the old store for a session that the new store has', a
   t.same(old.take(), [])
 })
 
-void t.test('concurrent first requests all see the moved session', async (t) => {
-  const { before, after, browser, signIn } = await setUp(t, {}, slowStore)
-  await signIn()
-  const responses = await Promise.all(Array.from({ length: 10 }, () => browser.get('/read')))
-  t.same([...new Set(responses.map(({ body }) => body))], ['{"name":"ada"}'])
-  t.equal(before.size, 0)
-  t.equal(after.size, 1)
-})
+void t.test(
+  'if several first requests of a session run concurrently, all of them see the moved session',
+  async (t) => {
+    const { before, after, browser, signIn } = await setUp(t, {}, slowStore)
+    await signIn()
+    const responses = await Promise.all(Array.from({ length: 10 }, () => browser.get('/read')))
+    t.same([...new Set(responses.map(({ body }) => body))], ['{"name":"ada"}'])
+    t.equal(before.size, 0)
+    t.equal(after.size, 1)
+  }
+)
 
-void t.test('a logout before or during the move ends the session in both stores', async (t) => {
+void t.test('a logout ends a session in both stores, even while the session is being moved', async (t) => {
   const { before, after, browser, signIn } = await setUp(t)
   await signIn()
   await browser.get('/logout')
@@ -79,7 +85,7 @@ void t.test('a logout before or during the move ends the session in both stores'
         return next()
       })
     )
-    /** Logs out in another process, whose stores are not wrapped. */
+    /** Logs out as another process would. The stores of that process are not wrapped. */
     const logOut = async (): Promise<void> => {
       t.equal(await migrating(store, old).destroy('a'), true)
     }
@@ -88,7 +94,7 @@ void t.test('a logout before or during the move ends the session in both stores'
   }
 })
 
-void t.test('a process finds the session that another process has just moved', async (t) => {
+void t.test('a process finds a session that another process has just moved to the new store', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   const record = makeRecord()
   old.create('a', record)
@@ -108,7 +114,7 @@ void t.test('two processes can move the same session at the same time', async (t
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   const record = makeRecord()
   old.create('a', record)
-  // The second process asks the new store before the first one has made its copy.
+  // The second process reads from the new store before the first process has copied the session.
   let isEarly = true
   const early = wrap(store, (method, _args, next) => {
     if (method !== 'get' || !isEarly) return next()
@@ -129,13 +135,13 @@ void t.test('two processes can move the same session at the same time', async (t
   t.equal(store.size, 1)
 })
 
-void t.test('removes the copy if the old record cannot be deleted', async (t) => {
+void t.test('if the old record cannot be deleted, its copy in the new store is removed', async (t) => {
   const [old, store] = [new MemoryStore(), new MemoryStore()]
   old.create('a', makeRecord())
   const logouts: unknown[] = []
   const combined = migrating(
     wrap(store, async (method, _args, next) => {
-      // Another process looks for the copy before it exists.
+      // Another process logs out before the copy exists in the new store.
       if (method === 'create') logouts.push(await migrating(store, old).destroy('a'))
       return next()
     }),
@@ -154,42 +160,48 @@ void t.test('removes the copy if the old record cannot be deleted', async (t) =>
   t.ok(await migrating(store, old).get('b'), 'the old record still exists and moves later')
 })
 
-void t.test('removes a late copy of a session that was moved and rotated meanwhile', async (t) => {
-  const [old, store] = [new MemoryStore(), new MemoryStore()]
-  old.create('a', makeRecord())
-  const late = migrating(
-    store,
-    wrap(old, async (method, _args, next) => {
-      const answer = next()
-      if (method === 'get') {
-        // Meanwhile another process moves the session and gives it a new id.
-        const other = migrating(store, old)
-        await other.get('a')
-        const { lastAccessed, expiresAt } = makeRecord()
-        await other.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
-      }
-      return answer
-    })
-  )
-  t.equal(await late.get('a'), undefined)
-  t.equal(store.get('a'), undefined)
-  t.ok(store.get('b'))
-})
+void t.test(
+  'a copy that is made too late is removed if another process has already moved and rotated the session',
+  async (t) => {
+    const [old, store] = [new MemoryStore(), new MemoryStore()]
+    old.create('a', makeRecord())
+    const late = migrating(
+      store,
+      wrap(old, async (method, _args, next) => {
+        const answer = next()
+        if (method === 'get') {
+          // At this point another process moves the session and gives it a new id.
+          const other = migrating(store, old)
+          await other.get('a')
+          const { lastAccessed, expiresAt } = makeRecord()
+          await other.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
+        }
+        return answer
+      })
+    )
+    t.equal(await late.get('a'), undefined)
+    t.equal(store.get('a'), undefined)
+    t.ok(store.get('b'))
+  }
+)
 
-void t.test('list, revoke and revokeAll also reach sessions that have not moved yet', async (t) => {
-  const { before, after, app, browser, signIn } = await setUp(t)
-  await signIn()
-  await new Browser(app).get('/login')
-  t.equal((await app.sessionManager.list('ada')).length, 2)
-  t.equal(await app.sessionManager.revokeAll('ada'), 2)
-  t.equal(before.size + after.size, 0)
-  await signIn()
-  const [unmoved] = await app.sessionManager.list('ada')
-  t.equal(await app.sessionManager.revoke(unmoved?.id ?? ''), true)
-  t.same((await browser.get('/read')).json(), { name: null })
-})
+void t.test(
+  'list(), revoke() and revokeAll() also work for sessions that have not been moved yet',
+  async (t) => {
+    const { before, after, app, browser, signIn } = await setUp(t)
+    await signIn()
+    await new Browser(app).get('/login')
+    t.equal((await app.sessionManager.list('ada')).length, 2)
+    t.equal(await app.sessionManager.revokeAll('ada'), 2)
+    t.equal(before.size + after.size, 0)
+    await signIn()
+    const [unmoved] = await app.sessionManager.list('ada')
+    t.equal(await app.sessionManager.revoke(unmoved?.id ?? ''), true)
+    t.same((await browser.get('/read')).json(), { name: null })
+  }
+)
 
-void t.test('revokeAll throws if the old store cannot find sessions by user', async (t) => {
+void t.test('revokeAll() and list() throw if the old store cannot find sessions by user', async (t) => {
   const { get, create, update, destroy } = spyStore()
   const app = await makeApp(t, { store: new MemoryStore(), migrateFrom: { get, create, update, destroy } })
   await t.rejects(app.sessionManager.revokeAll('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
@@ -212,7 +224,7 @@ void t.test('a failure of the old store causes a 503, and the session survives',
 })
 
 void t.test(
-  'ready, cleanup and close call both stores, and skip a method that a store does not have',
+  'ready(), cleanup() and close() call both stores, and skip a store that does not have the method',
   async (t) => {
     const calls: string[] = []
     const make = (name: string): SessionStore => ({
@@ -237,7 +249,7 @@ void t.test(
   }
 )
 
-void t.test('migrateFrom must be a store', async (t) => {
+void t.test('registration fails if migrateFrom is not a store', async (t) => {
   await t.rejects(makeApp(t, { migrateFrom: {} as never }), {
     option: 'migrateFrom',
     message: /lacks get, create/
@@ -245,7 +257,7 @@ void t.test('migrateFrom must be a store', async (t) => {
 })
 
 void t.test(
-  'a session whose move failed halfway is listed once, and a rotation leaves no record under its old id',
+  'if the move of a session fails halfway, list() shows the session only one time, and a rotation leaves no record under the old id',
   async (t) => {
     let fails = true
     const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
@@ -268,24 +280,27 @@ void t.test(
   }
 )
 
-void t.test('a move that never finishes causes a 503, and a later request starts another move', async (t) => {
-  let hangs = true
-  const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
-    wrap(store, async (method, _args, next) => {
-      if (method === 'destroy' && hangs) await new Promise(() => undefined)
-      return next()
-    })
-  )
-  await signIn()
-  const responses = await Promise.all([browser.get('/read'), browser.get('/read')])
-  t.same(
-    responses.map(({ statusCode }) => statusCode),
-    [503, 503]
-  )
-  hangs = false
-  // Waits until the move of the second request has timed out, too.
-  await delay(50)
-  t.same((await browser.get('/read')).json(), { name: 'ada' })
-  t.equal((await browser.get('/logout')).statusCode, 200)
-  t.equal(before.size, 0)
-})
+void t.test(
+  'if the move of a session never finishes, the requests that wait for it receive a 503 and a later request starts another move',
+  async (t) => {
+    let hangs = true
+    const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
+      wrap(store, async (method, _args, next) => {
+        if (method === 'destroy' && hangs) await new Promise(() => undefined)
+        return next()
+      })
+    )
+    await signIn()
+    const responses = await Promise.all([browser.get('/read'), browser.get('/read')])
+    t.same(
+      responses.map(({ statusCode }) => statusCode),
+      [503, 503]
+    )
+    hangs = false
+    // Waits until the move that the second request started has also timed out.
+    await delay(50)
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    t.equal((await browser.get('/logout')).statusCode, 200)
+    t.equal(before.size, 0)
+  }
+)

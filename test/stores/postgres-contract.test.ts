@@ -6,7 +6,7 @@ const found = await findPostgres(t)
 const { skip } = found
 const server = 'server' in found ? found.server : { url: '' }
 
-void t.test('passes the store contract', { skip }, async (t) => {
+void t.test('the PostgreSQL store passes the store contract tests', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { run, skipped } = testStore(
     'PostgreSQL',

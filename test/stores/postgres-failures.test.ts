@@ -8,22 +8,22 @@ import { signIn } from '../../plugin/testing/index.js'
 import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { makePool, makeStore, run, startPostgres, type OwnPostgresServer } from '../fixtures/postgres.js'
 
-// Makes PostgreSQL fail in several ways, on a server that only this file uses.
+// These tests make PostgreSQL fail in several ways. Only this file uses the server.
 
 const found = await startPostgres(t)
 const { skip } = found
 const server = 'server' in found ? found.server : (undefined as unknown as OwnPostgresServer)
 
-/** In milliseconds. */
+/** The `storeTimeout` of the app, in ms. */
 const STORE_TIMEOUT = 500
-/** The extra time that a busy machine may need, in ms. */
+/** The extra time that a response can take on a busy machine, in ms. */
 const SLACK = 2000
-/** The longest time from the server's return to the first 200, in ms. */
+/** The maximum time between the recovery of the server and the first 200, in ms. */
 const RECOVERY = 1000
 
 interface Failure {
   readonly config?: PoolConfig
-  /** The path to request during the failure. Default: `/read`. */
+  /** The path that is requested during the failure. The default is `/read`. */
   readonly url?: string
   /** Matches the message of the error's `cause`. */
   readonly cause: RegExp
@@ -55,7 +55,8 @@ const FAILURES: Record<string, Failure> = {
   'a suspended server': {
     cause: NO_ANSWER,
     async fail(pool, schema) {
-      // Opens all connections of the pool, because a new connection would reach a process that is not suspended.
+      // Opens all connections of the pool. A connection that is opened later would have a new server process, which is
+      // not suspended.
       await Promise.all(Array.from({ length: pool.options.max }, () => pool.query('SELECT pg_sleep(0.1)')))
       const name = `application_name = '${schema}'`
       const { rows } = await pool.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${name}`)
@@ -93,7 +94,7 @@ const FAILURES: Record<string, Failure> = {
   }
 }
 
-/** Takes all connections of a pool, one by one. Retries a connection that a busy machine delayed too long. */
+/** Takes all connections of a pool, one by one. Tries again if a connection times out on a busy machine. */
 async function takeAll(pool: Pool): Promise<PoolClient[]> {
   const clients: PoolClient[] = []
   for (let tries = 0; clients.length < pool.options.max; tries++) {
@@ -128,49 +129,59 @@ for (const [name, failure] of Object.entries(FAILURES)) {
   })
 }
 
-void t.test('an app starts while the server is down, and works once it is up', { skip }, async (t) => {
-  const { pool, schema, cookie } = await setUp(t)
-  await server.kill()
-  const store = new PostgresStore({ pool, schema })
-  const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT }))
-  assertUnavailable(t, await send(app, cookie, '/read'))
-  await server.start()
-  const back = performance.now()
-  t.same((await firstSuccess(app, cookie)).json(), { name: 'ada' })
-  const recovery = Math.round(performance.now() - back)
-  t.ok(recovery < RECOVERY, `works ${recovery} ms after the server’s start`)
-})
-
-void t.test('works again after the server was killed under load and restarted', { skip }, async (t) => {
-  const { app, cookie } = await setUp(t)
-  const times: { readonly at: number; readonly status: number }[] = []
-  let isRunning = true
-  const client = async (url: string) => {
-    while (isRunning) {
-      const response = await send(app, cookie, url)
-      times.push({ at: performance.now(), status: response.statusCode })
-      if (response.statusCode === 200) continue
-      assertUnavailable(t, response)
-      await delay(10)
-    }
+void t.test(
+  'an app starts while the server is down, and works as soon as the server is up',
+  { skip },
+  async (t) => {
+    const { pool, schema, cookie } = await setUp(t)
+    await server.kill()
+    const store = new PostgresStore({ pool, schema })
+    const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT }))
+    assertUnavailable(t, await send(app, cookie, '/read'))
+    await server.start()
+    const back = performance.now()
+    t.same((await firstSuccess(app, cookie)).json(), { name: 'ada' })
+    const recovery = Math.round(performance.now() - back)
+    t.ok(recovery < RECOVERY, `works ${recovery} ms after the server’s start`)
   }
-  const clients = Array.from({ length: 5 }, () => [client('/add'), client('/read')]).flat()
-  await delay(500)
-  await server.kill()
-  await delay(500)
-  await server.start()
-  const back = performance.now()
-  await delay(1500)
-  isRunning = false
-  await Promise.all(clients)
-  const count = (wanted: number) => times.filter(({ status }) => status === wanted).length
-  const counts = { 200: count(200), 503: count(503), other: times.length - count(200) - count(503) }
-  const recovery = Math.round((times.find(({ at, status }) => at > back && status === 200)?.at ?? NaN) - back)
-  t.comment(`killed under load: ${JSON.stringify(counts)}; first 2xx after ${recovery} ms`)
-  t.equal(counts.other, 0)
-  t.ok(counts[200] > 0 && counts[503] > 0)
-  t.ok(recovery < RECOVERY)
-})
+)
+
+void t.test(
+  'the app works again after the server has been killed under load and restarted',
+  { skip },
+  async (t) => {
+    const { app, cookie } = await setUp(t)
+    const times: { readonly at: number; readonly status: number }[] = []
+    let isRunning = true
+    const client = async (url: string) => {
+      while (isRunning) {
+        const response = await send(app, cookie, url)
+        times.push({ at: performance.now(), status: response.statusCode })
+        if (response.statusCode === 200) continue
+        assertUnavailable(t, response)
+        await delay(10)
+      }
+    }
+    const clients = Array.from({ length: 5 }, () => [client('/add'), client('/read')]).flat()
+    await delay(500)
+    await server.kill()
+    await delay(500)
+    await server.start()
+    const back = performance.now()
+    await delay(1500)
+    isRunning = false
+    await Promise.all(clients)
+    const count = (wanted: number) => times.filter(({ status }) => status === wanted).length
+    const counts = { 200: count(200), 503: count(503), other: times.length - count(200) - count(503) }
+    const recovery = Math.round(
+      (times.find(({ at, status }) => at > back && status === 200)?.at ?? NaN) - back
+    )
+    t.comment(`killed under load: ${JSON.stringify(counts)}; first 2xx after ${recovery} ms`)
+    t.equal(counts.other, 0)
+    t.ok(counts[200] > 0 && counts[503] > 0)
+    t.ok(recovery < RECOVERY)
+  }
+)
 
 void t.test('with onStoreError: anonymous, a request continues without its session', { skip }, async (t) => {
   const { pool, schema, cookie } = await setUp(t)
@@ -181,7 +192,7 @@ void t.test('with onStoreError: anonymous, a request continues without its sessi
   await server.start()
   t.same(response.json(), { name: null })
   t.equal(setCookieOf(response), undefined)
-  // Every response here is a 200, so only the name shows whether the server is back.
+  // Every response has the status 200 here. Only the name in the response shows whether the server is back.
   let back = await firstSuccess(app, cookie)
   for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
     back = await firstSuccess(app, cookie)
@@ -204,7 +215,7 @@ async function setUp(t: Test, config: PoolConfig = {}) {
   return { app, pool, schema, causes, cookie }
 }
 
-/** Asserts a 503 without any text from the driver, and an unchanged cookie. */
+/** Asserts that a response is a 503 that contains no text from the driver and sets no cookie. */
 function assertUnavailable(t: Test, response: Response): void {
   t.strictSame(response.json(), {
     statusCode: 503,

@@ -40,7 +40,7 @@ void t.test('SQL queries can read the data as jsonb', { skip }, async (t) => {
 })
 
 void t.test(
-  'does not change a text that jsonb cannot hold, or a text that looks encoded',
+  'the store returns strings unchanged, even if jsonb cannot hold them or they look encoded',
   { skip },
   async (t) => {
     const { store } = await makeStore(t, makePool(t, server))
@@ -64,41 +64,52 @@ void t.test(
   }
 )
 
-void t.test('reads any keys and texts back unchanged', { skip }, async (t) => {
-  const { store } = await makeStore(t, makePool(t, server))
-  await store.create(ID, makeRecord({ expiresAt: 4e12 }))
-  const string = fc.string({ unit: 'binary' })
-  const value = fc.jsonValue({ depthSize: 'small', stringUnit: 'binary' })
-  const text = fc.oneof(
-    string,
-    value.map((json) => JSON.stringify(json))
-  )
-  const property = fc.asyncProperty(fc.dictionary(string, text, { noNullPrototype: false }), async (set) => {
-    await store.update(ID, { set, remove: [], clear: true, ...LATER })
-    const data = (await store.get(ID))?.data ?? {}
-    t.strictSame(Object.keys(data).sort(), Object.keys(set).sort())
-    for (const [key, text] of Object.entries(set)) t.equal(data[key], text)
-  })
-  await fc.assert(property, { seed: 1, numRuns: 50 })
-})
+void t.test(
+  'the store returns all keys and strings unchanged, whatever characters they contain',
+  { skip },
+  async (t) => {
+    const { store } = await makeStore(t, makePool(t, server))
+    await store.create(ID, makeRecord({ expiresAt: 4e12 }))
+    const string = fc.string({ unit: 'binary' })
+    const value = fc.jsonValue({ depthSize: 'small', stringUnit: 'binary' })
+    const text = fc.oneof(
+      string,
+      value.map((json) => JSON.stringify(json))
+    )
+    const property = fc.asyncProperty(
+      fc.dictionary(string, text, { noNullPrototype: false }),
+      async (set) => {
+        await store.update(ID, { set, remove: [], clear: true, ...LATER })
+        const data = (await store.get(ID))?.data ?? {}
+        t.strictSame(Object.keys(data).sort(), Object.keys(set).sort())
+        for (const [key, text] of Object.entries(set)) t.equal(data[key], text)
+      }
+    )
+    await fc.assert(property, { seed: 1, numRuns: 50 })
+  }
+)
 
-void t.test('reading an object or setting an equal object is not a write', { skip }, async (t) => {
-  const { store } = await makeStore(t, makePool(t, server))
-  const spy = spyStore(store)
-  const app = await makeApp(t, { store: spy })
-  app.get('/user', async ({ session }) => session.get('user'))
-  app.get('/same', async ({ session }) => session.set('user', user) ?? 'set')
-  const user = { name: 'ada', id: 7, address: { zip: 'x', at: [{ b: 1, a: 1e21 }] }, 10: '\u2028', 9: 0.1 }
-  const cookie = await signIn(app, { user })
-  spy.take()
-  const response = await app.inject({ url: '/user', headers: { cookie } })
-  t.same(response.json(), user)
-  t.same(spy.takeNames(), ['get'])
-  await app.inject({ url: '/same', headers: { cookie } })
-  t.same(spy.takeNames(), ['get'])
-})
+void t.test(
+  'reading an object or setting an equal object does not write to the store',
+  { skip },
+  async (t) => {
+    const { store } = await makeStore(t, makePool(t, server))
+    const spy = spyStore(store)
+    const app = await makeApp(t, { store: spy })
+    app.get('/user', async ({ session }) => session.get('user'))
+    app.get('/same', async ({ session }) => session.set('user', user) ?? 'set')
+    const user = { name: 'ada', id: 7, address: { zip: 'x', at: [{ b: 1, a: 1e21 }] }, 10: '\u2028', 9: 0.1 }
+    const cookie = await signIn(app, { user })
+    spy.take()
+    const response = await app.inject({ url: '/user', headers: { cookie } })
+    t.same(response.json(), user)
+    t.same(spy.takeNames(), ['get'])
+    await app.inject({ url: '/same', headers: { cookie } })
+    t.same(spy.takeNames(), ['get'])
+  }
+)
 
-void t.test('a touch does not rewrite the data', { skip }, async (t) => {
+void t.test('extending a session does not rewrite its data', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { store, table } = await makeStore(t, pool)
   const big = JSON.stringify(Array.from({ length: 20_000 }, Math.random))
@@ -130,7 +141,7 @@ const HOSTILE_NAMES = [
   'x'.repeat(48)
 ]
 
-void t.test('quotes hostile table and schema names', { skip }, async (t) => {
+void t.test('the store quotes hostile table and schema names', { skip }, async (t) => {
   const pool = makePool(t, server)
   for (const name of HOSTILE_NAMES) {
     await pool.query(`CREATE SCHEMA "${name.replaceAll('"', '""')}"`)
@@ -147,19 +158,22 @@ void t.test('quotes hostile table and schema names', { skip }, async (t) => {
   }
 })
 
-void t.test('a table or schema name that PostgreSQL cannot hold throws', async (t) => {
-  const pool = { query: async () => ({ rows: [] }) }
-  const refused = ['', 'a\0b', 'x\ud800', 'x'.repeat(64), '🔑'.repeat(16), 7, null] as string[]
-  for (const name of refused) {
-    t.throws(() => new PostgresStore({ pool, schema: name }), /option "schema" is/)
-    t.throws(() => new PostgresStore({ pool, table: name }), /option "table" is/)
+void t.test(
+  'the constructor throws if PostgreSQL does not allow the name of the table or schema',
+  async (t) => {
+    const pool = { query: async () => ({ rows: [] }) }
+    const refused = ['', 'a\0b', 'x\ud800', 'x'.repeat(64), '🔑'.repeat(16), 7, null] as string[]
+    for (const name of refused) {
+      t.throws(() => new PostgresStore({ pool, schema: name }), /option "schema" is/)
+      t.throws(() => new PostgresStore({ pool, table: name }), /option "table" is/)
+    }
+    t.throws(
+      () => new PostgresStore({ pool, table: 'x'.repeat(49) }),
+      /"table" is 'x+', but must be a name of 1 to 48 bytes/
+    )
+    t.ok(new PostgresStore({ pool, schema: 'x'.repeat(63) }))
   }
-  t.throws(
-    () => new PostgresStore({ pool, table: 'x'.repeat(49) }),
-    /"table" is 'x+', but must be a name of 1 to 48 bytes/
-  )
-  t.ok(new PostgresStore({ pool, schema: 'x'.repeat(63) }))
-})
+)
 
 void t.test('stores with different tables can share a pool', { skip }, async (t) => {
   const pool = makePool(t, server, { max: 1 })
@@ -172,18 +186,22 @@ void t.test('stores with different tables can share a pool', { skip }, async (t)
   for (const [index, store] of stores.entries()) t.equal((await store.get(ID))?.version, index + 5)
 })
 
-void t.test('without `schema`, the table is in the first schema of the search path', { skip }, async (t) => {
-  const pool = makePool(t, server)
-  const schema = await makeSchema(t, pool)
-  const own = makePool(t, server, { options: `-c search_path=${schema}` })
-  const store = new PostgresStore({ pool: own, table: 'mine' })
-  await store.migrate()
-  await store.create(ID, makeRecord())
-  t.same((await pool.query(`SELECT id FROM ${schema}.mine`)).rows, [{ id: ID }])
-})
+void t.test(
+  'without the `schema` option, the table is in the first schema of the search path',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    const schema = await makeSchema(t, pool)
+    const own = makePool(t, server, { options: `-c search_path=${schema}` })
+    const store = new PostgresStore({ pool: own, table: 'mine' })
+    await store.migrate()
+    await store.create(ID, makeRecord())
+    t.same((await pool.query(`SELECT id FROM ${schema}.mine`)).rows, [{ id: ID }])
+  }
+)
 
 void t.test(
-  'each connection prepares a statement once, or never with `prepare: false`',
+  'each connection prepares a statement only one time, and never with `prepare: false`',
   { skip },
   async (t) => {
     for (const prepare of [true, false]) {
@@ -197,19 +215,23 @@ void t.test(
   }
 )
 
-void t.test('eight pools can migrate at the same time, repeatedly', { skip }, async (t) => {
-  const pool = makePool(t, server)
-  for (let round = 0; round < 5; round++) {
-    const schema = await makeSchema(t, pool)
-    const pools = Array.from({ length: 8 }, () => new Pool({ connectionString: server.url, max: 1 }))
-    const stores = pools.map((pool) => new PostgresStore({ pool, schema }))
-    await Promise.all([...stores, ...stores].map((store) => store.migrate()))
-    await Promise.all(stores.map((store) => store.ready()))
-    await Promise.all(pools.map((pool) => pool.end()))
+void t.test(
+  'eight stores with their own pools can run migrate() at the same time, and each store can run it twice',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    for (let round = 0; round < 5; round++) {
+      const schema = await makeSchema(t, pool)
+      const pools = Array.from({ length: 8 }, () => new Pool({ connectionString: server.url, max: 1 }))
+      const stores = pools.map((pool) => new PostgresStore({ pool, schema }))
+      await Promise.all([...stores, ...stores].map((store) => store.migrate()))
+      await Promise.all(stores.map((store) => store.ready()))
+      await Promise.all(pools.map((pool) => pool.end()))
+    }
   }
-})
+)
 
-void t.test('a failed migration leaves no open transaction', { skip }, async (t) => {
+void t.test('a failed migration does not leave a transaction open', { skip }, async (t) => {
   const pool = makePool(t, server, { max: 1 })
   const schema = await makeSchema(t, pool)
   await pool.query(`CREATE TABLE ${schema}.other (id int); CREATE VIEW ${schema}.sessions AS SELECT 1 AS id`)
@@ -218,7 +240,7 @@ void t.test('a failed migration leaves no open transaction', { skip }, async (t)
   t.same((await pool.query('SELECT 1 AS works')).rows, [{ works: 1 }])
 })
 
-void t.test('finds rows by user and by expiry with an index', { skip }, async (t) => {
+void t.test('queries by user, by expiry and by id use an index', { skip }, async (t) => {
   const pool = makePool(t, server)
   const recorder = recordingPool(pool)
   const schema = await makeSchema(t, pool)
@@ -255,26 +277,30 @@ async function fill(pool: Pool, schema: string, count: number): Promise<void> {
   )
 }
 
-void t.test('a sweep runs in batches and stops at close()', { skip }, async (t) => {
-  const pool = makePool(t, server)
-  const { schema, table } = await makeStore(t, pool)
-  const recorder = recordingPool(pool)
-  const left = async () => (await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows as unknown
-  await fill(pool, schema, 25_000)
-  t.equal(await new PostgresStore({ pool: recorder, schema }).cleanup(), 2500)
-  t.equal(recorder.queries.length, 3)
-  t.same(await left(), [{ n: 22_500 }])
-  await pool.query(`UPDATE ${table} SET expires_at = now() - interval '1 day'`)
-  const closing: PostgresStore = new PostgresStore({
-    pool: { query: (query) => pool.query(query).finally(() => closing.close()) },
-    schema
-  })
-  t.equal(await closing.cleanup(), 1000)
-  t.same(await left(), [{ n: 21_500 }])
-})
+void t.test(
+  'a sweep removes expired sessions in batches and stops after close() has been called',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    const { schema, table } = await makeStore(t, pool)
+    const recorder = recordingPool(pool)
+    const left = async () => (await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows as unknown
+    await fill(pool, schema, 25_000)
+    t.equal(await new PostgresStore({ pool: recorder, schema }).cleanup(), 2500)
+    t.equal(recorder.queries.length, 3)
+    t.same(await left(), [{ n: 22_500 }])
+    await pool.query(`UPDATE ${table} SET expires_at = now() - interval '1 day'`)
+    const closing: PostgresStore = new PostgresStore({
+      pool: { query: (query) => pool.query(query).finally(() => closing.close()) },
+      schema
+    })
+    t.equal(await closing.cleanup(), 1000)
+    t.same(await left(), [{ n: 21_500 }])
+  }
+)
 
 void t.test(
-  'one process sweeps at a time, and a sweep does not wait for locked rows',
+  'only one process at a time sweeps expired sessions, and it does not wait for locked rows',
   { skip },
   async (t) => {
     const pool = makePool(t, server)
@@ -296,18 +322,22 @@ void t.test(
   }
 )
 
-void t.test('eight sweeps at once remove each expired session once', { skip }, async (t) => {
-  const pool = makePool(t, server)
-  const { store, schema, table } = await makeStore(t, pool)
-  await fill(pool, schema, 20_000)
-  const counts = await Promise.all(Array.from({ length: 8 }, () => store.cleanup()))
-  const rest = await store.cleanup()
-  t.equal(
-    [...counts, rest].reduce((sum, count) => sum + count),
-    2000
-  )
-  t.same((await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows, [{ n: 18_000 }])
-})
+void t.test(
+  'eight sweeps at the same time remove and count each expired session exactly one time',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    const { store, schema, table } = await makeStore(t, pool)
+    await fill(pool, schema, 20_000)
+    const counts = await Promise.all(Array.from({ length: 8 }, () => store.cleanup()))
+    const rest = await store.cleanup()
+    t.equal(
+      [...counts, rest].reduce((sum, count) => sum + count),
+      2000
+    )
+    t.same((await pool.query(`SELECT count(*)::int AS n FROM ${table}`)).rows, [{ n: 18_000 }])
+  }
+)
 
 const NOT_POOLS: Record<string, unknown> = {
   undefined,
@@ -317,7 +347,7 @@ const NOT_POOLS: Record<string, unknown> = {
 }
 
 for (const [name, pool] of Object.entries(NOT_POOLS)) {
-  void t.test(`${name} is refused as a pool, and the error does not quote it`, async (t) => {
+  void t.test(`${name} is refused as a pool, and the error message does not contain the value`, async (t) => {
     t.throws(() => new PostgresStore({ pool } as PostgresStoreOptions), {
       code: 'SESSION_OPTION_INVALID',
       message: /^(?!.*secret).*option "pool" has no query\(\).*new pg\.Pool/
@@ -325,7 +355,7 @@ for (const [name, pool] of Object.entries(NOT_POOLS)) {
   })
 }
 
-/** Returns a pool whose server refuses every statement with this SQLSTATE. */
+/** Returns a pool whose server refuses every statement with the given SQLSTATE code. */
 function refusing(code: string): PostgresPool {
   return { query: () => Promise.reject(Object.assign(new Error('refused'), { code })) }
 }
@@ -383,17 +413,21 @@ const WRONG: Record<string, Wrong> = {
 }
 
 for (const [name, { message, pool }] of Object.entries(WRONG)) {
-  void t.test(`with ${name}, registration fails and the error names the fix`, { skip }, async (t) => {
-    const admin = makePool(t, server)
-    const schema = await makeSchema(t, admin)
-    const store = new PostgresStore({ pool: await pool(t, admin, schema), schema })
-    const app = Fastify()
-    await t.rejects(async () => app.register(sessions, { secret: SECRET, store }), { message })
-    await t.rejects(store.ready(), SessionOptionError)
-  })
+  void t.test(
+    `with ${name}, registration fails and the error message says how to fix it`,
+    { skip },
+    async (t) => {
+      const admin = makePool(t, server)
+      const schema = await makeSchema(t, admin)
+      const store = new PostgresStore({ pool: await pool(t, admin, schema), schema })
+      const app = Fastify()
+      await t.rejects(async () => app.register(sessions, { secret: SECRET, store }), { message })
+      await t.rejects(store.ready(), SessionOptionError)
+    }
+  )
 }
 
-void t.test('an unreachable engine is not an option error', async (t) => {
+void t.test('ready() does not report an unreachable server as an option error', async (t) => {
   const away = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
   const store = new PostgresStore({ pool: { query: () => Promise.reject(away) } })
   await t.rejects(store.ready(), away)
@@ -420,7 +454,7 @@ const MALFORMED: Record<string, string> = {
 }
 
 for (const [name, values] of Object.entries(MALFORMED)) {
-  void t.test(`treats a row with ${name} as absent and reports it`, { skip }, async (t) => {
+  void t.test(`a row with ${name} is treated as absent and reported`, { skip }, async (t) => {
     const pool = makePool(t, server)
     const { store, table } = await makeStore(t, pool)
     await pool.query(`ALTER TABLE ${table} DROP CONSTRAINT sessions_data_check, ALTER data DROP NOT NULL,
@@ -445,7 +479,7 @@ void t.test('the constraints of the table refuse malformed rows', { skip }, asyn
     await t.rejects(pool.query(`INSERT INTO ${table} VALUES (${values})`), { code: /^23/ })
 })
 
-void t.test('retries a rolled-back statement up to four times', async (t) => {
+void t.test('the store retries a rolled-back statement up to four times', async (t) => {
   for (const code of ['40001', '40P01']) {
     let failures = 4
     let calls = 0
@@ -475,7 +509,7 @@ void t.test('concurrent updates all succeed under serializable isolation', { ski
   t.same(Object.keys((await store.get(ID))?.data ?? {}).sort(), keys)
 })
 
-void t.test('a request makes the least possible number of round trips', { skip }, async (t) => {
+void t.test('a request makes as few round trips to PostgreSQL as possible', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { schema } = await makeStore(t, pool)
   const recorder = recordingPool(pool)
@@ -503,12 +537,16 @@ void t.test('a request makes the least possible number of round trips', { skip }
   t.comment(`round trips — ${roundTrips.join(', ')}`)
 })
 
-/** Returns a function that counts the statements that the engine ran on a table. It returns NaN if it cannot count. */
+/**
+ * Returns a function that returns how many statements PostgreSQL has run on a table. It returns NaN if PostgreSQL does
+ * not count them.
+ */
 async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
   try {
     if (process.env['DATABASE_URL'] !== undefined) throw new Error('the server is shared')
     await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
-    // pg_stat_statements counts equal statements on two tables under the text of the first statement.
+    // pg_stat_statements can count equal statements on two tables together, under the text of the first one. The reset
+    // removes the statements of other tests.
     await pool.query('SELECT pg_stat_statements_reset()')
   } catch {
     return async () => NaN

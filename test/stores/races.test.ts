@@ -8,12 +8,13 @@ import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { counted, countsOf } from '../fixtures/counts.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Logouts, revocations and rotations race writes of requests that loaded the session earlier, through the whole plugin.
+// Logouts, revocations and rotations race against writes of requests that have loaded the session earlier. The tests
+// use the whole plugin, not only the store.
 
 const ROUNDS = 1000
-/** How many rounds run at the same time: enough to keep an engine busy. */
+/** The number of rounds that run at the same time. This is enough to keep an engine busy. */
 const AT_ONCE = 25
-/** The largest head start of one racer, in turns of the event loop. */
+/** The largest head start of the write or of the call that ends the session, in turns of the event loop. */
 const MAX_LEAD = 12
 
 interface Signed {
@@ -91,8 +92,8 @@ async function afterTurns<T>(turns: number, work: () => Promise<T>): Promise<T> 
 }
 
 /**
- * Adds the routes. Returns `startWriter(cookie, key)`, which starts a request. The request loads its session, and sets
- * the key after it is released.
+ * Adds the routes. Returns `startWriter(cookie, key)`, which starts a request. The request loads its session and sets
+ * the key, but the session is not written until the test calls `release()`.
  */
 function addWriters(app: FastifyInstance) {
   const gates = new EventEmitter().setMaxListeners(0)

@@ -21,11 +21,11 @@ const servers = withoutServer === false ? await startCluster(t) : []
 const urls = servers.map(({ url }) => url)
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 
-/** Returns an id. All ids are in one cluster slot, so each session can be renamed to any of them. */
+/** Returns a session id for a name. All these ids are in one cluster slot, so a session can switch between them. */
 const idOf = (name: string) => `ab${anyId(name).slice(2)}`
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
-/** Returns two stores on the same keys. `before` runs before every command of `watched`. */
+/** Returns two stores that share the same keys. `before` runs before every command that the store `watched` sends. */
 async function setUp(t: Test, before: (text: string, keys: string[]) => unknown = () => undefined) {
   const raw = new Cluster([...urls])
   t.teardown(() => raw.disconnect())
@@ -36,32 +36,36 @@ async function setUp(t: Test, before: (text: string, keys: string[]) => unknown 
   return { raw, prefix, store, watched, entries }
 }
 
-void t.test('passes the store contract on three masters', { skip: withoutServer }, async (t) => {
-  for (const client of CLIENTS) {
-    void t.test(`with ${client}`, async (t) => {
-      const { run, skipped } = testStore(
-        `${client} cluster`,
-        async () => {
-          const argument = { client, urls, prefix: freshPrefix() }
-          return { store: await connect(argument), process: { module: MODULE, argument } }
-        },
-        (name, options, body) => t.test(name, options, body),
-        {
-          timeout: 60_000,
-          unsupported: {
-            cleanup: 'Redis removes expired sessions by itself',
-            'engine failure': 'redis-failure.test.ts kills a master'
+void t.test(
+  'the Redis store passes the store contract tests on a cluster with three masters',
+  { skip: withoutServer },
+  async (t) => {
+    for (const client of CLIENTS) {
+      void t.test(`a store that uses ${client} passes the store contract tests`, async (t) => {
+        const { run, skipped } = testStore(
+          `${client} cluster`,
+          async () => {
+            const argument = { client, urls, prefix: freshPrefix() }
+            return { store: await connect(argument), process: { module: MODULE, argument } }
+          },
+          (name, options, body) => t.test(name, options, body),
+          {
+            timeout: 60_000,
+            unsupported: {
+              cleanup: 'Redis removes expired sessions by itself',
+              'engine failure': 'redis-failure.test.ts kills a master'
+            }
           }
-        }
-      )
-      t.comment(`${client} cluster: ${run.length} cases, ${skipped.length} skipped`)
-    })
+        )
+        t.comment(`${client} cluster: ${run.length} cases, ${skipped.length} skipped`)
+      })
+    }
   }
-})
+)
 
-void t.test('a rotation stays in its cluster slot', { skip: withoutServer }, async (t) => {
+void t.test('session ids and their cluster slots', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
-    void t.test(`a login gives the session an id in the same slot, with ${client}`, async (t) => {
+    void t.test(`with ${client}, a login gives the session a new id in the same cluster slot`, async (t) => {
       const store = await connect({ client, urls, prefix: freshPrefix() })
       t.equal(store.rotationPrefix, 2)
       const app = addRoutes(await makeApp(t, { store }))
@@ -82,19 +86,22 @@ void t.test('a rotation stays in its cluster slot', { skip: withoutServer }, asy
     })
   }
 
-  void t.test('renaming to an id in another slot throws and changes nothing', async (t) => {
-    const { store, entries } = await setUp(t)
-    const elsewhere = `cd${NEW_ID.slice(2)}`
-    const record = makeRecord({ userId: 'ada' })
-    await store.create(ID, record)
-    const patch = makePatch({ renameTo: elsewhere, set: { a: '1' }, userId: 'bob' })
-    await t.rejects(store.update(ID, patch), { message: /a rotation keeps the first 2 digits of the id/ })
-    t.same(await store.get(ID), record)
-    t.equal(await store.get(elsewhere), undefined)
-    t.strictSame(await entries('bob'), [])
-  })
+  void t.test(
+    'renaming a session to an id in another cluster slot throws an error and changes nothing',
+    async (t) => {
+      const { store, entries } = await setUp(t)
+      const elsewhere = `cd${NEW_ID.slice(2)}`
+      const record = makeRecord({ userId: 'ada' })
+      await store.create(ID, record)
+      const patch = makePatch({ renameTo: elsewhere, set: { a: '1' }, userId: 'bob' })
+      await t.rejects(store.update(ID, patch), { message: /a rotation keeps the first 2 digits of the id/ })
+      t.same(await store.get(ID), record)
+      t.equal(await store.get(elsewhere), undefined)
+      t.strictSame(await entries('bob'), [])
+    }
+  )
 
-  void t.test('ready() rejects a client for a single node of a cluster', async (t) => {
+  void t.test('ready() rejects a client that is connected to only one node of a cluster', async (t) => {
     const nodeRedis = await createClient({ url: urls[0] as string }).connect()
     const ioRedis = new Redis(urls[0] as string)
     t.teardown(() => (nodeRedis.destroy(), ioRedis.disconnect()))
@@ -114,11 +121,11 @@ void t.test('a rotation stays in its cluster slot', { skip: withoutServer }, asy
   })
 })
 
-void t.test('failures between the steps of a write', { skip: withoutServer }, async (t) => {
+void t.test('failures between the steps of a write to a cluster', { skip: withoutServer }, async (t) => {
   const failScript = (fragment: string) => (text: string) => {
     if (text.includes(fragment)) throw new Error('CLUSTERDOWN The cluster is down')
   }
-  // Fragments that occur in only one script of the store.
+  // Each of these strings occurs in only one Lua script of the store.
   const CREATE = "return { 'taken' }"
   const ADD_ENTRY = 'enter(KEYS[1]'
   const UPDATE = "'RENAME'"
@@ -136,41 +143,47 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     }
   )
 
-  void t.test('if the user entry cannot be written, no session is created or changed', async (t) => {
-    const { store, watched } = await setUp(t, failScript(ADD_ENTRY))
-    const record = makeRecord({ userId: 'ada' })
-    await t.rejects(watched.create(NEW_ID, record), { message: /CLUSTERDOWN/ })
-    t.equal(await store.get(NEW_ID), undefined)
-    await store.create(ID, record)
-    const patches = [{ renameTo: NEW_ID }, { userId: 'bob' }, { expiresAt: record.expiresAt + 1000 }]
-    for (const patch of patches) {
-      await t.rejects(watched.update(ID, makePatch(patch)), { message: /CLUSTERDOWN/ })
-      t.same(await store.get(ID), record)
+  void t.test(
+    'if the entry in the user index cannot be written, no session is created or changed',
+    async (t) => {
+      const { store, watched } = await setUp(t, failScript(ADD_ENTRY))
+      const record = makeRecord({ userId: 'ada' })
+      await t.rejects(watched.create(NEW_ID, record), { message: /CLUSTERDOWN/ })
+      t.equal(await store.get(NEW_ID), undefined)
+      await store.create(ID, record)
+      const patches = [{ renameTo: NEW_ID }, { userId: 'bob' }, { expiresAt: record.expiresAt + 1000 }]
+      for (const patch of patches) {
+        await t.rejects(watched.update(ID, makePatch(patch)), { message: /CLUSTERDOWN/ })
+        t.same(await store.get(ID), record)
+      }
     }
-  })
-
-  void t.test('a rename that fails after writing its user entry leaves the session unchanged', async (t) => {
-    const { store, watched } = await setUp(
-      t,
-      (() => {
-        let calls = 0
-        return (text: string) => {
-          if (text.includes(UPDATE) && ++calls === 2) throw new Error('CLUSTERDOWN')
-        }
-      })()
-    )
-    await store.create(ID, makeRecord({ userId: 'ada' }))
-    await t.rejects(watched.update(ID, makePatch({ renameTo: NEW_ID })), { message: /CLUSTERDOWN/ })
-    t.strictSame(
-      (await store.listByUser('ada')).map(({ id }) => id),
-      [ID]
-    )
-    t.equal(await store.destroyByUser('ada'), 1)
-    t.equal(await store.get(ID), undefined)
-  })
+  )
 
   void t.test(
-    'a write succeeds if the old user entry cannot be removed, and that entry is not listed',
+    'a rename that fails after its entry in the user index has been written leaves the session unchanged',
+    async (t) => {
+      const { store, watched } = await setUp(
+        t,
+        (() => {
+          let calls = 0
+          return (text: string) => {
+            if (text.includes(UPDATE) && ++calls === 2) throw new Error('CLUSTERDOWN')
+          }
+        })()
+      )
+      await store.create(ID, makeRecord({ userId: 'ada' }))
+      await t.rejects(watched.update(ID, makePatch({ renameTo: NEW_ID })), { message: /CLUSTERDOWN/ })
+      t.strictSame(
+        (await store.listByUser('ada')).map(({ id }) => id),
+        [ID]
+      )
+      t.equal(await store.destroyByUser('ada'), 1)
+      t.equal(await store.get(ID), undefined)
+    }
+  )
+
+  void t.test(
+    'a write succeeds even if the old entry in the user index cannot be removed, and that entry is not listed',
     async (t) => {
       const { store, watched, entries } = await setUp(t, failScript(REMOVE_ENTRY))
       await store.create(ID, makeRecord({ userId: 'ada' }))
@@ -185,7 +198,7 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     }
   )
 
-  void t.test('destroyByUser ends a session that rotates twice meanwhile', async (t) => {
+  void t.test('destroyByUser() also ends a session that is rotated twice during the call', async (t) => {
     const moves: [string, string][] = [
       [ID, NEW_ID],
       [NEW_ID, OTHER_ID]
@@ -199,45 +212,54 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('if the user changes between two steps, the new user gets the entry', async (t) => {
-    const users = ['bob', 'eve']
-    const { store, watched } = await setUp(t, async (text) => {
-      const userId = text.includes(ADD_ENTRY) ? users.shift() : undefined
-      if (userId !== undefined) await store.update(ID, makePatch({ userId }))
-    })
-    await store.create(ID, makeRecord({ userId: 'ada' }))
-    t.equal(await watched.update(ID, makePatch({ renameTo: NEW_ID })), 'ok')
-    t.strictSame(
-      (await store.listByUser('eve')).map(({ id }) => id),
-      [NEW_ID]
-    )
-  })
+  void t.test(
+    'if the user of a session changes between two steps of a write, the session is listed for the new user',
+    async (t) => {
+      const users = ['bob', 'eve']
+      const { store, watched } = await setUp(t, async (text) => {
+        const userId = text.includes(ADD_ENTRY) ? users.shift() : undefined
+        if (userId !== undefined) await store.update(ID, makePatch({ userId }))
+      })
+      await store.create(ID, makeRecord({ userId: 'ada' }))
+      t.equal(await watched.update(ID, makePatch({ renameTo: NEW_ID })), 'ok')
+      t.strictSame(
+        (await store.listByUser('eve')).map(({ id }) => id),
+        [NEW_ID]
+      )
+    }
+  )
 
-  void t.test('the user entry stays if a session is removed from its user and assigned again', async (t) => {
-    let release = () => undefined as void
-    const held = new Promise<void>((resolve) => (release = resolve))
-    const { store, watched, entries } = await setUp(t, (text) =>
-      text.includes(REMOVE_ENTRY) ? held : undefined
-    )
-    await store.create(ID, makeRecord({ userId: 'ada' }))
-    t.equal(await watched.update(ID, makePatch({ userId: null })), 'ok')
-    t.strictSame(await store.listByUser('ada'), [])
-    t.equal(await store.update(ID, makePatch({ userId: 'ada' })), 'ok')
-    release()
-    await delay(50)
-    t.equal((await entries('ada')).length, 2, 'one id and its score')
-    t.equal(await store.destroyByUser('ada'), 1)
-  })
+  void t.test(
+    'the entry in the user index stays if a session is removed from its user and then assigned to the user again',
+    async (t) => {
+      let release = () => undefined as void
+      const held = new Promise<void>((resolve) => (release = resolve))
+      const { store, watched, entries } = await setUp(t, (text) =>
+        text.includes(REMOVE_ENTRY) ? held : undefined
+      )
+      await store.create(ID, makeRecord({ userId: 'ada' }))
+      t.equal(await watched.update(ID, makePatch({ userId: null })), 'ok')
+      t.strictSame(await store.listByUser('ada'), [])
+      t.equal(await store.update(ID, makePatch({ userId: 'ada' })), 'ok')
+      release()
+      await delay(50)
+      t.equal((await entries('ada')).length, 2, 'one id and its score')
+      t.equal(await store.destroyByUser('ada'), 1)
+    }
+  )
 
-  void t.test('a create with an existing id does not shorten the life of the user entry', async (t) => {
-    const { store, entries } = await setUp(t)
-    const record = makeRecord({ userId: 'ada' })
-    await store.create(ID, record)
-    t.equal(await store.create(ID, { ...record, expiresAt: record.expiresAt - 60_000 }), false)
-    t.strictSame(await entries('ada'), [ID, String(record.expiresAt)])
-  })
+  void t.test(
+    'creating a session with an existing id does not shorten the lifetime of the entry in the user index',
+    async (t) => {
+      const { store, entries } = await setUp(t)
+      const record = makeRecord({ userId: 'ada' })
+      await store.create(ID, record)
+      t.equal(await store.create(ID, { ...record, expiresAt: record.expiresAt - 60_000 }), false)
+      t.strictSame(await entries('ada'), [ID, String(record.expiresAt)])
+    }
+  )
 
-  void t.test('a user entry never expires before its session', async (t) => {
+  void t.test('an entry in the user index never expires before its session', async (t) => {
     const { raw, store, prefix, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })
     await store.create(ID, record)
@@ -250,7 +272,7 @@ void t.test('failures between the steps of a write', { skip: withoutServer }, as
   })
 })
 
-void t.test('round trips', { skip: withoutServer }, async (t) => {
+void t.test('the number of round trips to Redis', { skip: withoutServer }, async (t) => {
   const steps: [name: string, path: string, single: number, cluster: number][] = [
     ['an anonymous request', '/empty', 0, 0],
     ['a new session without a user', '/set?a=1', 1, 1],
@@ -270,7 +292,7 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
     for (const [engine, nodes] of Object.entries({ 'a single server': single, 'a cluster': servers })) {
       void t.test(
-        `a request makes the least possible number of round trips: ${client}, ${engine}`,
+        `with ${client} and ${engine}, a request makes as few round trips as possible`,
         async (t) => {
           const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
           const app = addRoutes(await makeApp(t, { store }))
@@ -284,23 +306,26 @@ void t.test('round trips', { skip: withoutServer }, async (t) => {
           }
         }
       )
-      void t.test(`a write with idleTimeout extends the user entry: ${client}, ${engine}`, async (t) => {
-        const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
-        const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
-        app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
-        await warmUp(app)
-        const browser = new Browser(app)
-        await browser.get('/login')
-        // Redis expires keys to the millisecond, so the write must come at least 1 ms after the login.
-        await delay(20)
-        const count = await countCommands(nodes, () => browser.get('/set?a=1'))
-        t.equal(count, engine === 'a cluster' ? 4 : 2)
-      })
+      void t.test(
+        `with ${client} and ${engine}, a write with idleTimeout also extends the entry in the user index`,
+        async (t) => {
+          const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
+          const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
+          app.get('/rotate', async ({ session }) => (session.regenerate(), 'rotate'))
+          await warmUp(app)
+          const browser = new Browser(app)
+          await browser.get('/login')
+          // Redis expires keys with millisecond precision, so the write must happen at least 1 ms after the login.
+          await delay(20)
+          const count = await countCommands(nodes, () => browser.get('/set?a=1'))
+          t.equal(count, engine === 'a cluster' ? 4 : 2)
+        }
+      )
     }
   }
 })
 
-/** Makes every node cache every script. */
+/** Sends requests until every node has cached every Lua script. */
 async function warmUp(app: Awaited<ReturnType<typeof makeApp>>): Promise<void> {
   const browsers = Array.from({ length: 40 }, () => new Browser(app))
   for (const path of ['/set?a=1', '/login', '/rotate', '/logout']) {

@@ -19,11 +19,14 @@ import {
   type RedisServer
 } from '../fixtures/redis.js'
 
-/** In milliseconds. */
+/** The `storeTimeout` of the app, in ms. */
 const STORE_TIMEOUT = 500
-/** The longest time from the engine's return to the first 2xx, in ms. */
+/** The maximum time between the recovery of Redis and the first 2xx, in ms. */
 const RECOVERY = 1000
-/** The longest recovery behind Sentinel, in ms. There node-redis takes about a second to reach the new master. */
+/**
+ * The maximum time between a failover by Sentinel and the first 2xx, in ms. node-redis needs about a second to reach
+ * the new master.
+ */
 const SENTINEL_RECOVERY = { 'node-redis': 3000, ioredis: RECOVERY }
 
 const unhandled: unknown[] = []
@@ -34,7 +37,7 @@ interface Log {
   readonly err?: { readonly code?: string; readonly message: string }
 }
 
-/** Returns an app that uses these servers, with its log. */
+/** Returns an app that uses the given Redis servers, together with its store and its log. */
 async function setUp(
   t: Test,
   client: ClientName,
@@ -61,7 +64,7 @@ async function signedIn(app: FastifyInstance): Promise<Browser> {
   return browser
 }
 
-/** Asserts a 503 within the timeout, without a cookie and without any text from the driver. */
+/** Asserts that a response is a 503 that came in time, sets no cookie and contains no text from the driver. */
 function assertUnavailable(t: Test, response: Response, took: number): void {
   const { statusCode, headers, body } = response
   t.equal(statusCode, 503)
@@ -80,7 +83,7 @@ async function timed(work: () => Promise<Response>): Promise<[Response, number]>
   return [await work(), performance.now() - start]
 }
 
-/** Polls until the first 200. Returns how many ms it took. */
+/** Repeats a request until the response is a 200. Returns how long this took, in ms. */
 async function firstSuccess(browser: Browser, path: string): Promise<number> {
   const start = performance.now()
   await eventually(`a 200 from ${path}`, async () => (await browser.get(path)).statusCode === 200)
@@ -90,8 +93,9 @@ async function firstSuccess(browser: Browser, path: string): Promise<number> {
 interface Outage {
   readonly name: string
   readonly args?: readonly string[]
-  /** The paths of the requests that fail, and of those that still succeed. */
+  /** The paths of requests that fail during the outage. */
   readonly fails: readonly string[]
+  /** The paths of requests that still succeed during the outage. */
   readonly works?: readonly string[]
   readonly options?: Partial<SessionOptions>
   begin(server: RedisServer): unknown
@@ -139,64 +143,68 @@ const OUTAGES: readonly Outage[] = [
 ]
 
 for (const client of CLIENTS) {
-  void t.test(`engine failures with ${client}`, { skip: withoutServer, timeout: 280_000 }, async (t) => {
-    for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
+  void t.test(
+    `failures of Redis, with the client ${client}`,
+    { skip: withoutServer, timeout: 280_000 },
+    async (t) => {
+      for (const outage of OUTAGES) void t.test(outage.name, (t) => runOutage(t, client, outage))
 
-    void t.test('a logout still works if Redis is out of memory', async (t) => {
-      const server = await startRedis(t)
-      const { app } = await setUp(t, client, [server])
-      const browser = await signedIn(app)
-      const { cookie } = browser
-      await server.command('CONFIG', 'SET', 'maxmemory', '1')
-      t.equal((await browser.get('/logout')).statusCode, 200)
-      t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
-    })
-
-    void t.test('with onStoreError: anonymous, a request continues without its session', async (t) => {
-      const server = await startRedis(t, ...DURABLE)
-      const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
-      const browser = await signedIn(app)
-      await server.kill()
-      const response = await browser.get('/read')
-      t.same([response.statusCode, response.json()], [200, { name: null }])
-      t.equal(response.headers['set-cookie'], undefined)
-      await server.restart()
-      await eventually('the session is back', async () => {
-        return (await browser.get('/read')).json<{ name: unknown }>().name === 'ada'
+      void t.test('a logout still works if Redis is out of memory', async (t) => {
+        const server = await startRedis(t)
+        const { app } = await setUp(t, client, [server])
+        const browser = await signedIn(app)
+        const { cookie } = browser
+        await server.command('CONFIG', 'SET', 'maxmemory', '1')
+        t.equal((await browser.get('/logout')).statusCode, 200)
+        t.same((await app.inject({ url: '/read', headers: { cookie } })).json(), { name: null })
       })
-    })
 
-    void t.test('an app starts while Redis is down, and works once Redis is up', async (t) => {
-      const server = await startRedis(t)
-      await server.kill()
-      const { app, logs } = await setUp(t, client, [server])
-      t.match(logs[0]?.msg, /the session store is not ready/)
-      const browser = new Browser(app)
-      t.equal(
-        (await browser.get('/empty')).statusCode,
-        200,
-        'a request without a session does not use the store'
-      )
-      assertUnavailable(t, ...(await timed(() => browser.get('/set?name=ada'))))
-      await server.restart()
-      const took = await firstSuccess(browser, '/set?name=ada')
-      t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
-      t.same((await browser.get('/read')).json(), { name: 'ada' })
-    })
+      void t.test('with onStoreError: anonymous, a request continues without its session', async (t) => {
+        const server = await startRedis(t, ...DURABLE)
+        const { app } = await setUp(t, client, [server], { onStoreError: 'anonymous' })
+        const browser = await signedIn(app)
+        await server.kill()
+        const response = await browser.get('/read')
+        t.same([response.statusCode, response.json()], [200, { name: null }])
+        t.equal(response.headers['set-cookie'], undefined)
+        await server.restart()
+        await eventually('the session is back', async () => {
+          return (await browser.get('/read')).json<{ name: unknown }>().name === 'ada'
+        })
+      })
 
-    void t.test('works again after Redis was killed under load and restarted', async (t) => {
-      const server = await startRedis(t, ...DURABLE)
-      const { app } = await setUp(t, client, [server])
-      const load = await startLoad(t, app)
-      await load.waitFor(200, 200)
-      await server.kill()
-      await load.waitFor(503, 50)
-      await server.restart()
-      const back = await load.timeToSuccess()
-      await load.waitFor(200, 200)
-      await finishLoad(t, `${client}, killed under load`, load, back)
-    })
-  })
+      void t.test('an app starts while Redis is down, and works as soon as Redis is up', async (t) => {
+        const server = await startRedis(t)
+        await server.kill()
+        const { app, logs } = await setUp(t, client, [server])
+        t.match(logs[0]?.msg, /the session store is not ready/)
+        const browser = new Browser(app)
+        t.equal(
+          (await browser.get('/empty')).statusCode,
+          200,
+          'a request without a session does not use the store'
+        )
+        assertUnavailable(t, ...(await timed(() => browser.get('/set?name=ada'))))
+        await server.restart()
+        const took = await firstSuccess(browser, '/set?name=ada')
+        t.ok(took < RECOVERY, `the first 2xx after ${Math.round(took)} ms`)
+        t.same((await browser.get('/read')).json(), { name: 'ada' })
+      })
+
+      void t.test('the app works again after Redis has been killed under load and restarted', async (t) => {
+        const server = await startRedis(t, ...DURABLE)
+        const { app } = await setUp(t, client, [server])
+        const load = await startLoad(t, app)
+        await load.waitFor(200, 200)
+        await server.kill()
+        await load.waitFor(503, 50)
+        await server.restart()
+        const back = await load.timeToSuccess()
+        await load.waitFor(200, 200)
+        await finishLoad(t, `${client}, killed under load`, load, back)
+      })
+    }
+  )
 }
 
 async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<void> {
@@ -223,7 +231,7 @@ async function runOutage(t: Test, client: ClientName, outage: Outage): Promise<v
   t.equal((await browser.get('/logout')).statusCode, 200)
 }
 
-/** Starts browsers that read and increment without a pause. */
+/** Starts browsers that send requests without a pause. Each browser alternately reads and increments. */
 async function startLoad(t: Test, app: FastifyInstance, size = 8) {
   const counts = new Map<number, number>()
   const cookies: unknown[] = []
@@ -235,7 +243,7 @@ async function startLoad(t: Test, app: FastifyInstance, size = 8) {
       const { statusCode, headers } = await browser.get(turn % 2 === 0 ? '/read' : '/add')
       counts.set(statusCode, count(statusCode) + 1)
       if (headers['set-cookie'] !== undefined) cookies.push(headers['set-cookie'])
-      // An immediate failure must not make this a busy loop.
+      // Without this delay, immediate failures would turn the loop into a busy loop.
       if (statusCode !== 200) await delay(5)
     }
   }
@@ -284,13 +292,13 @@ async function finishLoad(
 }
 
 void t.test(
-  'a cluster works again after a master was killed under load',
+  'a cluster works again after a master has been killed under load',
   { skip: withoutServer, timeout: 280_000 },
   async (t) => {
     const servers = await startCluster(t, { withReplicas: true })
     const alive = new Set(servers)
     for (const [index, client] of CLIENTS.entries()) {
-      void t.test(`the replica takes over: ${client}`, async (t) => {
+      void t.test(`with ${client}, the replica of the killed master takes over`, async (t) => {
         const { app } = await setUp(t, client, servers)
         const [master, replica] = [servers[index] as RedisServer, servers[index + 3] as RedisServer]
         alive.delete(master)
@@ -305,7 +313,7 @@ void t.test(
 
 for (const client of CLIENTS) {
   void t.test(
-    `behind Sentinel, the replica takes over if the master is killed under load: ${client}`,
+    `with ${client} and Sentinel, the replica takes over if the master is killed under load`,
     { skip: withoutServer, timeout: 280_000 },
     async (t) => {
       const master = await startRedis(t)
@@ -318,7 +326,7 @@ for (const client of CLIENTS) {
   )
 }
 
-/** Kills a master under load, and waits until the replica has taken over and every browser gets a 200 again. */
+/** Kills a master under load. Waits until its replica has taken over and every browser receives a 200 again. */
 async function failOver(
   t: Test,
   name: string,
@@ -330,7 +338,7 @@ async function failOver(
 ): Promise<void> {
   const load = await startLoad(t, app)
   await load.waitFor(200, 200)
-  // Replication is asynchronous: writes that have not reached the replica are lost with the master.
+  // Replication is asynchronous. Writes that have not reached the replica are lost when the master is killed.
   const written = await offsetOf(master)
   await eventually('the replica has all writes', async () => (await offsetOf(replica)) >= written)
   await master.kill()
@@ -343,7 +351,7 @@ async function failOver(
   await finishLoad(t, `${name}, failover after ${Math.round(failover)} ms`, load, back, recovery)
 }
 
-/** Returns the replication offset of a server. */
+/** Returns the replication offset of a server, which shows how many writes the server has. */
 async function offsetOf(server: RedisServer): Promise<number> {
   const info = String(await server.command('INFO', 'replication'))
   return Number(/(?:slave|master)_repl_offset:(\d+)/.exec(info)?.[1])
@@ -354,10 +362,16 @@ async function everyNodeUp(servers: readonly RedisServer[]): Promise<boolean> {
   return infos.every((info) => String(info).includes('cluster_state:ok'))
 }
 
-/** Polls until every browser gets a 200, because their sessions are on different masters. Returns the time in ms. */
+/**
+ * Waits until every browser has received a 200, because their sessions are on different masters. Returns how long this
+ * took, in ms.
+ */
 async function eventuallyAll(browsers: readonly Browser[]): Promise<number> {
   const times = await Promise.all(browsers.map((browser) => firstSuccess(browser, '/read')))
   return Math.max(...times)
 }
 
-void t.test('no promise rejection was unhandled', async (t) => void t.strictSame(unhandled, []))
+void t.test(
+  'the tests in this file have caused no unhandled promise rejection',
+  async (t) => void t.strictSame(unhandled, [])
+)

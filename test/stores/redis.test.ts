@@ -22,7 +22,7 @@ const url = withoutRedis === false ? await sharedRedis(t) : ''
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
-/** Returns a store with a new prefix, and a raw client for its keys. */
+/** Returns a store with a new key prefix, and a Redis client that can access the keys of the store directly. */
 async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient } = {}) {
   const raw = new Redis(url)
   t.teardown(() => raw.disconnect())
@@ -33,9 +33,9 @@ async function setUp(t: Test, options: { client?: (raw: Redis) => IoRedisClient 
   return { raw, prefix, store, keyOf, usersKey }
 }
 
-void t.test('passes the store contract', { skip: withoutRedis }, async (t) => {
+void t.test('the Redis store passes the store contract tests', { skip: withoutRedis }, async (t) => {
   for (const client of CLIENTS) {
-    void t.test(`with ${client}`, async (t) => {
+    void t.test(`a store that uses ${client} passes the store contract tests`, async (t) => {
       const { run, skipped } = testStore(
         client,
         async () => {
@@ -56,8 +56,8 @@ void t.test('passes the store contract', { skip: withoutRedis }, async (t) => {
   }
 })
 
-void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
-  void t.test('a session is a hash, and its field names separate data from metadata', async (t) => {
+void t.test('the keys that the store uses in Redis', { skip: withoutRedis }, async (t) => {
+  void t.test('a session is stored as a hash, and its field names separate data from metadata', async (t) => {
     const { raw, store, keyOf, usersKey } = await setUp(t)
     const record = makeRecord({ data: { v: '"a key"', '': '""' }, userId: 'ada' })
     await store.create(ID, record)
@@ -73,7 +73,7 @@ void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
     t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1', 'WITHSCORES'), [ID, String(record.expiresAt)])
   })
 
-  void t.test('a change writes only the keys that it changes', async (t) => {
+  void t.test('an update writes only the session keys that have changed', async (t) => {
     const { raw, store, keyOf } = await setUp(t)
     await store.create(ID, makeRecord({ data: { a: '1', b: '2' } }))
     await raw.hset(keyOf(ID), '.a', '"set by another client"')
@@ -82,7 +82,7 @@ void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
   })
 
   void t.test(
-    'a session and its list entry expire on time, even if the clocks of the process and of Redis differ',
+    'a session and its entry in the user index expire on time, even if the clocks of the process and of Redis differ',
     async (t) => {
       const { raw, store, keyOf, usersKey } = await setUp(t)
       for (const [user, now] of Object.entries({ past: Date.UTC(2001, 0), future: Date.UTC(2040, 0) })) {
@@ -107,7 +107,7 @@ void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
     }
   )
 
-  void t.test('stores with different prefixes do not see each other', async (t) => {
+  void t.test('stores with different prefixes do not see each other’s sessions', async (t) => {
     const [one, two] = [await setUp(t), await setUp(t)]
     await one.store.create(ID, makeRecord({ userId: 'ada' }))
     t.equal(await two.store.get(ID), undefined)
@@ -116,7 +116,7 @@ void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
     t.not(await one.store.get(ID), undefined)
   })
 
-  void t.test('the default prefix is sesame:', async (t) => {
+  void t.test('the default key prefix is "sesame:"', async (t) => {
     const keys: string[] = []
     const { raw } = await setUp(t)
     const store = new RedisStore({ client: intercept(raw, (_, [key]) => keys.push(String(key))) })
@@ -124,7 +124,7 @@ void t.test('keys in Redis', { skip: withoutRedis }, async (t) => {
     t.strictSame(keys, [`sesame:{${ID.slice(0, 2)}}:${ID}`])
   })
 
-  void t.test('a script that the server has flushed is sent again', async (t) => {
+  void t.test('if the server has flushed its script cache, the store sends the script again', async (t) => {
     const { raw, store } = await setUp(t)
     await store.create(ID, makeRecord())
     await raw.script('FLUSH')
@@ -141,7 +141,7 @@ async function assertTtl(t: Test, raw: Redis, keys: readonly string[], life: num
   }
 }
 
-void t.test('malformed records', { skip: withoutRedis }, async (t) => {
+void t.test('malformed session records in Redis', { skip: withoutRedis }, async (t) => {
   const malformed: Record<string, (raw: Redis, key: string) => Promise<unknown>> = {
     'a string': (raw, key) => raw.set(key, '{"cookie":{}}'),
     'a list': (raw, key) => raw.rpush(key, 'v'),
@@ -149,29 +149,32 @@ void t.test('malformed records', { skip: withoutRedis }, async (t) => {
     'a hash with invalid times': (raw, key) => raw.hset(key, { v: 'x', c: 'y', a: '1', e: 'never' })
   }
   for (const [name, put] of Object.entries(malformed)) {
-    void t.test(`treats ${name} as absent, reports it and leaves it unchanged`, async (t) => {
-      const { raw, store, keyOf, usersKey } = await setUp(t)
-      const reports = listen(t, 'invalid-record')
-      await put(raw, keyOf(ID))
-      await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
-      await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
-      const before = await raw.dump(keyOf(ID))
-      t.equal(await store.get(ID), undefined)
-      t.equal(await store.update(ID, makePatch({ set: { a: '1' }, clear: true })), 'gone')
-      t.equal(await store.destroy(ID), false)
-      t.same(reports, Array(3).fill({ id: ID, reason: 'shape' }))
-      t.strictSame(
-        (await store.listByUser('ada')).map(({ id }) => id),
-        [OTHER_ID]
-      )
-      t.equal(await store.create(ID, makeRecord()), false)
-      t.equal(await store.update(OTHER_ID, makePatch({ renameTo: ID })), 'conflict')
-      t.equal(await store.destroyByUser('ada'), 1)
-      t.equal(await raw.dump(keyOf(ID)), before)
-    })
+    void t.test(
+      `if the key of a session contains ${name}, it is treated as absent, reported and left unchanged`,
+      async (t) => {
+        const { raw, store, keyOf, usersKey } = await setUp(t)
+        const reports = listen(t, 'invalid-record')
+        await put(raw, keyOf(ID))
+        await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
+        await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
+        const before = await raw.dump(keyOf(ID))
+        t.equal(await store.get(ID), undefined)
+        t.equal(await store.update(ID, makePatch({ set: { a: '1' }, clear: true })), 'gone')
+        t.equal(await store.destroy(ID), false)
+        t.same(reports, Array(3).fill({ id: ID, reason: 'shape' }))
+        t.strictSame(
+          (await store.listByUser('ada')).map(({ id }) => id),
+          [OTHER_ID]
+        )
+        t.equal(await store.create(ID, makeRecord()), false)
+        t.equal(await store.update(OTHER_ID, makePatch({ renameTo: ID })), 'conflict')
+        t.equal(await store.destroyByUser('ada'), 1)
+        t.equal(await raw.dump(keyOf(ID)), before)
+      }
+    )
   }
 
-  void t.test('does not report an absent session', async (t) => {
+  void t.test('an absent session is not reported as malformed', async (t) => {
     const { store } = await setUp(t)
     const reports = listen(t, 'invalid-record')
     await store.get(ID)
@@ -180,15 +183,18 @@ void t.test('malformed records', { skip: withoutRedis }, async (t) => {
     t.strictSame(reports, [])
   })
 
-  void t.test('ignores an unknown field of a session, and does not remove it on clear', async (t) => {
-    const { raw, store, keyOf } = await setUp(t)
-    await store.create(ID, makeRecord())
-    await raw.hset(keyOf(ID), { '': '1', other: '2', __proto__x: '3', ',zz': '4' })
-    await store.update(ID, makePatch({ clear: true, set: { a: '1' } }))
-    const { data } = (await store.get(ID)) as SessionRecord
-    t.strictSame({ ...data }, { a: '1' })
-    t.equal(await raw.hget(keyOf(ID), 'other'), '2')
-  })
+  void t.test(
+    'an unknown field of a session is ignored, and an update with clear does not remove the field',
+    async (t) => {
+      const { raw, store, keyOf } = await setUp(t)
+      await store.create(ID, makeRecord())
+      await raw.hset(keyOf(ID), { '': '1', other: '2', __proto__x: '3', ',zz': '4' })
+      await store.update(ID, makePatch({ clear: true, set: { a: '1' } }))
+      const { data } = (await store.get(ID)) as SessionRecord
+      t.strictSame({ ...data }, { a: '1' })
+      t.equal(await raw.hget(keyOf(ID), 'other'), '2')
+    }
+  )
 
   void t.test('an error other than WRONGTYPE is not treated as an absent session', async (t) => {
     const { raw } = await setUp(t)
@@ -202,42 +208,51 @@ void t.test('malformed records', { skip: withoutRedis }, async (t) => {
   })
 })
 
-void t.test('lists by user', { skip: withoutRedis }, async (t) => {
-  void t.test('an entry without a session is not listed, and the user’s next login removes it', async (t) => {
-    const { raw, store, keyOf, usersKey } = await setUp(t)
-    const clock = stopClock()
-    t.teardown(() => clock.restore())
-    await store.create(ID, makeRecord({ userId: 'ada' }))
-    await raw.del(keyOf(ID))
-    t.strictSame(await store.listByUser('ada'), [])
-    t.equal(await store.destroyByUser('ada'), 0)
-    clock.move(60_000)
-    await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
-    t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [OTHER_ID])
-  })
+void t.test('the index of sessions by user', { skip: withoutRedis }, async (t) => {
+  void t.test(
+    'an index entry whose session is gone is not listed, and the user’s next login removes the entry',
+    async (t) => {
+      const { raw, store, keyOf, usersKey } = await setUp(t)
+      const clock = stopClock()
+      t.teardown(() => clock.restore())
+      await store.create(ID, makeRecord({ userId: 'ada' }))
+      await raw.del(keyOf(ID))
+      t.strictSame(await store.listByUser('ada'), [])
+      t.equal(await store.destroyByUser('ada'), 0)
+      clock.move(60_000)
+      await store.create(OTHER_ID, makeRecord({ userId: 'ada' }))
+      t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [OTHER_ID])
+    }
+  )
 
-  void t.test('an entry for a session of another user is neither listed nor ended', async (t) => {
-    const { raw, store, usersKey } = await setUp(t)
-    await store.create(ID, makeRecord({ userId: 'bob' }))
-    await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
-    t.strictSame(await store.listByUser('ada'), [])
-    t.equal(await store.destroyByUser('ada'), 0)
-    t.not(await store.get(ID), undefined)
-  })
+  void t.test(
+    'a session of another user that is in the user’s index is neither listed nor ended',
+    async (t) => {
+      const { raw, store, usersKey } = await setUp(t)
+      await store.create(ID, makeRecord({ userId: 'bob' }))
+      await raw.zadd(usersKey('ada'), String(Date.now() + 60_000), ID)
+      t.strictSame(await store.listByUser('ada'), [])
+      t.equal(await store.destroyByUser('ada'), 0)
+      t.not(await store.get(ID), undefined)
+    }
+  )
 
-  void t.test('a logout, a rotation and a change of user remove the old entry', async (t) => {
-    const { raw, store, usersKey } = await setUp(t)
-    for (const id of [ID, OTHER_ID]) await store.create(id, makeRecord({ userId: 'ada' }))
-    await store.destroy(ID)
-    await store.update(OTHER_ID, makePatch({ renameTo: NEW_ID }))
-    t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [NEW_ID])
-    await store.update(NEW_ID, makePatch({ userId: 'bob' }))
-    t.equal(await raw.exists(usersKey('ada')), 0)
-    await store.destroyByUser('bob')
-    t.equal(await raw.exists(usersKey('bob')), 0)
-  })
+  void t.test(
+    'a logout, a rotation and a change of user remove the old entry from the user index',
+    async (t) => {
+      const { raw, store, usersKey } = await setUp(t)
+      for (const id of [ID, OTHER_ID]) await store.create(id, makeRecord({ userId: 'ada' }))
+      await store.destroy(ID)
+      await store.update(OTHER_ID, makePatch({ renameTo: NEW_ID }))
+      t.strictSame(await raw.zrange(usersKey('ada'), '0', '-1'), [NEW_ID])
+      await store.update(NEW_ID, makePatch({ userId: 'bob' }))
+      t.equal(await raw.exists(usersKey('ada')), 0)
+      await store.destroyByUser('bob')
+      t.equal(await raw.exists(usersKey('bob')), 0)
+    }
+  )
 
-  void t.test('destroyByUser ends a session that rotates twice meanwhile', async (t) => {
+  void t.test('destroyByUser() also ends a session that is rotated twice during the call', async (t) => {
     const moves: [string, string][] = [
       [ID, NEW_ID],
       [NEW_ID, OTHER_ID]
@@ -255,37 +270,40 @@ void t.test('lists by user', { skip: withoutRedis }, async (t) => {
     for (const id of [ID, NEW_ID, OTHER_ID]) t.equal(await store.get(id), undefined)
   })
 
-  void t.test('lists 1,000 sessions in two round trips, and ends them in two round trips', async (t) => {
-    let inFlight = 0
-    let rounds = 0
-    const count = <A extends unknown[]>(call: (...args: A) => Promise<unknown>) => {
-      return async (...args: A): Promise<unknown> => {
-        if (inFlight++ === 0) rounds++
-        return call(...args).finally(() => inFlight--)
+  void t.test(
+    'listing 1,000 sessions of a user takes two round trips, and ending these sessions also takes two',
+    async (t) => {
+      let inFlight = 0
+      let rounds = 0
+      const count = <A extends unknown[]>(call: (...args: A) => Promise<unknown>) => {
+        return async (...args: A): Promise<unknown> => {
+          if (inFlight++ === 0) rounds++
+          return call(...args).finally(() => inFlight--)
+        }
       }
-    }
-    const { store } = await setUp(t, {
-      client: (raw) => ({
-        hgetall: count((key: string) => raw.hgetall(key)),
-        eval: count((text: string, n: number, ...rest: string[]) => raw.eval(text, n, ...rest)),
-        evalsha: (sha, n, ...rest) => count(async () => raw.evalsha(sha, n, ...rest))()
+      const { store } = await setUp(t, {
+        client: (raw) => ({
+          hgetall: count((key: string) => raw.hgetall(key)),
+          eval: count((text: string, n: number, ...rest: string[]) => raw.eval(text, n, ...rest)),
+          evalsha: (sha, n, ...rest) => count(async () => raw.evalsha(sha, n, ...rest))()
+        })
       })
-    })
-    const ids = Array.from({ length: 1000 }, (_, index) => idOf(`${index}`))
-    await Promise.all(ids.map((id) => store.create(id, makeRecord({ userId: 'ada' }))))
-    rounds = 0
-    t.equal((await store.listByUser('ada')).length, 1000)
-    t.equal(rounds, 2)
-    t.equal(await store.destroyByUser('ada', ids[0]), 999)
-    t.equal(rounds, 4)
-    t.strictSame(
-      (await store.listByUser('ada')).map(({ id }) => id),
-      [ids[0]]
-    )
-  })
+      const ids = Array.from({ length: 1000 }, (_, index) => idOf(`${index}`))
+      await Promise.all(ids.map((id) => store.create(id, makeRecord({ userId: 'ada' }))))
+      rounds = 0
+      t.equal((await store.listByUser('ada')).length, 1000)
+      t.equal(rounds, 2)
+      t.equal(await store.destroyByUser('ada', ids[0]), 999)
+      t.equal(rounds, 4)
+      t.strictSame(
+        (await store.listByUser('ada')).map(({ id }) => id),
+        [ids[0]]
+      )
+    }
+  )
 })
 
-void t.test('client settings', { skip: withoutRedis }, async (t) => {
+void t.test('settings of the Redis client', { skip: withoutRedis }, async (t) => {
   const clients = {
     'ioredis with a keyPrefix': async () => new Redis(url, { keyPrefix: freshPrefix() }),
     'ioredis with autopipelining': async () => new Redis(url, { enableAutoPipelining: true }),
@@ -310,7 +328,7 @@ void t.test('client settings', { skip: withoutRedis }, async (t) => {
     }
   }
   for (const [name, makeClient] of Object.entries(clients)) {
-    void t.test(`works with ${name}`, async (t) => {
+    void t.test(`the store works with ${name}`, async (t) => {
       const client = await makeClient()
       t.teardown(() => ('destroy' in client ? client.destroy() : client.disconnect()))
       const store = new RedisStore({ client, prefix: freshPrefix() })
@@ -330,7 +348,7 @@ void t.test('client settings', { skip: withoutRedis }, async (t) => {
   }
 })
 
-void t.test('an invalid option throws an error with the fix in its message', async (t) => {
+void t.test('an invalid option throws an error whose message says how to fix it', async (t) => {
   const method = async (): Promise<unknown> => undefined
   const wrong: [name: string, options: object, message: RegExp][] = [
     ['no client', {}, /"client" is undefined; it must be a client: .*createClient\(\{ url \}\)/],
@@ -360,24 +378,27 @@ void t.test(
   async (t) => {
     const server = await startRedis(t)
 
-    void t.test('a client that was never connected', async (t) => {
+    void t.test('ready() rejects a client that has never been connected', async (t) => {
       const store = new RedisStore({ client: createClient({ url: server.url }) })
       await t.rejects(store.ready(), { code: 'SESSION_OPTION_INVALID', message: /await client\.connect\(\)/ })
     })
 
-    void t.test('a user without permission for scripts or for these keys', async (t) => {
-      await server.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+info')
-      await server.command('ACL', 'SETUSER', 'other', 'on', '>pw', '~other:*', '+@all')
-      await server.command('ACL', 'SETUSER', 'typist', 'on', '>pw', '~*', '+@scripting', '+@hash', '+info')
-      for (const username of ['reader', 'other', 'typist']) {
-        const client = new Redis(server.port, { username, password: 'pw' })
-        t.teardown(() => client.disconnect())
-        const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
-        await t.rejects(new RedisStore({ client }).ready(), expected, username)
+    void t.test(
+      'ready() rejects a user who is not allowed to run scripts or to access the keys',
+      async (t) => {
+        await server.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+info')
+        await server.command('ACL', 'SETUSER', 'other', 'on', '>pw', '~other:*', '+@all')
+        await server.command('ACL', 'SETUSER', 'typist', 'on', '>pw', '~*', '+@scripting', '+@hash', '+info')
+        for (const username of ['reader', 'other', 'typist']) {
+          const client = new Redis(server.port, { username, password: 'pw' })
+          t.teardown(() => client.disconnect())
+          const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
+          await t.rejects(new RedisStore({ client }).ready(), expected, username)
+        }
       }
-    })
+    )
 
-    void t.test('a missing password', async (t) => {
+    void t.test('ready() rejects a client without the required password', async (t) => {
       const locked = await startRedis(t, '--requirepass', 'secret')
       const client = new Redis(locked.port, { enableReadyCheck: false })
       t.teardown(() => client.disconnect())
@@ -385,7 +406,7 @@ void t.test(
       await t.rejects(new RedisStore({ client }).ready(), { message: /`username` and `password`/ })
     })
 
-    void t.test('an unreachable engine is not an option error', async (t) => {
+    void t.test('ready() does not report an unreachable server as an option error', async (t) => {
       const client = new Redis(1, { lazyConnect: true, maxRetriesPerRequest: 0 })
       t.teardown(() => client.disconnect())
       client.on('error', () => undefined)
@@ -397,7 +418,7 @@ void t.test(
 )
 
 void t.test(
-  'without an offline queue, commands do not use the client’s timeout',
+  'the store does not set a timeout for commands if the client has no offline queue',
   { skip: withoutRedis },
   async (t) => {
     const signals = t.capture(AbortSignal, 'timeout', (milliseconds: number) => {

@@ -18,15 +18,15 @@ for (const [name, driver] of [
   ['SQLite with node:sqlite', 'node:sqlite']
 ] as const) {
   const problem = driver && problemOf(driver)
-  void t.test(`${name} passes the store contract`, { skip: problem ?? false }, async (t) => {
-    // Starting processes is slow, so a store with a path skips the cases that need them.
+  void t.test(`${name} passes the store contract tests`, { skip: problem ?? false }, async (t) => {
+    // Starting processes is slow. A store with a path therefore skips the cases with two processes.
     const unsupported = driver === undefined ? { 'two processes': 'run with an open database' } : {}
     const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { unsupported })
     t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
   })
 }
 
-void t.test('a kill -9 loses no finished write', async (t) => {
+void t.test('no finished write is lost if the process is killed with SIGKILL', async (t) => {
   const path = tempPath(t)
   const counter = new SqliteStore(path)
   counter.create(idOf('counter'), makeRecord({ data: { n: '0' } }))
@@ -52,15 +52,18 @@ void t.test('a kill -9 loses no finished write', async (t) => {
   }
 })
 
-void t.test('sessions outlive the store', async (t) => {
-  const path = tempPath(t)
-  const before = new SqliteStore(path)
-  before.create(idOf('a'), makeRecord({ userId: 'ada' }))
-  before.close()
-  const after = new SqliteStore(path)
-  t.teardown(() => after.close())
-  t.equal(after.get(idOf('a'))?.userId, 'ada')
-})
+void t.test(
+  'sessions still exist after the store has been closed and the file has been opened again',
+  async (t) => {
+    const path = tempPath(t)
+    const before = new SqliteStore(path)
+    before.create(idOf('a'), makeRecord({ userId: 'ada' }))
+    before.close()
+    const after = new SqliteStore(path)
+    t.teardown(() => after.close())
+    t.equal(after.get(idOf('a'))?.userId, 'ada')
+  }
+)
 
 void t.test('two processes can create the table of a new file at the same time', async (t) => {
   const module = new URL('../fixtures/sqlite.ts', import.meta.url)
@@ -76,7 +79,7 @@ void t.test('two processes can create the table of a new file at the same time',
   }
 })
 
-void t.test('waits for a locked file for at most busyTimeout', async (t) => {
+void t.test('the store waits for a locked file for at most busyTimeout', async (t) => {
   let failures = 0
   const openLocked = (message: string, times: number, busyTimeout: number) => {
     failures = 0
@@ -97,7 +100,7 @@ void t.test('waits for a locked file for at most busyTimeout', async (t) => {
   t.equal(failures, 1)
 })
 
-void t.test('opens a path in WAL mode with the given synchronous setting', async (t) => {
+void t.test('the store opens a path in WAL mode with the given synchronous setting', async (t) => {
   const levels = { normal: 1, full: 2 }
   for (const synchronous of ['normal', 'full'] as const) {
     const database = openWith(tempPath(t), { synchronous, busyTimeout: 1234 })
@@ -143,7 +146,7 @@ void t.test('every statement finds its rows with an index', async (t) => {
   }
 })
 
-void t.test('quotes any table name', async (t) => {
+void t.test('the store quotes any table name', async (t) => {
   const database = makeDatabase(t)
   new SqliteStore(database).create(idOf('a'), makeRecord())
   for (const table of ['Sessions of "us"', "x'; DROP TABLE sessions; --", 'select', 'a.b', '会话']) {
@@ -177,12 +180,12 @@ void t.test('an invalid option throws an error that names it', async (t) => {
   }
 })
 
-void t.test('a path that cannot be opened throws the driver’s error', async (t) => {
+void t.test('the constructor throws the driver’s error if the path cannot be opened', async (t) => {
   t.throws(() => new SqliteStore(`${tempPath(t)}/no/such/folder.db`), /open/)
 })
 
 void t.test(
-  'a table with other columns throws, and a database that the store opened is closed',
+  'the constructor throws if the table has other columns, and closes a database that the store has opened',
   async (t) => {
     const path = tempPath(t)
     const database = open(path, workingDriver())
@@ -194,7 +197,7 @@ void t.test(
   }
 )
 
-void t.test('treats a malformed row as absent and reports it', async (t) => {
+void t.test('a malformed row is treated as absent and reported', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore(database)
   const messages = listen(t, 'invalid-record')
@@ -218,15 +221,18 @@ void t.test('treats a malformed row as absent and reports it', async (t) => {
   }
 })
 
-void t.test('treats a malformed row as absent without a subscriber', async (t) => {
-  const database = makeDatabase(t)
-  const store = new SqliteStore(database)
-  store.create(idOf('a'), makeRecord())
-  database.exec("UPDATE sessions SET data = '{'")
-  t.equal(store.get(idOf('a')), undefined)
-})
+void t.test(
+  'a malformed row is treated as absent even if the diagnostics channel has no subscriber',
+  async (t) => {
+    const database = makeDatabase(t)
+    const store = new SqliteStore(database)
+    store.create(idOf('a'), makeRecord())
+    database.exec("UPDATE sessions SET data = '{'")
+    t.equal(store.get(idOf('a')), undefined)
+  }
+)
 
-void t.test('returns numbers if the database returns BigInts', async (t) => {
+void t.test('the store returns numbers even if the database returns BigInts', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore({
     exec: (sql) => database.exec(sql),
@@ -247,7 +253,7 @@ void t.test('returns numbers if the database returns BigInts', async (t) => {
   t.same(store.get(idOf('a')), record)
 })
 
-void t.test('a sweep yields to the event loop between batches', async (t) => {
+void t.test('a sweep of expired sessions yields to the event loop between batches', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore(database)
   const left = () =>
@@ -262,7 +268,7 @@ void t.test('a sweep yields to the event loop between batches', async (t) => {
   t.equal(left(), 1)
 })
 
-void t.test('close() stops a running sweep', async (t) => {
+void t.test('close() stops a running sweep of expired sessions', async (t) => {
   const store = new SqliteStore(tempPath(t))
   for (let index = 0; index < 1200; index++) {
     store.create(idOf(`${index}`), makeRecord({ expiresAt: Date.now() - 1 }))
@@ -272,7 +278,7 @@ void t.test('close() stops a running sweep', async (t) => {
   t.equal(await sweep, 500)
 })
 
-void t.test('uses better-sqlite3 if it is installed, otherwise node:sqlite', async (t) => {
+void t.test('the store uses better-sqlite3 if it is installed, and otherwise node:sqlite', async (t) => {
   const opened: string[] = []
   const databaseOf = (driver: string) =>
     class {
@@ -310,25 +316,28 @@ void t.test('uses better-sqlite3 if it is installed, otherwise node:sqlite', asy
   )
 })
 
-void t.test('skips a better-sqlite3 binary for another version of Node', async (t) => {
-  function Broken() {
-    throw new Error('was compiled against a different Node.js version')
+void t.test(
+  'the store does not use a better-sqlite3 binary that was compiled for another version of Node',
+  async (t) => {
+    function Broken() {
+      throw new Error('was compiled against a different Node.js version')
+    }
+    t.throws(
+      () =>
+        openWith(
+          'c.db',
+          SETTINGS,
+          driversOf(
+            () => Broken,
+            () => undefined
+          )
+        ),
+      { message: /better-sqlite3: was compiled against a different Node.js version/ }
+    )
   }
-  t.throws(
-    () =>
-      openWith(
-        'c.db',
-        SETTINGS,
-        driversOf(
-          () => Broken,
-          () => undefined
-        )
-      ),
-    { message: /better-sqlite3: was compiled against a different Node.js version/ }
-  )
-})
+)
 
-void t.test('a touch does not write data, and a change of data does not write the user index', async (t) => {
+void t.test('extending a session or changing its data does not write the user index', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore(database)
   store.create(idOf('a'), makeRecord({ data: { a: '1' } }))
@@ -341,7 +350,7 @@ void t.test('a touch does not write data, and a change of data does not write th
 
 for (const name of ['better-sqlite3', 'node:sqlite']) {
   void t.test(
-    `${name}: a large patch changes any key in the same way as a small patch`,
+    `with ${name}, a large patch changes any key in the same way as a small patch`,
     { skip: problemOf(name) ?? false },
     async (t) => {
       const store = new SqliteStore(open(':memory:', name))

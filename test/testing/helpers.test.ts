@@ -14,7 +14,7 @@ void t.test('signIn() returns the cookie of a session that holds the given data'
   t.match(await app.sessionManager.list('ada'), [{ userId: 'ada', data: { name: 'Ada', userId: 'ada' } }])
 })
 
-void t.test('a session made by signIn() lives as long as a session made by a login', async (t) => {
+void t.test('a session that signIn() creates lives as long as a session that a login creates', async (t) => {
   const clock = stopClock()
   t.teardown(() => clock.restore())
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
@@ -27,7 +27,7 @@ void t.test('a session made by signIn() lives as long as a session made by a log
 })
 
 void t.test(
-  'signIn() rejects values that a session rejects, and a store that refuses the record',
+  'signIn() rejects if a session would refuse a value or if the store refuses the record',
   async (t) => {
     const app = await makeApp(t, { schema: Type.Object({ name: Type.String() }) })
     await t.rejects(signIn(app, { name: 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
@@ -57,7 +57,7 @@ void t.test('stopClock() stops time until move() or restore() is called', async 
   other.restore()
 })
 
-void t.test('spyStore() records the calls and take() returns them once', async (t) => {
+void t.test('spyStore() records all calls, and take() returns each call only one time', async (t) => {
   const spy = spyStore()
   const record = makeRecord()
   t.equal(await spy.create('a', record), true)

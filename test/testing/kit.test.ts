@@ -19,7 +19,7 @@ const UNSUPPORTED = { 'two processes': 'one process', 'engine failure': 'no engi
 
 type Around = Parameters<typeof wrapStore>[1]
 
-/** Faults injected into a memory store, and the names of the cases that must fail because of each. */
+/** Faults that are injected into a MemoryStore, each with the names of the cases that must fail because of it. */
 const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemoryStore) => Around][] = [
   [
     'an update of an absent record creates it',
@@ -43,7 +43,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'an update reads and writes in two steps',
-    /\((E4|E5|E7)\)$|on one version/,
+    /\((E4|E5|E7)\)$|same ifVersion/,
     (store) => async (method, args, next) => {
       if (method !== 'update') return next()
       const [id, patch] = args as [string, SessionPatch]
@@ -100,7 +100,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'update ignores ifVersion',
-    /wrong ifVersion|\(E7\)$|on one version/,
+    /wrong ifVersion|\(E7\)$|same ifVersion/,
     (store) => (method, args, next) => {
       if (method !== 'update') return next()
       return store.update(args[0] as string, withoutVersion(args[1] as SessionPatch))
@@ -116,7 +116,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'expired records are returned',
-    /get and destroy treat|exactly at expiresAt|created already expired|expiresAt in the past/,
+    /get and destroy treat|exactly at expiresAt|already expired when|expiresAt in the past/,
     () => {
       const later = <T extends { expiresAt: number }>(write: T): T => ({
         ...write,
@@ -178,13 +178,13 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'destroyByUser ignores `except`',
-    /keeps the `except` session|200 sessions/,
+    /passed as `except`|200 sessions/,
     (store) => (method, args, next) =>
       method === 'destroyByUser' ? store.destroyByUser(args[0] as string) : next()
   ],
   [
     'destroyByUser reads the list first and then destroys the listed sessions',
-    /does not escape it/,
+    /renamed during destroyByUser/,
     (store) => async (method, args, next) => {
       if (method !== 'destroyByUser') return next()
       const listed = store.listByUser(args[0] as string)
@@ -227,7 +227,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
 ]
 
 for (const [fault, cases, around] of MUTANTS) {
-  void t.test(`the kit fails exactly the cases that cover this fault: ${fault}`, async (t) => {
+  void t.test(`the store test kit fails exactly the cases that cover this fault: ${fault}`, async (t) => {
     const names = caseNames({ unsupported: UNSUPPORTED }).run.filter((name) => cases.test(name))
     const failed = await failures(cases, () => {
       const store = new MemoryStore()
@@ -238,8 +238,8 @@ for (const [fault, cases, around] of MUTANTS) {
   })
 }
 
-void t.test('the kit fails a store whose updates take quadratic time', async (t) => {
-  // A clock that only the updates move.
+void t.test('the store test kit fails a store whose updates take quadratic time', async (t) => {
+  // A fake clock that advances only during updates.
   let now = 0
   t.intercept(performance, 'now', { value: () => now })
   const failed = await failures(/time in proportion/, () => ({
@@ -255,32 +255,35 @@ void t.test('the kit fails a store whose updates take quadratic time', async (t)
   )
 })
 
-void t.test('the kit fails a store that hides an engine failure or does not recover from it', async (t) => {
-  // A clock that moves whenever it is read.
-  let now = 0
-  t.intercept(performance, 'now', { value: () => (now += 100) })
-  for (const [hidden, lasting] of [
-    [true, false],
-    [false, true]
-  ]) {
-    let down = false
-    const store = wrapStore(new MemoryStore(), (_method, _args, next) => {
-      if (!down) return next()
-      if (hidden === true) return undefined
-      throw new Error('down')
-    })
-    const make = () => ({
-      store: { ...store, close: () => undefined },
-      break: () => (down = true),
-      mend: () => (down = lasting === true)
-    })
-    const failed = await failures(/every method fails while/, make, {})
-    t.equal(Object.keys(failed).length, 1)
+void t.test(
+  'the store test kit fails a store that hides an engine failure or does not recover from the failure',
+  async (t) => {
+    // A fake clock that advances whenever it is read.
+    let now = 0
+    t.intercept(performance, 'now', { value: () => (now += 100) })
+    for (const [hidden, lasting] of [
+      [true, false],
+      [false, true]
+    ]) {
+      let down = false
+      const store = wrapStore(new MemoryStore(), (_method, _args, next) => {
+        if (!down) return next()
+        if (hidden === true) return undefined
+        throw new Error('down')
+      })
+      const make = () => ({
+        store: { ...store, close: () => undefined },
+        break: () => (down = true),
+        mend: () => (down = lasting === true)
+      })
+      const failed = await failures(/every method fails while/, make, {})
+      t.equal(Object.keys(failed).length, 1)
+    }
   }
-})
+)
 
 void t.test(
-  'a capability that is missing but not declared fails with a message that says what to declare',
+  'if a capability is missing and not declared as missing, a case fails with a message that says what to declare',
   async (t) => {
     const bare: MakeStore = () => {
       const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
@@ -301,14 +304,17 @@ void t.test(
   }
 )
 
-void t.test('a store with only the four required methods passes the remaining cases', async (t) => {
-  const unsupported = { ...UNSUPPORTED, 'by user': 'no index by user', cleanup: 'expires by itself' }
-  const make: MakeStore = () => {
-    const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
-    return { store: { get, create, update, destroy } }
+void t.test(
+  'a store with only the four required methods passes all cases that are not skipped',
+  async (t) => {
+    const unsupported = { ...UNSUPPORTED, 'by user': 'no index by user', cleanup: 'expires by itself' }
+    const make: MakeStore = () => {
+      const { get, create, update, destroy } = wrapStore(new MemoryStore(), (_method, _args, next) => next())
+      return { store: { get, create, update, destroy } }
+    }
+    t.same(await failures(/./, make, { unsupported }), {})
   }
-  t.same(await failures(/./, make, { unsupported }), {})
-})
+)
 
 void t.test('caseNames() lists the skipped cases with their reasons', async (t) => {
   const all = caseNames()
@@ -319,7 +325,7 @@ void t.test('caseNames() lists the skipped cases with their reasons', async (t) 
   t.match(skipped[0], { reason: 'engine failure: no engine' })
 })
 
-void t.test('a failed case still closes its store and calls teardown()', async (t) => {
+void t.test('if a case fails, its store is still closed and teardown() is still called', async (t) => {
   const done: string[] = []
   await failures(/returns every field of a created record/, () => ({
     store: wrapStore(new MemoryStore(), (method) => {
@@ -331,7 +337,7 @@ void t.test('a failed case still closes its store and calls teardown()', async (
   t.same(done, ['create', 'close', 'teardown'])
 })
 
-void t.test('the kit runs under node:test', async (t) => {
+void t.test('the store test kit runs under node:test', async (t) => {
   const file = fileURLToPath(new URL('../fixtures/kit-node-test.ts', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, '--test-reporter=tap', file])
   let output = ''
@@ -343,7 +349,7 @@ void t.test('the kit runs under node:test', async (t) => {
   t.match(output, `# skipped ${skipped.length}\n`)
 })
 
-/** Runs the cases with a matching name. Returns the error messages of the failed cases, by case name. */
+/** Runs the cases whose names match `cases`. Returns the error message of each failed case, by case name. */
 async function failures(
   cases: RegExp,
   make: MakeStore,
@@ -370,7 +376,7 @@ function normalized(texts: object = {}): object {
   return Object.fromEntries(entries.map(([key, text]) => [key.normalize(), text]))
 }
 
-/** Yields the ids that the cleanup cases of the kit have created. */
+/** Yields the ids of all sessions that the cleanup cases of the kit have created. */
 function* everyId(store: SessionStore): Generator<string> {
   for (const name of ['one', 'a', 'b', 'c', ...Array.from({ length: 80 }, (_, index) => `id ${index}`)]) {
     const id = idOf(name)

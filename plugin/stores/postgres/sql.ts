@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** The text of a statement, and the name under which a connection prepares it. */
+/** The text of an SQL statement, and the name under which a connection prepares the statement. */
 export interface Statement {
   readonly name: string
   readonly text: string
@@ -8,7 +8,7 @@ export interface Statement {
 
 export type Statements = Readonly<Record<keyof ReturnType<typeof textsOfStatements>, Statement>>
 
-/** Returns the statements of a table. Each is named by a hash of its text, so that two stores can share a pool. */
+/** Returns the statements for a table. Each has a hash of its text as its name, so that two stores can share a pool. */
 export function statementsOf(table: string): Statements {
   const texts = Object.entries(textsOfStatements(table))
   return Object.fromEntries(texts.map(([name, text]) => [name, { name: nameOf(text), text }])) as Statements
@@ -19,14 +19,14 @@ function nameOf(text: string): string {
 }
 
 /**
- * `$2` is the time of this process, in ms, which decides whether a session has expired. A row without an expiry is
- * malformed, and counts as live so that it is read and reported.
+ * A condition for sessions that have not expired. `$2` is the current time of this process, in milliseconds. A row
+ * without an expiry is malformed. It meets the condition, so that it is read and reported.
  */
 const LIVE = `(expires_at > ${at('$2')}) IS NOT FALSE`
 const ROW = `version, data::text AS data, ${ms('created_at')} AS "createdAt", ${ms('last_accessed')} AS "lastAccessed",
   ${ms('expires_at')} AS "expiresAt", user_id AS "userId"`
 
-/** Converts milliseconds to a timestamptz, which is easier to read. Its microseconds hold every millisecond exactly. */
+/** Converts milliseconds to a timestamptz, which is easier to read and represents every millisecond exactly. */
 function at(parameter: string): string {
   return `to_timestamp(${parameter}::float8 / 1000)`
 }
@@ -36,8 +36,8 @@ function ms(column: string): string {
 }
 
 /**
- * An update or a delete that waited for another write checks the row again as that write left it. `destroyByUser` finds
- * rows by user, so it also ends a session that got a new id meanwhile.
+ * If an UPDATE or DELETE has to wait for another write, PostgreSQL checks the condition again on the new version of
+ * the row. `destroyByUser` selects rows by user, so it also ends a session whose id has changed in the meantime.
  */
 function textsOfStatements(table: string) {
   return {
@@ -56,8 +56,8 @@ function textsOfStatements(table: string) {
 }
 
 /**
- * Locks the row and reads it again first, so that a session that ended meanwhile counts as gone, not as a conflict.
- * `$6` is a JSON merge patch: stored values are strings, so null can only mean a removed key.
+ * The statement first locks the row and reads it again, so that a session that has ended in the meantime is `gone` and
+ * not a `conflict`. `$6` is a JSON merge patch. Stored values are strings, so null can only mean a removed key.
  */
 function updateOf(table: string): string {
   return `WITH target AS MATERIALIZED (SELECT id, version FROM ${table} WHERE id = $1 AND ${LIVE} FOR UPDATE),
@@ -77,7 +77,7 @@ written AS (UPDATE ${table} AS t SET
 SELECT EXISTS (SELECT FROM target) AS found, EXISTS (SELECT FROM written) AS written`
 }
 
-/** A transaction-level advisory lock is released even if the process dies. Locked rows are left for the next sweep. */
+/** PostgreSQL releases the advisory lock even if the process dies. Locked rows are left for the next sweep. */
 function cleanupOf(table: string): string {
   return `DELETE FROM ${table} WHERE id = ANY (ARRAY(
   SELECT id FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(${lockOf(table)})) AND expires_at <= ${at('$1')}
@@ -104,7 +104,6 @@ function indexOf(name: string, column: string): string {
   return `${name.slice(0, -1)}_${column}_idx"`
 }
 
-/** Returns the number of the table's advisory lock. */
 function lockOf(table: string): bigint {
   return createHash('sha256').update(`fastify-sesame ${table}`).digest().readBigInt64BE()
 }

@@ -7,7 +7,7 @@ import { migrationOf, statementsOf, type Statement, type Statements } from './sq
 /** The part of a `pg` Pool that the store uses. */
 export interface PostgresPool {
   query(query: PostgresQuery): Promise<{ readonly rows: unknown[] }>
-  /** True once `end()` of the pool was called. */
+  /** True after the pool's `end()` has been called. */
   readonly ending?: boolean
 }
 
@@ -19,35 +19,35 @@ export interface PostgresQuery {
 }
 
 export interface PostgresStoreOptions {
-  /** A Pool of `pg`, or any object with its `query`. The store never ends it. */
+  /** A Pool of `pg`, or any object with the same `query` method. The store never ends the pool. */
   readonly pool: PostgresPool
-  /** Name of the table. At most 48 bytes, because its indexes are named after it. Default `'sessions'`. */
+  /** The name of the table: at most 48 bytes, because the indexes are named after the table. Default `'sessions'`. */
   readonly table?: string
-  /** An existing schema. Default: the first one in the connection's `search_path`. */
+  /** The name of an existing schema. Default: the first schema in the connection's `search_path`. */
   readonly schema?: string
   /** Set to `false` behind a pooler that does not keep prepared statements. Default `true`. */
   readonly prepare?: boolean
 }
 
-/** PostgreSQL silently truncates longer names, so that two names could become the same. */
+/** The longest name in bytes. PostgreSQL silently truncates longer names, so two different names could become equal. */
 const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
-/** How many sessions a sweep deletes in one statement. Takes some tens of milliseconds. */
+/** How many sessions a sweep deletes in one statement. Such a statement takes some tens of milliseconds. */
 const SWEEP_BATCH = 1000
 /** How many times a statement is tried if PostgreSQL rolls it back because of a concurrent statement. */
 const ATTEMPTS = 5
 /** The SQLSTATEs of a serialization failure and a deadlock. */
 const RETRYABLE = new Set(['40001', '40P01'])
-/** The SQLSTATE of a duplicate id. */
+/** The SQLSTATE of a unique violation, which means a duplicate id. */
 const DUPLICATE = '23505'
 
 /**
- * Keeps sessions in PostgreSQL 14 or newer, for any number of processes and machines. A session is one row, and each call
- * is one atomic statement. `data` is a jsonb object that holds each value as JSON text, so that a value is read exactly
- * as it was written. To query a value, cast its text: `WHERE (data->>'role')::jsonb = '"admin"'`. A key, value or user id
- * that PostgreSQL cannot hold (with a NUL, for example) is stored as its JSON text after a `\x01`.
+ * Keeps sessions in PostgreSQL 14 or newer, for any number of processes and machines. Each session is one row, and each
+ * call is one atomic statement. The column `data` is a jsonb object that holds each value as JSON text, so that a value
+ * is read exactly as it was written. To query a value, cast its text: `WHERE (data->>'role')::jsonb = '"admin"'`. A
+ * key, value or user id that PostgreSQL cannot store, such as one with a NUL, is stored as `\x01` followed by its JSON.
  *
- * If an idle client of a pool loses its connection, the pool emits `error`. Without a listener for it, the process ends.
+ * If an idle connection is lost, the pool emits `error`. If nothing listens for this event, the process ends.
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
@@ -57,7 +57,7 @@ export class PostgresStore implements SessionStore {
   readonly #sql: Statements
   #closed = false
 
-  /** @throws {SessionOptionError} if the pool has no `query`, or if PostgreSQL cannot hold a name. */
+  /** @throws {SessionOptionError} if the pool has no `query`, or if the name of the table or schema is invalid. */
   constructor({ pool, table = 'sessions', schema, prepare = true }: PostgresStoreOptions) {
     this.#pool = checkedPool(pool)
     const name = quoted('table', table, LONGEST_TABLE)
@@ -74,8 +74,8 @@ export class PostgresStore implements SessionStore {
   }
 
   /**
-   * Reads the table once.
-   * @throws {SessionOptionError} if the table is missing or has other columns, the pool has ended, or the login is refused.
+   * Checks that the store can read its table.
+   * @throws {SessionOptionError} if the table is missing or has other columns, the pool has ended, or the login fails.
    */
   async ready(): Promise<void> {
     if (this.#pool.ending === true) throw new SessionOptionError('pool', 'was ended: pass an open pool')
@@ -129,7 +129,7 @@ export class PostgresStore implements SessionStore {
     return rows.filter(({ live }) => live).length
   }
 
-  /** Removes expired sessions in batches. Returns 0 while another process sweeps. */
+  /** Removes expired sessions in batches. Returns 0 if another process is already removing them. */
   async cleanup(): Promise<number> {
     let removed = 0
     for (let batch = SWEEP_BATCH; batch === SWEEP_BATCH && !this.#closed; removed += batch) {
@@ -157,7 +157,7 @@ export class PostgresStore implements SessionStore {
 function checkedPool(pool: unknown): PostgresPool {
   const { query } = Object(pool) as { query?: unknown }
   if (typeof query === 'function') return pool as PostgresPool
-  // The value is not quoted, because it may be a connection string with a password.
+  // Do not quote the value in the message, because it may be a connection string with a password.
   throw new SessionOptionError('pool', `has no query(), so it is not a pool; ${POOL_HINT}`)
 }
 
@@ -172,7 +172,6 @@ function rowsOf<R>(answer: unknown): R[] {
   )
 }
 
-/** Returns `name` as a quoted identifier. */
 function quoted(option: string, name: unknown, longest: number): string {
   const isValid =
     typeof name === 'string' && name !== '' && Buffer.byteLength(name) <= longest && encode(name) === name
@@ -184,7 +183,7 @@ function codeOf(error: unknown): string {
   return String((error as { code?: unknown } | undefined)?.code)
 }
 
-/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other. */
+/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other error. */
 function fatalError(error: Error, table: string): SessionOptionError | undefined {
   if (error instanceof SessionOptionError) return error
   const problem = problemOf(codeOf(error), table)

@@ -1,14 +1,14 @@
 import { SessionOptionError } from '../../errors.js'
 import type { Script } from './scripts.js'
 
-/** A client of `redis` (node-redis): `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
+/** A client of `redis` (node-redis) from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
 export interface NodeRedisClient {
   hGetAll(key: string): Promise<unknown>
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
 }
 
-/** A client of `ioredis` or `iovalkey`: `Redis` or `Cluster`. */
+/** A `Redis` or `Cluster` client of the package `ioredis` or `iovalkey`. */
 export interface IoRedisClient {
   hgetall(key: string): Promise<unknown>
   eval(script: string, keyCount: number, ...keysAndArguments: string[]): Promise<unknown>
@@ -18,18 +18,18 @@ export interface IoRedisClient {
 /** The reply to HGETALL. */
 export type Hash = Record<string, string>
 
-/** The commands that the store uses, with either client. */
+/** The Redis commands that the store uses. They are the same for every client package. */
 export interface Engine {
-  /** True for a cluster, where a script can reach only one slot. */
+  /** True if the client is connected to a cluster, where a script can access the keys of only one slot. */
   readonly isCluster: boolean
   read(key: string): Promise<Hash>
   run(script: Script, keys: string[], args: string[]): Promise<unknown>
 }
 
-/** Returns the commands of a client. @throws {SessionOptionError} naming the methods that the client does not have. */
+/** @throws {SessionOptionError} if the client lacks a method. The message names the missing methods. */
 export function engineOf(client: unknown): Engine {
   if (typeof client !== 'object' || client === null) {
-    // The value is not quoted, because it may be a connection string with a password.
+    // Do not quote the value in the message, because it may be a connection string with a password.
     const got = client === null || client === undefined ? String(client) : `a ${typeof client}`
     throw new SessionOptionError('client', `is ${got}; it must be a client: ${CLIENT_HINT}`)
   }
@@ -40,7 +40,7 @@ export function engineOf(client: unknown): Engine {
       'client',
       `has no ${missing.join(', ')}; it must be a client: ${CLIENT_HINT}`
     )
-  // In both packages, only cluster clients have `slots`.
+  // In both `redis` and `ioredis`, only a cluster client has the property `slots`.
   const isCluster = 'slots' in client
   return 'hGetAll' in client
     ? nodeRedisEngine(client as NodeRedisClient, isCluster)
@@ -65,8 +65,8 @@ function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
 }
 
 /**
- * Returns a client without the application's type mapping, which may turn replies into Buffers. Without an offline queue,
- * also drops the client's command timeout: it creates an AbortSignal per command, which costs as much as the command.
+ * Returns a client without the application's type mapping, which may turn replies into Buffers. If the offline queue is
+ * disabled, also removes the command timeout: its AbortSignal costs as much as the command itself.
  */
 function withOwnOptions(given: NodeRedisClient): NodeRedisClient {
   const { options, withCommandOptions, withTypeMapping } = given as {
@@ -97,7 +97,7 @@ export function isReply(error: unknown, code: string): boolean {
   return error instanceof Error && error.message.startsWith(code)
 }
 
-/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other. */
+/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other error. */
 export function fatalError(error: Error): SessionOptionError | undefined {
   const problem = PROBLEMS.find(([codes]) => codes.test(error.message))?.[1]
   if (problem === undefined) return undefined

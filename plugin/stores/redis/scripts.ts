@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto'
 
-/** A Lua script and the SHA-1 by which Redis caches it. */
+/** A Lua script and the SHA-1 hash under which Redis caches the script. */
 export interface Script {
   readonly text: string
   readonly sha: string
 }
 
-/** Two special user arguments: `UNCHANGED` keeps the user, `NOBODY` means no user. */
+/** Special values in place of a user id: `UNCHANGED` keeps the session's user, and `NOBODY` means no user. */
 export const UNCHANGED = ''
 export const NOBODY = '-'
-/** The first character of each field that holds data, and of each user argument that is a user id. */
+/** The first character of each hash field that holds session data, and of each user id that a script receives. */
 export const MARK = '.'
 
 function script(body: string): Script {
@@ -18,8 +18,8 @@ function script(body: string): Script {
 }
 
 /**
- * ARGV[1] is always the time of this process, which decides whether a session has expired. Redis' own expiry only frees
- * the memory. Redis does not roll back a script that fails, so the commands that can run out of memory come first.
+ * `ARGV[1]` is always the current time of this process, which decides whether a session has expired. Redis' own expiry
+ * only frees memory. Redis does not roll back a failed script, so commands that can run out of memory come first.
  */
 const SHARED = `
 local now = tonumber(ARGV[1])

@@ -12,29 +12,29 @@ export type { IoRedisClient, NodeRedisClient }
 export interface RedisStoreOptions {
   /** A connected client. The store does not close it. */
   readonly client: NodeRedisClient | IoRedisClient
-  /** The prefix of every key. Must not contain `{` or `}`, which decide the slot of a key in a cluster. Default `'sesame:'`. */
+  /** The prefix of every key. Must not contain braces, which determine a key's cluster slot. Default `'sesame:'`. */
   readonly prefix?: string
 }
 
-/** The reply of a script: the result, and the record's previous user or, after `enter`, the user to index. */
+/** A script's reply. `user` is the session's previous user or, with `enter`, the user whose list needs an entry. */
 type Answer = readonly [status: string, user?: string]
-/** How many leading digits of an id are the hash tag of its key. Two give 256 groups of sessions, each in one slot. */
+/** How many leading hex digits of an id form the hash tag of its key. Two give 256 tags, each in one cluster slot. */
 const TAG_LENGTH = 2
 
 /**
- * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. A session is a hash with one field per key, a
- * write is one script, and Redis itself removes expired sessions. In a cluster, the list of a user's sessions is in
- * another slot than the sessions: an entry is written before its session and removed after it.
+ * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. Each session is a hash with one field per
+ * key, each write is one script, and Redis itself removes expired sessions. In a cluster, the list of a user's sessions
+ * is in another slot than the sessions. An entry is added before its session is written, and removed after its session.
  */
 export class RedisStore implements SessionStore {
-  /** 2 in a cluster, so that a rotated session stays in its slot. */
+  /** 2 in a cluster, so that a session stays in the same slot when its id changes. */
   readonly rotationPrefix?: number
   readonly #client: RedisStoreOptions['client']
   readonly #engine: Engine
   readonly #prefix: string
   readonly #userPrefix: string
 
-  /** @throws {SessionOptionError} if `client` is not a client, or if `prefix` is not a string or contains braces. */
+  /** @throws {SessionOptionError} if `client` is not a Redis client, or `prefix` is not a string without braces. */
   constructor({ client, prefix = 'sesame:' }: RedisStoreOptions) {
     if (typeof prefix !== 'string' || /[{}]/.test(prefix))
       throw SessionOptionError.wrong('prefix', prefix, 'a string without { and }')
@@ -45,13 +45,13 @@ export class RedisStore implements SessionStore {
     if (this.#engine.isCluster) this.rotationPrefix = TAG_LENGTH
   }
 
-  /** @throws {SessionOptionError} if the client is not connected, reaches only one node of a cluster or lacks a permission. */
+  /** @throws {SessionOptionError} if the client is not connected, lacks permission or reaches only one cluster node. */
   async ready(): Promise<void> {
     if ((this.#client as { isOpen?: boolean }).isOpen === false) {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
-      // No session has this id. Both calls fail if the client may not run scripts or use these keys.
+      // No session has the id `ready`. The calls fail if the client may not run scripts or use keys with this prefix.
       await Promise.all([this.get('ready'), this.destroy('ready')])
     } catch (error) {
       throw fatalError(error as Error) ?? error
@@ -105,7 +105,7 @@ export class RedisStore implements SessionStore {
     return found
   }
 
-  /** Lists and ends sessions until none is left, because a session that rotates meanwhile is listed under its new id. */
+  /** Repeats until no session is left, because a session whose id changes meanwhile is listed under its new id. */
   async destroyByUser(userId: string, except?: string): Promise<number> {
     const user = MARK + encode(userId)
     const seen = new Set<string>()
@@ -124,14 +124,14 @@ export class RedisStore implements SessionStore {
     if (tagOf(target) !== tagOf(id))
       throw new Error(`RedisStore: in a cluster a rotation keeps the first ${TAG_LENGTH} digits of the id`)
     let answer = await this.#run(UPDATE, keys, args)
-    // Only the stored record names its user. The script does not change anything until the user's list has an entry.
+    // Only the stored record names its user. Until that user's list has an entry, the script changes nothing.
     while (answer[0] === 'enter') {
       args[ENTERED] = answer[1] as string
       await this.#enter(args[ENTERED], target, args)
       answer = await this.#run(UPDATE, keys, args)
     }
     const [status, before] = answer
-    // If the id did not change, leave the entry: the session may be assigned to the same user again.
+    // If the id did not change, keep the entry, because the session may be assigned to the same user again.
     if (status === 'ok' && before !== undefined && target !== id) this.#leave(before, id)
     return answer
   }
@@ -159,7 +159,7 @@ export class RedisStore implements SessionStore {
     await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, expiresAt, id] as string[])
   }
 
-  /** Best effort and not awaited: a leftover entry is filtered out of lists until it expires. */
+  /** The result is ignored, because `listByUser` leaves out a leftover entry until the entry expires. */
   #leave(user: string, id: string): void {
     this.#run(LEAVE, [this.#userPrefix + user], [String(Date.now()), id]).catch(() => undefined)
   }
@@ -177,7 +177,7 @@ function tagOf(id: string): string {
   return id.slice(0, TAG_LENGTH)
 }
 
-/** The index, in the result of `argsOf()`, of the user whose list already has an entry. */
+/** The index of one argument in the result of `argsOf()`: the user whose list already has an entry for the session. */
 const ENTERED = 10
 
 function argsOf(id: string, patch: SessionPatch): string[] {

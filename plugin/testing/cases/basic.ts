@@ -6,7 +6,7 @@ import type { Case } from '../store.js'
 const ID = idOf('one')
 const NEW_ID = idOf('two')
 
-/** Strings that a store must not treat as a stored id, a pattern or a command. */
+/** Ids that belong to no record. A store must not mistake one for a stored id, a pattern or a command. */
 const HOSTILE_IDS = [
   '',
   '*',
@@ -41,7 +41,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'a record can have no data and no user',
+    name: 'a record without data and without a user can be stored',
     async run({ store }) {
       const record = makeRecord({ data: {} })
       assert.equal(await store.create(ID, record), true)
@@ -49,7 +49,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'create keeps the given version',
+    name: 'create does not change the version of the record that it stores',
     async run({ store }) {
       await store.create(ID, makeRecord({ version: 7 }))
       assert.equal((await store.get(ID))?.version, 7)
@@ -152,7 +152,7 @@ const destroy: readonly Case[] = [
   }
 ]
 
-/** A patch on the record `BEFORE`, and the fields that differ afterwards. */
+/** A patch that is applied to the record `BEFORE`. `expected` holds the fields that then have a new value. */
 interface PatchCase {
   readonly name: string
   readonly patch: Parameters<typeof makePatch>[0]
@@ -168,12 +168,12 @@ const PATCHES: readonly PatchCase[] = [
     expected: {}
   },
   {
-    name: 'set adds a key',
+    name: 'set in a patch adds a new key to the record',
     patch: { set: { c: '3' } },
     expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
   {
-    name: 'set replaces a value',
+    name: 'set in a patch replaces the value of an existing key',
     patch: { set: { a: '{"x":[1]}' } },
     expected: { data: { a: '{"x":[1]}', b: '2' }, version: 4 }
   },
@@ -183,12 +183,12 @@ const PATCHES: readonly PatchCase[] = [
     expected: { version: 4 }
   },
   {
-    name: 'a patch increments the version once, however many keys it changes',
+    name: 'a patch increments the version by 1, however many keys it changes',
     patch: { set: { c: '3', d: '4' }, remove: ['a', 'b'] },
     expected: { data: { c: '3', d: '4' }, version: 4 }
   },
   {
-    name: 'remove deletes a key',
+    name: 'remove in a patch deletes a key from the record',
     patch: { remove: ['a'] },
     expected: { data: { b: '2' }, version: 4 }
   },
@@ -203,7 +203,7 @@ const PATCHES: readonly PatchCase[] = [
     expected: { version: 4 }
   },
   {
-    name: 'clear deletes all data',
+    name: 'clear deletes all data of the record',
     patch: { clear: true },
     expected: { data: {}, version: 4 }
   },
@@ -223,12 +223,12 @@ const PATCHES: readonly PatchCase[] = [
     expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
   {
-    name: 'createdAt changes if the patch contains it',
+    name: 'a patch can change createdAt',
     patch: { createdAt: 5000 },
     expected: { createdAt: 5000 }
   },
   {
-    name: 'userId changes if the patch contains it, without incrementing the version',
+    name: 'a patch can change userId without incrementing the version',
     patch: { userId: 'bob' },
     expected: { userId: 'bob' }
   },
@@ -358,7 +358,7 @@ const isolation: readonly Case[] = [
       await store.update(ID, makePatch({ set }))
       set['b'] = 'mutated'
       const returned = (await store.get(ID)) as SessionRecord
-      // A frozen record rejects the mutation, which is fine too.
+      // A store is also allowed to return frozen records. The next two calls then change nothing.
       Reflect.set(returned.data, 'a', 'mutated')
       Reflect.set(returned, 'version', 99)
       const { data: kept, version } = (await store.get(ID)) as SessionRecord
@@ -367,7 +367,7 @@ const isolation: readonly Case[] = [
     }
   },
   {
-    name: 'a returned record does not change with later writes',
+    name: 'a returned record does not change when the session is written later',
     async run({ store }) {
       const record = makeRecord({ data: { a: '1' } })
       const expected = structuredClone(record)

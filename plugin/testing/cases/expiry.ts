@@ -8,17 +8,17 @@ import type { Capability, Case } from '../store.js'
 const ID = idOf('one')
 const NEW_ID = idOf('two')
 
-/** How a case lets time pass. */
+/** Lets a case wait until a record has expired. */
 interface Time {
   /** Milliseconds from the creation of a record until it expires. */
   readonly lifetime: number
-  /** Resolves once that lifetime has passed. */
+  /** Resolves when at least `lifetime` milliseconds have passed, in real time or on a mocked clock. */
   readonly expire: () => Promise<void>
 }
 
 type RunWithTime = (store: SessionStore, time: Time) => Promise<void>
 
-/** Cases that run both in real time and with a moved clock. */
+/** All of these cases run in real time. Those without `needs` also run with a mocked clock. */
 const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime }[] = [
   {
     name: 'get and destroy treat an expired record as absent',
@@ -62,7 +62,7 @@ const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime
     }
   },
   {
-    name: 'renameTo replaces an expired record entirely',
+    name: 'renaming a record to the id of an expired record replaces the expired record entirely',
     async run(store, { lifetime, expire }) {
       await store.create(NEW_ID, { ...expiring(lifetime), data: { old: '1' }, userId: 'ada' })
       await expire()
@@ -81,7 +81,7 @@ const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime
       const extended = await store.update(ID, makePatch())
       await store.update(NEW_ID, makePatch({ expiresAt: Date.now() + lifetime }))
       await expire()
-      // On a very slow machine the record expires before the touch; then it must stay absent.
+      // On a very slow machine, the first record expires before the touch. That record must then stay absent.
       assert.equal((await store.get(ID)) !== undefined, extended === 'ok')
       assert.equal(await store.get(NEW_ID), undefined)
     }
@@ -101,7 +101,7 @@ const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime
     }
   },
   {
-    name: 'cleanup removes only expired records and returns how many',
+    name: 'cleanup removes only expired records and returns their number',
     needs: 'cleanup',
     async run(store, { lifetime, expire }) {
       assert.ok(
@@ -154,7 +154,7 @@ export const expiryCases: readonly Case[] = [
       })
   },
   {
-    name: 'a record that is created already expired is never returned',
+    name: 'a record that has already expired when it is created is never returned',
     async run({ store }) {
       await store.create(ID, { ...expiring(-1000), userId: 'ada' })
       assert.equal(await store.get(ID), undefined)

@@ -5,7 +5,7 @@ import { assertRecord, idOf, makePatch, makeRecord } from '../records.js'
 import type { Case } from '../store.js'
 
 const ID = idOf('one')
-/** Milliseconds within which a store must work again once its engine is back. */
+/** After its database has come back, a store must work again within this many milliseconds. */
 const RECOVERY = 2000
 
 export const failureCases: readonly Case[] = [
@@ -18,7 +18,7 @@ export const failureCases: readonly Case[] = [
     }
   },
   {
-    name: 'close leaves no concurrent call pending',
+    name: 'calls that are in progress when close is called do not stay pending',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { n: '0' } }))
       const calls = Array.from({ length: 50 }, (_, index) => callsOf(store, index)).flat()
@@ -28,7 +28,7 @@ export const failureCases: readonly Case[] = [
     }
   },
   {
-    name: 'every method fails while the engine is down and works again once it is back',
+    name: 'every method fails while the database is down, and works again when the database is back',
     needs: 'engine failure',
     async run(subject) {
       assert.ok(
@@ -52,7 +52,7 @@ export const failureCases: readonly Case[] = [
   }
 ]
 
-/** Starts several calls and settles each one. */
+/** Starts several calls on the store. Returns one promise for each call, which never rejects. */
 function callsOf(store: SessionStore, index: number): Promise<PromiseSettledResult<unknown>>[] {
   return [
     settle(() => store.get(ID)),
@@ -74,7 +74,7 @@ function methodsOf(store: SessionStore): Record<string, () => unknown> {
   }
 }
 
-/** Like `Promise.allSettled` for one call; also catches a synchronous throw. */
+/** Makes one call and returns its outcome as `Promise.allSettled` does. A synchronous throw counts as a rejection. */
 async function settle(call: () => unknown): Promise<PromiseSettledResult<unknown>> {
   const [result] = await Promise.allSettled([(async () => call())()])
   return result

@@ -4,15 +4,14 @@ import { idOf, makePatch, makeRecord } from '../records.js'
 import { runSteps, type Step } from '../steps.js'
 import type { Capability, Case, Subject } from '../store.js'
 
-/** Two concurrent steps on the same session, repeated for many sessions. */
+/** A race between two store calls. It is repeated in many rounds, and each round has its own session and user. */
 interface Race {
   readonly name: string
   readonly needs?: Capability
-  /** Fields of the record that each round starts with. Absent: the round starts without a record. */
+  /** Fields of the record that exists when a round starts. If `before` is absent, no record exists. */
   readonly before?: Partial<SessionRecord>
-  /** The two steps that race. */
   sides(round: Round): readonly [Step, Step]
-  /** Asserts what must hold, whichever step came first. */
+  /** Asserts what must be true, whichever of the two calls ran first. */
   check(round: Round, answers: readonly [unknown, unknown], store: SessionStore): Promise<void>
 }
 
@@ -20,12 +19,12 @@ interface Round {
   readonly id: string
   readonly other: string
   readonly another: string
-  /** Used in this round only. */
+  /** A user id that no other round uses. */
   readonly user: string
 }
 
 const ROUNDS = 40
-/** Long and different, so that a mix of both values would be noticed. */
+/** Two long, different values. The checks notice if a record holds a mixture of them. */
 const [LONG_A, LONG_B] = [JSON.stringify('a'.repeat(5000)), JSON.stringify('b'.repeat(5000))]
 
 const dataRaces: readonly Race[] = [
@@ -97,7 +96,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'when two changes to the same keys race, the last one is kept whole (E6)',
+    name: 'when two changes to the same keys race, the record never holds a mixture of the two (E6)',
     before: {},
     sides: ({ id }) => [
       ['update', id, makePatch({ set: { x: LONG_A, y: LONG_A } })],
@@ -112,7 +111,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'when two writes race on one version, one returns conflict',
+    name: 'when two writes with the same ifVersion race, one returns conflict',
     before: {},
     sides: ({ id }) => [
       ['update', id, makePatch({ set: { a: '1' }, ifVersion: 1 })],
@@ -127,7 +126,7 @@ const dataRaces: readonly Race[] = [
     }
   },
   {
-    name: 'when two creates race, one wins and is stored whole (E8)',
+    name: 'when two creates race for one id, one record is stored unchanged and the other is refused (E8)',
     sides: ({ id }) => [
       ['create', id, makeRecord({ data: { x: LONG_A, y: LONG_A } })],
       ['create', id, makeRecord({ data: { x: LONG_B, y: LONG_B } })]
@@ -168,7 +167,7 @@ const dataRaces: readonly Race[] = [
 
 const userRaces: readonly Race[] = [
   {
-    name: 'a destroy during listByUser leaves no dangling entry (E9)',
+    name: 'a destroy during listByUser leaves no entry behind in the user’s list (E9)',
     needs: 'by user',
     before: {},
     sides: ({ id, user }) => [
@@ -196,7 +195,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a rename racing destroyByUser does not escape it',
+    name: 'a session that is renamed during destroyByUser is still destroyed',
     needs: 'by user',
     before: {},
     sides: ({ id, other, user }) => [
@@ -210,7 +209,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'a session created during destroyByUser is kept whole or ended, and the older session ends',
+    name: 'destroyByUser ends the existing session and either keeps or ends one created at the same time',
     needs: 'by user',
     before: {},
     sides: ({ other, user }) => [
@@ -233,7 +232,7 @@ const userRaces: readonly Race[] = [
 
 const RACES = [...dataRaces, ...userRaces]
 
-/** Runs the steps of both sides concurrently and returns the answers of each side. */
+/** Runs two lists of store calls concurrently and returns the results of each list. */
 type RunSides = (sides: readonly [readonly Step[], readonly Step[]]) => Promise<[unknown[], unknown[]]>
 
 async function runRace(race: Race, { store }: Subject, run: RunSides): Promise<void> {
@@ -260,7 +259,7 @@ function roundOf(index: number): Round {
   return { id, other, another, user: `user ${index}` }
 }
 
-/** Calls every second pair in reverse order, because a synchronous store answers in the order of the calls. */
+/** Swaps the calls of every second round. Otherwise a synchronous store would run the same call first each time. */
 function inOneProcess({ store }: Subject): RunSides {
   return async ([first, second]) => {
     const answers: [unknown[], unknown[]] = [[], []]
@@ -338,7 +337,7 @@ const sweep: Case = {
 }
 
 const visibility: Case = {
-  name: 'a write by one process is visible to another immediately',
+  name: 'a write by one process is immediately visible to another process',
   needs: 'two processes',
   async run({ store, processes, process }) {
     const [one, two] = await processes.connect(process)
@@ -353,9 +352,9 @@ const visibility: Case = {
   }
 }
 
-/** Must run last, because it ends the processes that earlier cases share. */
+/** Must be the last case, because it ends the child processes that all cases share. */
 const processExit: Case = {
-  name: 'a process exits once its store is closed',
+  name: 'a process exits after its store has been closed',
   needs: 'two processes',
   async run({ processes, process }) {
     await processes.connect(process)

@@ -5,11 +5,11 @@ import type { Case } from '../store.js'
 
 const FEW = 4000
 const MANY = 16_000
-/** The ratio of the two times is 4 in linear time and 16 in quadratic time. */
+/** For four times as many keys, an update in linear time takes 4 times as long, and one in quadratic time 16 times. */
 const MAX_RATIO = 12
-/** Milliseconds. Below this, the ratio says more about the CPU's caches and the garbage collector than about the store. */
+/** In milliseconds. Shorter times depend more on the CPU's caches and the garbage collector than on the store. */
 const NEGLIGIBLE = 100
-/** Noise only adds time, so the shortest time of several rounds counts. The first rounds also warm up the store. */
+/** The shortest time of several rounds counts, because noise only adds time. The first rounds warm up the store. */
 const MIN_ROUNDS = 3
 const MAX_ROUNDS = 10
 
@@ -34,12 +34,12 @@ export const speedCases: readonly Case[] = Object.entries(CHANGES).map(([name, c
   }
 }))
 
-/** Returns how many ms the store takes to change all of a session's `count` keys. */
+/** Returns how many milliseconds the store takes to change all keys of a session that has `count` keys. */
 async function timeOf(store: SessionStore, count: number, change: Change): Promise<number> {
   const id = idOf(`${count} keys`)
   const keys = Array.from({ length: count }, (_, index) => `key ${index}`)
   await store.create(id, makeRecord({ data: textsFor(keys, '1') }))
-  // In reverse order, so that a linear search for each key takes quadratic time.
+  // The patch lists the keys in reverse order. A linear search for each key then takes quadratic time in total.
   const patch = makePatch(change(keys.toReversed()))
   const start = performance.now()
   assert.equal(await store.update(id, patch), 'ok')

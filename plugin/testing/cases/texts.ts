@@ -82,7 +82,7 @@ const KEYS = [
 ]
 
 const texts: readonly Case[] = Object.entries(TEXTS).map(([name, data]) => ({
-  name: `create and update store ${name} unchanged`,
+  name: `neither create nor update changes ${name}`,
   async run({ store }) {
     const record = makeRecord({ data })
     await store.create(ID, record)
@@ -96,7 +96,7 @@ const texts: readonly Case[] = Object.entries(TEXTS).map(([name, data]) => ({
 export const textCases: readonly Case[] = [
   ...texts,
   {
-    name: 'get returns the text of a value unchanged, whatever the order of an object’s keys',
+    name: 'get returns the JSON text of a value unchanged, including spaces, number formats and key order',
     async run({ store }) {
       const data = {
         ordered: '{"z":1,"a":{"y":[1,{"b":2,"a":1}],"x":null},"bb":1,"10":"ten","9":"nine","__proto":true}',
@@ -121,7 +121,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'any string works as a key and is distinct from every other',
+    name: 'any string works as a key, and no two keys are confused',
     async run({ store }) {
       const data = textsFor(KEYS, 'created')
       await store.create(ID, makeRecord({ data }))
@@ -170,7 +170,7 @@ export const textCases: readonly Case[] = [
   }
 ]
 
-/** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
+/** Returns an object that maps each key to a JSON text. It has no prototype, so `__proto__` is an ordinary key. */
 function textsFor(keys: readonly string[], word = ''): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   keys.forEach((key, index) => (data[key] = `"${word} ${index}"`))

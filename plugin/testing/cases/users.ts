@@ -60,7 +60,7 @@ export const userCases: readonly Case[] = [
     assert.notEqual(await store.get(A), undefined)
   }),
   userCase(
-    'listByUser returns every session of the user with its record, and no other user’s',
+    'listByUser returns every session of the user with its record, and no session of another user',
     async (store) => {
       const [a, b] = [makeRecord({ userId: 'ada', data: { a: '1' } }), makeRecord({ userId: 'ada' })]
       await store.create(A, a)
@@ -72,7 +72,7 @@ export const userCases: readonly Case[] = [
       assertRecord(listed.get(B), b)
     }
   ),
-  userCase('destroyByUser ends all of the user’s sessions and no other user’s', async (store) => {
+  userCase('destroyByUser ends all sessions of the user, and no session of another user', async (store) => {
     for (const id of [A, B]) await store.create(id, makeRecord({ userId: 'ada' }))
     await store.create(C, makeRecord({ userId: 'bob' }))
     assert.equal(await store.destroyByUser('ada'), 2)
@@ -82,13 +82,13 @@ export const userCases: readonly Case[] = [
     await assertListed(store, 'ada', [])
     assert.equal(await store.destroyByUser('ada'), 0)
   }),
-  userCase('destroyByUser keeps the `except` session', async (store) => {
+  userCase('destroyByUser keeps the session whose id is passed as `except`', async (store) => {
     for (const id of [A, B, C]) await store.create(id, makeRecord({ userId: 'ada' }))
     assert.equal(await store.destroyByUser('ada', B), 2)
     await assertListed(store, 'ada', [B])
     assert.notEqual(await store.get(B), undefined)
   }),
-  userCase('destroyByUser ignores an `except` that is not a session of the user', async (store) => {
+  userCase('destroyByUser ignores `except` if the user has no session with that id', async (store) => {
     await store.create(C, makeRecord({ userId: 'bob' }))
     for (const except of [C, '', '*', "' OR '1'='1", 'a\0b', '\ud800']) {
       await store.create(A, makeRecord({ userId: 'ada' }))
@@ -128,7 +128,7 @@ export const userCases: readonly Case[] = [
     await store.update(A, makePatch())
     await assertListed(store, 'ada', [A])
   }),
-  userCase('a conflicting write does not change the lists', async (store) => {
+  userCase('a refused write does not change any user’s list of sessions', async (store) => {
     await store.create(A, makeRecord({ userId: 'ada' }))
     await store.create(B, makeRecord({ userId: 'bob' }))
     await store.update(A, makePatch({ userId: 'bob', ifVersion: 9 }))
@@ -137,7 +137,7 @@ export const userCases: readonly Case[] = [
     await assertListed(store, 'ada', [A])
     await assertListed(store, 'bob', [B])
   }),
-  userCase('any string works as a user id and reaches only its own sessions', async (store) => {
+  userCase('any string works as a user id, and no two user ids share sessions', async (store) => {
     for (const [index, userId] of USERS.entries()) {
       await store.create(idOf(`${index}`), makeRecord({ userId }))
     }
