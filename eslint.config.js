@@ -2,8 +2,8 @@ import js from '@eslint/js'
 import ts from 'typescript-eslint'
 
 export default ts.config(
-  // ESLint ignores the files in .ci/consumer, because they import the packed package. The script .ci/check-package
-  // compiles them.
+  // ESLint ignores the files in .ci/consumer, because they import the packed package, which is installed only by the
+  // script .ci/check-package. That script also compiles these files.
   { ignores: ['**/dist/', '.tap/', '.stryker/', '.ci/consumer/*.ts'] },
   js.configs.recommended,
   {

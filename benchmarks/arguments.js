@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { UsageError } from './usage-error.js'
 
-/** The value of `--only` that selects the measurements of scale.js. */
+/** The value of `--only` that selects the measurements in scale.js. */
 const SCALE = 'scale'
 
 export const USAGE = `npm run bench -- [options]

@@ -2,8 +2,8 @@
 // Fastify in the same round.
 
 /**
- * Upper bounds on the server's CPU time per request with the library's memory store. The unit is the CPU time of bare
- * Fastify.
+ * The highest allowed CPU time per request with the library's memory store, as a multiple of the CPU time that bare
+ * Fastify needs.
  */
 export const CPU_BOUNDS = {
   anonymous: 1.04,
@@ -14,7 +14,10 @@ export const CPU_BOUNDS = {
   change: 1.35
 }
 
-/** Lower bounds on the requests per second of a contender (`ours`), as a multiple of another library's (`peer`). */
+/**
+ * Comparisons with other libraries. In `scenario`, the contender `ours` must serve at least `times` times as many
+ * requests per second as the contender `peer`.
+ */
 export const PEER_BOUNDS = [
   { scenario: 'read-hot', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 2.2 },
   { scenario: 'read-10k', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 2.2 },
@@ -25,15 +28,18 @@ export const PEER_BOUNDS = [
   { scenario: 'read-64k', ours: 'sesame-memory', peer: 'fastify-session-lean', times: 10 }
 ]
 
-/** Upper bounds for a memory store that holds 100,000 sessions, which is its default limit. */
+/**
+ * Upper bounds on the memory per session and on the longest pause of the event loop during a sweep. The memory
+ * store is measured at its default limit of 100,000 sessions.
+ */
 export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 
 /**
  * Looser bounds for `--quick`, which runs on shared CI machines. They apply to the fastest round of each contender,
  * because other work on the machine can only add time. A scenario that misses its bound is measured again before the
- * run fails. Scenarios with many sessions have the widest bounds, because they depend most on the memory of the
- * machine.
- * These bounds detect a slowdown by a factor of 2, but not one of 5 %.
+ * run fails. Scenarios with many sessions have the widest bounds, because they depend most on the speed of the
+ * machine's memory.
+ * These bounds detect that the library has become twice as slow, but they do not detect a slowdown of 5 %.
  */
 export const QUICK_BOUNDS = {
   anonymous: 1.25,
@@ -45,8 +51,8 @@ export const QUICK_BOUNDS = {
 }
 
 /**
- * Compares the results with the bounds. Returns one `{ title, bound, measured, holds }` for each bound that was
- * measured.
+ * Compares the results with the bounds. Returns one `{ title, bound, measured, holds }` for each bound, except for
+ * bounds for which nothing was measured.
  * `results` maps each scenario to the lines that `summarize` returned for it. With `quick`, the bounds of `--quick`
  * apply, and the comparison with other libraries is left out.
  */

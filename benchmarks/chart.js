@@ -16,7 +16,7 @@ const STYLE = `
   }`
 
 /**
- * Draws horizontal bar charts, one panel below the other, as an SVG that suits light and dark pages.
+ * Draws horizontal bar charts, one panel below the other, as an SVG image that is readable on light and dark pages.
  * A panel is `{ title, bars }`. A bar is `{ label, value, text, kind }`, where `kind` is `own`, `reference` or `bar`.
  */
 export function barChart(panels, note) {

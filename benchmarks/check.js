@@ -3,7 +3,8 @@ import { HELLO, NAME } from './payload.js'
 
 /**
  * Checks that a contender works correctly, before its speed is measured. The contender must set a cookie with the
- * shared attributes, return stored values, keep changes, send a new cookie at login and forget the session at logout.
+ * attributes that all contenders use, return stored values, keep changes, send a new cookie at login and forget the
+ * session at logout.
  * @throws {Error} if a step fails. The message names the step.
  */
 export async function check(server, contender) {

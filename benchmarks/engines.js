@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** The time in milliseconds that a database server may take to start. */
+/** How long to wait for a database server to start, in milliseconds. */
 const START_TIMEOUT = 30_000
 
 /**
- * Starts the database servers (engines) in `names`. Their files are in a new temporary folder.
- * `settings` holds the folder and the URL of each engine. `missing` maps each engine that did not start to the reason.
- * `stop` stops the engines and removes the folder.
+ * Starts the database servers (engines) in `names`. They keep their files in a new temporary folder.
+ * Returns `{ settings, missing, stop }`. `settings` holds the folder and the URL of each engine. `missing` maps each
+ * engine that did not start to the reason. `stop` stops the engines and removes the folder.
  */
 export async function startEngines(names) {
   const folder = await mkdtemp(join(tmpdir(), 'sesame-bench-'))
@@ -90,7 +90,7 @@ async function postgresPrograms(folder, account) {
   const program = packaged ?? findOnPath('postgres')
   if (program === undefined) return undefined
   if (spawnSync(program, ['--version'], { ...account, cwd: tmpdir() }).status === 0) return dirname(program)
-  // The user `nobody` might not be allowed to read the package's folder, so run a copy of the programs.
+  // The user `nobody` might not be allowed to read the folder of the npm package, so a copy of the folder is used.
   await cp(dirname(dirname(program)), join(folder, 'programs'), { recursive: true, verbatimSymlinks: true })
   return join(folder, 'programs', 'bin')
 }
@@ -102,7 +102,10 @@ async function accountFor(folder) {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** Waits until PostgreSQL accepts a client. It opens its port slightly earlier. */
+/**
+ * Waits until a client can connect to PostgreSQL. An open port is not enough, because PostgreSQL opens its port
+ * slightly before it accepts clients.
+ */
 async function waitForAnswer(url) {
   const { default: pg } = await import('pg')
   for (const until = Date.now() + START_TIMEOUT; ; await delay(50)) {
@@ -153,8 +156,8 @@ function findOnPath(...names) {
 }
 
 /**
- * Stops a database server with SIGINT. PostgreSQL then shuts down without waiting for its clients. Redis accepts SIGINT
- * too.
+ * Stops a database server (PostgreSQL or Redis) with SIGINT. On this signal, PostgreSQL shuts down without waiting for
+ * its clients to disconnect.
  */
 async function stopEngine(child) {
   if (child.exitCode !== null || child.signalCode !== null) return

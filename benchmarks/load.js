@@ -8,7 +8,7 @@ import { percentile } from './statistics.js'
 /**
  * Builds the bytes of the requests in advance, so that sending them costs little CPU time compared with serving them.
  * `cookies` holds values of the session cookie. Each request sends one of them, chosen at random, or no cookie if the
- * list is empty. With `follow`, a request sends the newest cookie that a reply has set: on the same connection
+ * list is empty. With `follow`, a request sends the newest cookie from a reply on the same connection
  * (`'each'`) or on any connection (`'shared'`).
  */
 export function createLoad({ url, method, path, headers = {}, cookies = [], follow, connections }) {
@@ -46,7 +46,7 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   let opened = 0
   return function setupClient(client) {
     const slot = follow === 'each' ? opened++ : 0
-    // autocannon can vary the requests itself, but then it builds the text of every request anew.
+    // autocannon can vary requests itself, but that costs more CPU time, because it builds every request from scratch.
     client.getRequestBuffer =
       follow === undefined ? () => requests[(Math.random() * requests.length) | 0] : () => requests[slot]
     if (follow === undefined && onCookie === undefined) return
@@ -61,7 +61,10 @@ function clientSetup({ requests, cookies, follow, bytesFor }, onCookie) {
   }
 }
 
-/** Resolves when the last reply arrives. autocannon reports the end later, and that delay must not count. */
+/**
+ * Resolves when the last reply arrives. autocannon reports the end of the run some time later, and this delay must not
+ * be part of the measured time.
+ */
 function repliesOf(instance, amount, tally) {
   return new Promise((resolve) => {
     instance.on('reqError', () => tally.failed++)

@@ -8,19 +8,22 @@ import { createLoad, sendLoad } from './load.js'
  */
 const CONNECTIONS = 64
 /**
- * A window is a series of requests that are measured together. The warm-up takes at least this many requests or this
- * much CPU time (in µs), but never more than this many windows.
+ * The length of the warm-up: at least `requests` requests or at least `cpu` µs of CPU time, but never more than
+ * `windows` windows. A window is a series of requests that are measured together.
  */
 const WARM = { requests: 20_000, cpu: 3e6, windows: 8 }
-/** The warm-up continues if a window costs less than this fraction of the CPU time that the previous window cost. */
+/**
+ * The warm-up continues as long as the CPU time per request keeps falling: in each window, it is less than this
+ * fraction of its value in the window before.
+ */
 const SETTLED = 0.93
 /**
- * A placeholder for the CSRF token. It is sent to contenders without sessions, so that their requests have the same
- * length.
+ * A placeholder for the CSRF token. It is sent to contenders without sessions, so that their requests are as long
+ * as those to the other contenders.
  */
 const NO_TOKEN = 'a'.repeat(86)
 
-/** Creates the sessions of a scenario and returns the load that `measure` sends. */
+/** Creates the sessions of a scenario and returns a load: the requests that `measure` sends. */
 export async function prepare(server, contender, scenario) {
   const { method, path, follow, connections = CONNECTIONS } = scenario
   const cookies = await cookiesOf(server, contender, scenario)
@@ -29,9 +32,9 @@ export async function prepare(server, contender, scenario) {
 }
 
 /**
- * Warms a server up until V8 has compiled its code. That is assumed after enough requests or enough CPU time, when a
- * window no longer costs clearly less than the previous one. Returns how many requests take `seconds` of the server's
- * CPU time.
+ * Sends requests to a server until V8 has probably compiled the server's code. The warm-up ends when the server has
+ * handled enough requests or used enough CPU time, and its CPU time per request has stopped falling. Returns how many
+ * requests take `seconds` of the server's CPU time.
  * The length of a window is given in CPU time, because a busy machine would serve fewer requests in the same wall time.
  */
 export async function warmUp(server, load, seconds) {

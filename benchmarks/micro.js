@@ -9,7 +9,7 @@ import { kState } from '../dist/http/request-state.js'
 import sessions from '../dist/index.js'
 import { COOKIE, SECRET } from './payload.js'
 
-/** The number of cookies that are verified in turn. It is larger than the cache of verified cookies. */
+/** The number of different cookies to verify. It exceeds the capacity of the cache of verified cookies. */
 const COOKIES = 200_000
 
 const app = Fastify()
@@ -54,8 +54,8 @@ held.release()
 await app.close()
 
 /**
- * Loads the session as the `onRequest` hook does. The state is reset first, because a request loads its session only
- * once.
+ * Loads the session as the `onRequest` hook does. A request loads its session only once, so the session state of the
+ * request is reset first.
  */
 function load() {
   request[kState] = null
@@ -89,7 +89,7 @@ async function logIn() {
 
 async function openRequest() {
   const headers = { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
-  // `inject()` does not send the request until `then` is called.
+  // `inject()` returns an object that does not send the request until its method `then` is called.
   app.inject({ method: 'POST', url: '/held', headers }).then(() => {})
   return held.opened
 }

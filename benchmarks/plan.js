@@ -1,4 +1,4 @@
-/** The contenders that `--quick` measures: the reference, and the only contender that has CPU bounds. */
+/** The contenders that `--quick` measures: the reference, and the only contender whose CPU time has a limit. */
 const QUICK_CONTENDERS = ['bare', 'sesame-memory']
 
 /**

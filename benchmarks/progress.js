@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress'
 
-/** Shows the progress as a bar on a terminal. Elsewhere, it prints one line for each step. */
+/** Shows a progress bar if the output is a terminal. Otherwise, prints one line for each step. */
 export function createProgress(total, stream = process.stdout) {
   if (!stream.isTTY)
     return { step: (text) => stream.write(`${text}\n`), say: (text) => stream.write(`${text}\n`), stop() {} }

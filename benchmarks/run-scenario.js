@@ -5,7 +5,7 @@ import { measure, measureLosses, prepare, warmUp } from './measure.js'
 import { startServer } from './server.js'
 import { UsageError } from './usage-error.js'
 
-/** Time between two samples of a CPU profile, in µs. */
+/** The time between two samples of a CPU profile, in µs. */
 const PROFILE_INTERVAL = 100
 
 /**
@@ -38,7 +38,7 @@ async function attempt(entry, scenario, settings) {
   }
 }
 
-/** Starts the server of a contender, checks that it works correctly, warms it up and measures it one time. */
+/** Starts the server of a contender, checks that it works correctly, warms it up and measures it once. */
 async function play(contender, scenario, { cpu, port, engines, seconds, profileTo }) {
   const server = await startServer(contender, { cpu, port, settings: engines })
   try {

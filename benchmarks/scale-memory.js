@@ -1,6 +1,6 @@
 // Measures a memory store that holds 100,000 sessions, its default maximum. scale.js runs this file in a separate
 // process with --expose-gc. The first argument selects the measurement:
-// - `sizes` measures the memory per session and the time of a lookup.
+// - `sizes` measures how much memory a session takes and how long a lookup takes.
 // - `sweep` measures how long the removal of expired sessions blocks the event loop.
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
@@ -14,7 +14,8 @@ const DAY = 86_400_000
 const LOOKUPS = 500_000
 const ID_BYTES = 32
 
-// The ids are created before the first measurement and kept until the end, so that no result includes their memory.
+// The session ids are created before the first measurement and kept until the end, so that their memory is not counted
+// in any result.
 const ids = makeIds(SESSIONS)
 
 const MEASUREMENTS = {
@@ -28,7 +29,7 @@ const MEASUREMENTS = {
 process.send(await MEASUREMENTS[process.argv[2]]())
 process.disconnect()
 
-/** Returns how many bytes of memory a session with two short values takes. Its id is not included. */
+/** Returns how many bytes of memory a session with two short values takes, without the memory of its id. */
 function memoryOf(userOf) {
   const before = memoryUsed()
   const store = fill(SESSIONS, DAY, userOf)
@@ -37,7 +38,7 @@ function memoryOf(userOf) {
 
 /**
  * Returns the longest pauses of the event loop in ms. `sweep` is the longest pause during a sweep of expired sessions.
- * `idle` is the longest pause in an equally long time without work, and shows the noise of the machine.
+ * `idle` is the longest pause during an idle period of the same length, which shows how noisy the machine is.
  */
 async function longestHolds() {
   const store = fill(SESSIONS, -1)
@@ -96,7 +97,7 @@ function makeIds(count) {
   )
 }
 
-/** Returns the used memory in bytes, including Buffers outside the heap. */
+/** Returns how many bytes of memory are in use, including Buffers outside the heap. */
 function memoryUsed() {
   globalThis.gc()
   globalThis.gc()

@@ -39,9 +39,9 @@ export async function measureScale(settings) {
 }
 
 /**
- * Measures the memory store. Noise from the machine only makes pauses longer, so the bound applies to the sweep with
- * the shortest pause. Each sweep runs in a new process. Otherwise, releasing the memory of an earlier sweep would
- * disturb it.
+ * Measures the memory store. The performance bound for sweeps is compared with the shortest measured pause, because
+ * noise from the machine can only lengthen a pause. Each sweep runs in a new process, so that the release of an earlier
+ * sweep's memory does not disturb it.
  */
 async function measureMemory() {
   const sizes = await measureInProcess('sizes')

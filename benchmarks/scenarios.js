@@ -8,9 +8,10 @@ const change = { method: 'POST', path: '/change', sessions: 1 }
  * - `sessions`: the number of sessions that exist before the measurement. Each request uses a random one of them. With
  *   0, requests send no session cookie.
  * - `bytes`: the approximate size of each session.
- * - `follow`: an option of `createLoad`. `'each'` needs one session per connection.
+ * - `follow`: which cookie a request sends, as described in `createLoad`. With `'each'`, there must be one session per
+ *   connection.
  * - `csrf`: requests carry a CSRF token and the headers that a browser sends.
- * - `counts`: each request adds one to a counter.
+ * - `counts`: each request adds 1 to the same counter, so that lost updates can be counted.
  */
 export const SCENARIOS = [
   { name: 'anonymous', title: 'an anonymous visitor', method: 'GET', path: '/hello', sessions: 0 },

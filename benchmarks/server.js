@@ -65,8 +65,8 @@ export async function startServer(contender, { port = 0, cpu, settings = {} }) {
 }
 
 /**
- * Returns an error that quotes the reason why the process exited. Node prints this reason to stderr, below an excerpt
- * of the source code.
+ * Returns an error that says why the process exited. Node prints the reason to stderr, below an excerpt of the source
+ * code.
  */
 function exitError(code, signal, stderr) {
   const lines = stderr.trim().split('\n')

@@ -1,4 +1,4 @@
-/** Returns the median. For an even number of values it is the mean of the middle two. For no values it is `NaN`. */
+/** Returns the median, or `NaN` for an empty list. For an even number of values, it is the mean of the middle two. */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length / 2

@@ -4,10 +4,10 @@ const FIGURES = ['rps', 'p50', 'p99', 'cpu', 'rss']
 
 /**
  * Returns one line of results for each contender, with the median of each figure over all rounds. `entries` come from
- * `runScenario`. The first entry is the reference, to which the others are compared. An entry with a `problem` has no
- * figures. The other lines also have:
+ * `runScenario`. The first entry is the reference, to which the others are compared. For an entry with a `problem`, the
+ * line has no figures. Every other line also has:
  * - `ratio`: for each figure, the median of the ratios between the contender and the reference in the same round.
- * - `leastCpu`: the contender's lowest CPU time of any round, divided by the lowest CPU time of the reference.
+ * - `leastCpu`: the contender's lowest CPU time in any round, divided by the reference's lowest CPU time.
  * - `lost`: the number of lost updates per thousand requests, if the scenario counts lost updates.
  */
 export function summarize(entries) {

@@ -9,7 +9,7 @@ export function isPromise<T>(value: Awaitable<T>): value is PromiseLike<T> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === 'function'
 }
 
-/** Returns a promise that settles like `promise`, or rejects if `promise` takes longer than `milliseconds`. */
+/** Resolves or rejects with the result of `promise`, or rejects if `promise` takes longer than `milliseconds`. */
 export function withTimeout<T>(promise: PromiseLike<T>, milliseconds: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`No answer within ${milliseconds} ms`)), milliseconds)

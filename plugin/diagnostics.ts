@@ -17,7 +17,7 @@ export const channels = {
   created: typed<{ id: string; userId: string | null }>('fastify-sesame:created'),
   /** `{ id, userId }`: a request's cookie belongs to a live session. */
   loaded: typed<{ id: string; userId: string | null }>('fastify-sesame:loaded'),
-  /** `{ id }`: changes to a session, or its new last access time, were written to the store. */
+  /** `{ id }`: changes to a session were written to the store, or only its last access time. */
   saved: typed<{ id: string }>('fastify-sesame:saved'),
   /** `{ id, previousId }`: a session received a new id. */
   rotated: typed<{ id: string; previousId: string }>('fastify-sesame:rotated'),
@@ -27,7 +27,7 @@ export const channels = {
   expired: typed<{ id: string } | { count: number }>('fastify-sesame:expired'),
   /** `{ id }`: a session ended before its changes could be written. */
   gone: typed<{ id: string }>('fastify-sesame:gone'),
-  /** `{ id, attempt }`: another request wrote first, so the write is retried and the `update` functions run again. */
+  /** `{ id, attempt }`: another request changed the session, so the write and its `update` functions are retried. */
   conflict: typed<{ id: string; attempt: number }>('fastify-sesame:conflict'),
   /** `{ id }`: the memory store was full and evicted a session that had not been used recently. */
   evicted: typed<{ id: string }>('fastify-sesame:evicted'),

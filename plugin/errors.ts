@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-/** The base class of this library's errors. `code` is stable, and `statusCode` is the status of Fastify's reply. */
+/** The base class of this library's errors. Each has a stable `code`, and a `statusCode` for Fastify's reply. */
 export class SessionError extends Error {
   readonly code: string
   readonly statusCode: number
@@ -13,7 +13,7 @@ export class SessionError extends Error {
   }
 }
 
-/** `SESSION_OPTION_INVALID`, thrown during setup: an option is wrong. The message names it and says what is allowed. */
+/** `SESSION_OPTION_INVALID`: an option given during setup is wrong. The message names it and says what it accepts. */
 export class SessionOptionError extends SessionError {
   /** The option's path, such as `cookie.sameSite`. */
   readonly option: string

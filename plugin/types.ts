@@ -1,4 +1,4 @@
-/** A value or a promise of the value. If a store returns its results synchronously, a request creates no promise. */
+/** A value or a promise of the value. If a store returns plain values, the plugin creates no promises for it. */
 export type Awaitable<T> = T | PromiseLike<T>
 
 /**
@@ -6,18 +6,18 @@ export type Awaitable<T> = T | PromiseLike<T>
  * `declare module 'fastify-sesame' { interface SessionData { userId: string } }`.
  * While the interface is empty, every key is allowed and every value is a `JsonValue`.
  */
-// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- merged into by the application
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- applications declare their keys in it
 export interface SessionData {}
 
 /** The keys that `D` declares, or any string if `D` declares none. */
 export type SessionKey<D = SessionData> = keyof D extends never ? string : keyof D & string
 
-/** The type that `get` returns for a key: the JSON form of the key's declared type, or `JsonValue` if there is none. */
+/** The type that `get` returns for a key: the JSON form of the declared type, or `JsonValue` if none is declared. */
 export type SessionValue<K, D = SessionData> = K extends keyof D ? JsonForm<D[K]> : JsonValue
 
 /**
- * The type that `set` accepts for a key: its declared type, or any JSON value or object if there is none. `object` is
- * included because TypeScript does not assign an interface to `JsonValue`. `set` throws if JSON cannot hold the object.
+ * The type that `set` accepts for a key: its declared type, or any JSON value or object if none is declared. `object`
+ * is included because an interface is not assignable to `JsonValue`. `set` throws if JSON cannot represent the object.
  */
 export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonValue | object
 
@@ -25,7 +25,7 @@ export type SessionInput<K, D = SessionData> = K extends keyof D ? D[K] : JsonVa
 export type JsonValue =
   null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue | undefined }
 
-/** The type of a `T` after `JSON.stringify` and `JSON.parse`. For example, a Date becomes a string. */
+/** The type of a `T` value after `JSON.stringify` and `JSON.parse`. For example, a `Date` becomes a `string`. */
 export type JsonForm<T> = T extends JsonValue
   ? T
   : T extends { toJSON(...args: never[]): infer Result }
@@ -40,7 +40,7 @@ export type JsonForm<T> = T extends JsonValue
 export interface SessionRecord {
   /** A new record has version 1. Each write to `data` adds 1. Other writes do not change the version. */
   readonly version: number
-  /** The keys, each with its value as JSON text. A store parses no value. Any string can be a key, even `__proto__`. */
+  /** Maps each key to its value as JSON text, which a store never parses. Any string can be a key, even `__proto__`. */
   readonly data: Readonly<Record<string, string>>
   /** The time when the session was created or last rotated, in milliseconds since the epoch. */
   readonly createdAt: number
@@ -73,8 +73,8 @@ export interface SessionPatch {
 }
 
 /**
- * `'ok'` means that the record has been written, and `'gone'` that there is no such record. `'conflict'` means that
- * nothing has been written, because the version is not `ifVersion` or the id `renameTo` is taken.
+ * `'ok'` means that the record was written. `'gone'` means that the record is absent or has expired. `'conflict'` means
+ * that nothing was written, because the version differs from `ifVersion` or another record has the id `renameTo`.
  */
 export type UpdateResult = 'ok' | 'gone' | 'conflict'
 
@@ -85,7 +85,7 @@ export interface StoredSession {
 }
 
 /**
- * A store of sessions. Each write is one atomic step in the database, never a read followed by a write. A method throws
+ * A session store. Each write is one atomic step in the database, never a read followed by a write. A method throws
  * only if the backend fails. It reports any other outcome through its return value.
  */
 export interface SessionStore {
@@ -113,6 +113,6 @@ export interface SessionStore {
   destroyByUser?(userId: string, except?: string): Awaitable<number>
   /** Removes the expired records and returns their number. */
   cleanup?(): Awaitable<number>
-  /** Releases the resources that the store itself has opened. */
+  /** Releases the resources that the store itself opened. */
   close?(): Awaitable<void>
 }

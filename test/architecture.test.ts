@@ -16,7 +16,7 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
 /** The stores are not allowed to import each other. They can import the other files in stores/. */
 const STORES = ['memory', 'sqlite', 'postgres', 'redis', 'express']
 
-/** The only dynamic import in plugin/. TypeBox is slow to load, and only needed with the option `schema`. */
+/** The only dynamic import in plugin/. TypeBox is slow to load, and only the option `schema` needs it. */
 const LAZY_IMPORT = { file: 'options/schema.ts', code: "await import('typebox/compile')" }
 
 interface Import {
@@ -47,7 +47,7 @@ function folderOf(file: string): string {
   return file.includes('/') ? (file.split('/', 1)[0] as string) : ''
 }
 
-/** Returns the files and packages that are loaded when `file` is imported. With `all`, type imports count too. */
+/** Returns the files and packages that are loaded when `file` is imported, including type imports if `all` is true. */
 function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<string> {
   for (const { from, as } of imports.get(file) ?? []) {
     if ((as === 'type' && !all) || loaded.has(from)) continue
@@ -57,7 +57,7 @@ function loadedBy(file: string, all = false, loaded = new Set<string>()): Set<st
   return loaded
 }
 
-void t.test('the pattern of this test matches every import statement in plugin/', async (t) => {
+void t.test('the import pattern of these tests matches every import statement in plugin/', async (t) => {
   t.same(imports.get('http/require-auth.ts')?.slice(0, 3), [
     { from: 'fastify', as: 'type' },
     { from: 'errors.ts', as: 'value' },

@@ -19,9 +19,9 @@ interface Stage {
 
 interface Scenario {
   readonly options?: Partial<SessionOptions>
-  /** Runs before the test subscribes to the channel. */
+  /** Prepares the scenario before the test subscribes to the channel. */
   readonly before?: (stage: Stage) => Promise<unknown>
-  /** Triggers the messages, and returns the messages that the test expects. */
+  /** Makes the plugin publish messages, and returns the messages that the test expects. */
   readonly work: (stage: Stage) => Promise<unknown[]>
 }
 
@@ -35,7 +35,7 @@ const failingCreate = wrap(new MemoryStore(), (method, _args, next) => {
   return next()
 })
 
-/** Scenarios that publish messages, at least one for each channel. */
+/** Scenarios that publish messages. Each channel has at least one scenario. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
     'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },

@@ -32,7 +32,7 @@ interface LockedPackage {
 
 /** The only direct runtime dependencies that the library is allowed to have. */
 const DEPENDENCIES = ['@fastify/cookie', 'fastify-plugin', 'typebox']
-/** The build creates one file with each of these extensions for every source file. */
+/** For every source file, the build creates one file with each of these extensions. */
 const BUILT = ['.d.ts', '.d.ts.map', '.js', '.js.map']
 const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
@@ -156,7 +156,7 @@ void t.test('docs/security.md gives a reason for every runtime dependency', asyn
     t.equal(manifest.peerDependenciesMeta[name]?.optional, true, `${name} is optional`)
 })
 
-/** Returns the paths in the lock file of the runtime dependencies and of everything that they depend on. */
+/** Returns the lock-file paths of all direct and indirect runtime dependencies. */
 function installed(): string[] {
   const paths = new Set<string>()
   const visit = (name: string, parent: string): void => {
@@ -196,7 +196,7 @@ void t.test('the settings for publishing to npm are consistent', async (t) => {
     t.equal(publishConfig.provenance, true)
     t.equal(publishConfig.access, 'public')
   }
-  // npm rejects a provenance statement if it names a different repository than package.json does.
+  // npm rejects a provenance statement that names a different repository from the one in package.json.
   if (repository !== undefined) {
     t.match(typeof repository === 'string' ? repository : repository.url, /^(?:git\+)?https:\/\/|^github:/)
   }

@@ -40,7 +40,7 @@ void t.test('the README’s first example has at most 25 lines', async (t) => {
 })
 
 void t.test('the README’s examples pass the type check and run', async (t) => {
-  // Only files inside the project can import the package by its name.
+  // The examples are written inside the project, because only files there can import the package by its name.
   const folder = mkdtempSync(join(process.cwd(), '.readme-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const files = examples().map(({ heading, code }, index) => {
@@ -67,7 +67,7 @@ void t.test('the README’s examples pass the type check and run', async (t) => 
   }
 })
 
-/** Logs in to the app of the first example, opens the dashboard twice and logs out. */
+/** Logs in to the first example's app, opens the dashboard twice and logs out. */
 async function tryLogin(
   t: { equal: (a: unknown, b: unknown) => void; same: (a: unknown, b: unknown) => void },
   app: FastifyInstance

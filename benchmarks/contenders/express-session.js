@@ -3,7 +3,7 @@ import session from 'express-session'
 import { COOKIE, HELLO, nextTurn, readAll, SECRET, seedOf } from '../payload.js'
 import { connectRedisStore } from '../redis-store.js'
 
-/** Stores only changed sessions. ETags are turned off, because Fastify does not send them. */
+/** Stores only changed sessions. ETags are turned off, because the contenders that use Fastify do not compute them. */
 export default async function expressSession({ useRedis, redis }) {
   const app = express().disable('etag').disable('x-powered-by')
   const { name, ...cookie } = { ...COOKIE, maxAge: COOKIE.maxAge * 1000 }

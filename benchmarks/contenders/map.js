@@ -3,8 +3,8 @@ import Fastify from 'fastify'
 import { COOKIE, HELLO, nextTurn, readAll, seedOf } from '../payload.js'
 
 /**
- * Shows the cost of a lookup on this machine. The contender uses a Map from cookie to session data, without signatures,
- * expiry or other features.
+ * Shows the cost of finding a session in a Map on this machine. The contender maps each cookie to its session data,
+ * without signatures, expiry or other features.
  */
 export default async function map() {
   const app = Fastify()

@@ -48,7 +48,7 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const { statusCode = 500, message } = error
     if (statusCode < 500) return sendError(request, reply, statusCode, message)
-    // The message may reveal internal details, so it is only written to the log.
+    // The error message may reveal internal details, so it is written only to the log.
     request.log.error(error)
     return sendError(request, reply, statusCode, 'Something went wrong. Please try again later.')
   })

@@ -1,6 +1,6 @@
 /**
- * HTML that is inserted into a page without escaping. This is a class, because a value parsed from a request body can
- * never be an instance of it.
+ * HTML that is inserted into a page without escaping. It is a class, so that a value parsed from a request body can
+ * never be mistaken for such HTML.
  */
 export class Html {
   constructor(readonly text: string) {}

@@ -22,7 +22,7 @@ export function sendError(
   return reply.send({ statusCode, error: STATUS_CODES[statusCode], message })
 }
 
-/** Returns true if the client wants JSON and not HTML. A browser that opens a page accepts HTML. */
+/** Returns true if the client accepts JSON but not HTML. A browser accepts HTML when it opens a page. */
 export function asksForJson({ headers: { accept = '' } }: FastifyRequest): boolean {
   return accept.includes('application/json') && !accept.includes('text/html')
 }

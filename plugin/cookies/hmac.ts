@@ -5,13 +5,13 @@ const BLOCK = 64
 const DIGEST = 32
 
 /**
- * Returns a function that computes the HMAC-SHA256 (RFC 2104 section 2) of a string of exactly `length` ASCII
- * characters as base64url.
+ * Returns a function that computes the HMAC-SHA256 (RFC 2104 section 2) of a string and encodes it as base64url. The
+ * string must have exactly `length` ASCII characters.
  *
- * It uses two one-shot hashes, because `createHmac` takes twice as long on Node 20 and twelve times as long on Node 24.
- * The key is kept in dedicated Buffers, because small Buffers share a memory pool that other code can read.
+ * The function uses two one-shot hashes, because `createHmac` takes twice as long on Node 20 and twelve times as long
+ * on Node 24. The key is kept in dedicated Buffers, because small Buffers share a memory pool that other code can read.
  *
- * @throws {RangeError} if the string has another length.
+ * @throws {RangeError} if the string has a different length.
  */
 export function createHmacSha256(key: Buffer | KeyObject, length: number): (text: string) => string {
   const bytes = key instanceof KeyObject ? key.export() : key

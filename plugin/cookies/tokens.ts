@@ -8,19 +8,19 @@ export interface VerifiedToken {
   readonly value: string
   readonly token: string
   readonly id: string
-  /** True if an older secret signed the cookie. It must then be signed with the newest secret and sent again. */
+  /** True if the cookie was signed with an older secret. It must be signed again with the newest secret and resent. */
   readonly stale: boolean
 }
 
 /** Creates, signs and verifies session tokens with one list of secrets. */
 export interface Tokens {
-  /** Returns a new token of `idLength` random bytes as lower-case hex. `idPrefix` is the start of the token's id. */
+  /** Returns a new token: `idLength` random bytes as lower-case hex. The id of the token begins with `idPrefix`. */
   mint(idPrefix?: string): string
   /** Signs a token with the newest secret and returns the cookie value `token.signature`. */
   sign(token: string): string
   /** Signs a token like `sign`, and caches the result so that the next `verify` is cheap. `id` is the token's id. */
   issue(token: string, id: string): string
-  /** Returns the token of a cookie value, or `undefined` if the value is malformed or none of the secrets signed it. */
+  /** Returns the token in a cookie value, or `undefined` if the value is malformed or its signature is wrong. */
   verify(value: string): VerifiedToken | undefined
 }
 
@@ -69,7 +69,7 @@ export function createTokens(secrets: readonly (Buffer | KeyObject)[], idLength:
     return value
   }
 
-  /** Verifies a cookie in the cache without computing a hash. Its session is still looked up in the store. */
+  /** A cookie in the cache is verified without computing a hash. Its session is still looked up in the store. */
   function verify(value: string): VerifiedToken | undefined {
     if (value.length !== length) return undefined
     const known = cache.get(value)
@@ -96,23 +96,23 @@ function createVerifier(signers: readonly Signer[], idLength: number): Tokens['v
     const signer = signers.findIndex((sign) => {
       const text = sign(token)
       expected.write(text, 'latin1')
-      // Compare the encoded signatures, because several base64url strings decode to the same bytes. The second
-      // comparison refuses characters that latin1 cannot represent, because `write` truncates them.
+      // Compare the encoded signatures, because different base64url strings can decode to the same bytes. Also
+      // compare the strings, because `Buffer.write` truncates characters that latin1 cannot represent.
       return timingSafeEqual(given, expected) && text === signature
     })
     return signer === -1 ? undefined : { value, token, id: idOfToken(token), stale: signer > 0 }
   }
 }
 
-/** A regular expression would take more than twice as long. */
+/** Returns true if the string is lower-case hex. A regular expression would take more than twice as long. */
 function isHex(text: string): boolean {
   for (let at = 0; at < text.length; at++) if (IS_HEX_DIGIT[text.charCodeAt(at)] !== 1) return false
   return true
 }
 
 /**
- * Returns a function that copies a verified token, because V8's substrings would keep the whole Cookie header in
- * memory. It uses a dedicated Buffer, because small Buffers share a memory pool that other code can read.
+ * Returns a function that copies a token, because the original is a substring that keeps the whole Cookie header in
+ * memory. The function uses a dedicated Buffer, because small Buffers share a memory pool that other code can read.
  */
 function createCopier(length: number): (verified: VerifiedToken) => VerifiedToken {
   const bytes = Buffer.alloc(length)
@@ -123,7 +123,7 @@ function createCopier(length: number): (verified: VerifiedToken) => VerifiedToke
   }
 }
 
-/** Takes tokens from a pool, because generating 4 KB of random bytes takes little longer than generating 32 bytes. */
+/** Takes tokens from a pool, because generating 4096 random bytes takes only slightly longer than generating 32. */
 function createMint(idLength: number): () => string {
   const pool = Buffer.alloc(idLength * TOKENS_PER_REFILL)
   let offset = pool.length

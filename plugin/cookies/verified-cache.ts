@@ -9,8 +9,8 @@ export interface VerifiedCache<T extends { readonly value: string }> {
 const GENERATION_SIZE = 16_384
 
 /**
- * Creates a cache that evicts cookies that have not been sent for a while. A full young generation becomes the old one,
- * and the previous old one is dropped. A lookup moves a cookie from the old generation to the young one.
+ * Creates a cache with a young and an old generation of cookies. When the young one is full, it replaces the old one. A
+ * lookup moves a cookie to the young generation, so only cookies that have not been sent for a while are dropped.
  */
 export function createVerifiedCache<T extends { readonly value: string }>(
   size = GENERATION_SIZE

@@ -7,9 +7,9 @@ export type CookieWriter = (name: string, value: string, attributes?: SerializeO
 
 /** Reads, sets and clears the session cookie. */
 export interface SessionCookie {
-  /** Returns the values of the first four session cookies in the header. Another subdomain may have set some. */
+  /** Returns up to four session cookie values, because other subdomains can set cookies with the same name. */
   read(header: string): string[]
-  /** Sets the cookie. The session ends at `expiresAt`, in ms since the epoch, and Max-Age never outlasts it. */
+  /** Sets the cookie. Max-Age never exceeds the time until the session ends at `expiresAt`, in ms since the epoch. */
   write(reply: FastifyReply, value: string, expiresAt: number): void
   /** Deletes the cookie. All attributes are repeated, because the browser would otherwise keep the old cookie. */
   clear(reply: FastifyReply): void
@@ -17,7 +17,7 @@ export interface SessionCookie {
   keepPrivate(reply: FastifyReply): void
 }
 
-/** At most this many session cookies are read. Another subdomain can set many, and each costs an HMAC per secret. */
+/** The maximum number of session cookies to read. Subdomains can set many, and verifying each one takes CPU time. */
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
@@ -31,7 +31,7 @@ export function createCookie(options: ResolvedOptions, serialize: CookieWriter):
   function send(reply: FastifyReply, value: string, maxAge: number | undefined): void {
     warn?.(reply.request)
     const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
-    // Set the header on Fastify's reply, so that a handler that hijacks it can copy the header from getHeaders().
+    // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
     reply.header('set-cookie', serialize(cookieName, value, all))
     reply.header(...NO_STORE)
   }
@@ -66,7 +66,7 @@ function secondsUntil(time: number): number {
   return Math.max(0, Math.floor((time - Date.now()) / 1000))
 }
 
-/** A browser writes a cookie only at the start of the header or after a ";": RFC 6265bis section 5.8.3. */
+/** Finds cookies only at the start of the header or after a ";", where browsers put them: RFC 6265bis section 5.8.3. */
 function cookieValues(header: string, start: string): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {

@@ -5,7 +5,7 @@ import { CsrfError, type CsrfCode } from '../errors.js'
 import { Session } from '../session/session.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Checks that a page of this site made a request: by its origin, and by a token that only such a page knows. */
+/** Checks the origin and the CSRF token of a request. Only pages of this site know a valid token. */
 export interface CsrfProtection {
   /** Returns a new CSRF token of 86 characters. Creates the session's CSRF secret on the first call. */
   generate(session: Session): string
@@ -16,7 +16,7 @@ export interface CsrfProtection {
 }
 
 const SECRET_BYTES = 32
-/** The format of a CSRF token: a random pad and the masked secret, together 64 bytes as base64url. */
+/** The format of a CSRF token: a random pad and the masked secret, 64 bytes in total, encoded as base64url. */
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
@@ -27,8 +27,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const isGuarded = ({ routeOptions }: FastifyRequest): boolean => routeOptions.config.csrf !== false
   const isChecked = (request: FastifyRequest): boolean =>
     !SAFE_METHODS.has(request.method) && isGuarded(request)
-
-  /** CORS does not apply to the handshake, so that any site could open a WebSocket and read from it without a check. */
+  /** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
   const isHandshake = (request: FastifyRequest): boolean =>
     request.raw.headers.upgrade !== undefined && isGuarded(request)
 
@@ -38,7 +37,8 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // With `protect: 'all'`, no session is loaded yet. The error handler sees an empty session that is never saved.
+      // With `protect: 'all'`, this check runs before the session is loaded, so the error handler sees an empty session
+      // that is never saved.
       const state = sessions.stateOf(request)
       if (state.phase === 'unloaded') state.phase = 'failed'
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
@@ -55,7 +55,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   }
 }
 
-/** Returns why the request's origin is refused, or `undefined` if it is allowed or if no header reveals it. */
+/** Returns why the request's origin is refused, or `undefined` if the origin is allowed or no header reveals it. */
 function foreignOrigin(
   { raw, protocol, host }: FastifyRequest,
   trusted: readonly string[]
@@ -74,13 +74,13 @@ function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string |
   return values.length === 0 ? undefined : values.join(', ')
 }
 
-/** Returns this site's origin without the default port. It is never `'null'`, which sandboxed pages send. */
+/** Returns this site's origin without the default port. The result is never `'null'`, the origin of sandboxed pages. */
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
 }
 
-/** Returns a field of the body. @fastify/multipart with `attachFieldsToBody: true` makes each field an object. */
+/** Returns a field of the body. With `attachFieldsToBody: true`, @fastify/multipart wraps each field in an object. */
 function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   if (typeof body !== 'object' || body === null || !Object.hasOwn(body, field)) return undefined
   const value = (body as Record<string, unknown>)[field]

@@ -45,7 +45,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const manager = createSessionManager(sessions, store)
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
-  // The CSRF hooks run before the hook that loads the session, so that a refused request causes no store call.
+  // The CSRF hooks run before the hook that loads the session, so that a refused request does not reach the store.
   protect(app, csrf, options.csrf.protect === 'all')
   addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
@@ -60,7 +60,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
 
 /**
  * Returns a function that serializes cookies with @fastify/cookie. If the application has not registered that plugin,
- * it is registered in a context without routes. The plugin's decorators then do not slow down every request.
+ * it is registered in a context without routes, so that its decorators do not slow down every request.
  */
 async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
   let owner = app
@@ -74,8 +74,8 @@ async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
 }
 
 /**
- * Fails the registration if the store can never work. If the database is unavailable now, only logs a warning, because
- * the database may be available again for the first request.
+ * Fails the registration if the store can never work. If the database is unavailable at the moment, only logs a
+ * warning, because it may be available again by the first request.
  */
 async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
   try {
@@ -115,7 +115,7 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
   })
   const failed = new WeakSet<FastifyRequest>()
   app.addHook('onError', function endSession(request, reply, _error, done) {
-    // Fastify calls this hook at most twice: for the first error, and if an onSend hook then throws as well.
+    // Fastify calls this hook at most twice: for the first error, and again if an onSend hook also throws an error.
     const isLast = failed.has(request)
     failed.add(request)
     settle(isLast ? sessions.abandon(request, reply) : undefined, done)
@@ -123,9 +123,9 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
 }
 
 /**
- * Calls `done` synchronously if nothing is pending, because a promise for each hook would cost more time than the
- * session itself. If `done()` throws an error, for example for an invalid header, that error is passed to `done` as
- * well, because nothing else would handle it.
+ * Calls `done` synchronously if nothing is pending, because a promise for each hook would take more time than the rest
+ * of the session handling. If `done()` throws an error, for example because a header is invalid, `done` is called again
+ * with that error, because nothing else would handle it.
  */
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
@@ -133,8 +133,8 @@ function settle(pending: Awaitable<void>, done: Done): void {
 }
 
 /**
- * Adds the CSRF checks. With `everywhere`, hooks check every route: the origin before the body is read, and the token
- * after it. Otherwise, only routes with the preHandler `csrfProtection` are checked.
+ * Adds the CSRF checks. If `everywhere` is true, hooks check every route. They check the origin before the body is read
+ * and the token afterwards. Otherwise, only routes with the preHandler `csrfProtection` are checked.
  */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
   function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {

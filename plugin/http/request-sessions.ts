@@ -23,7 +23,7 @@ declare module 'fastify' {
   }
 }
 
-/** When a session is committed: in `save()`, when a reply is sent, or when a 5xx reply is sent. */
+/** When a session is committed: in `save()`, when a normal reply is sent, or when a 5xx reply is sent. */
 type Moment = 'early' | 'reply' | 'failed'
 
 /** Loads the session of each request and commits it: writes its changes to the store and sets its cookie. */
@@ -98,7 +98,7 @@ export class RequestSessions {
     if (state.used) varyByCookie(reply)
     const { session } = state
     if (session === undefined) {
-      // From now on, a change to the session would be lost, so it must throw an error.
+      // From now on, changes to the session would be lost, so they must throw an error.
       if (state.phase !== 'unloaded') state.phase = 'late'
       return
     }
@@ -112,7 +112,7 @@ export class RequestSessions {
     return this.#commit(session, reply, reply.statusCode >= 500 ? 'failed' : 'reply')
   }
 
-  /** Runs when Fastify calls no more `onSend` hooks. Applies a pending `invalidate()` and ignores all other changes. */
+  /** Runs when no more `onSend` hooks will follow. Applies a pending `invalidate()` and ignores all other changes. */
   abandon(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const { session } = this.stateOf(request)
     if (session !== undefined) return this.#commit(session, reply, 'failed')
@@ -171,14 +171,14 @@ export class RequestSessions {
   }
 }
 
-/** If the browser may have a session that was not loaded, changes must not create a second one. */
+/** If the browser may have a session that was not loaded, changes must not create a second session. */
 function modeOf({ phase, error }: RequestState, config: 'readonly' | undefined): SessionMode {
   if (phase === 'unloaded') return 'unloaded'
   if (phase === 'failed' || phase === 'off' || error !== undefined) return 'detached'
   return config === 'readonly' ? 'readonly' : 'open'
 }
 
-/** Returns false if the headers have been sent, or for the 101 reply to an upgrade, which Fastify does not write. */
+/** Returns false after the headers have been sent or if the reply is a 101, which Fastify does not write. */
 function canSetCookie({ raw, request }: FastifyReply, moment: Moment): boolean {
   const { upgrade } = request.raw as { upgrade?: boolean }
   return !raw.headersSent && !(upgrade === true && moment === 'early')

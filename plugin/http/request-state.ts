@@ -10,11 +10,11 @@ export const kState = Symbol('fastify-sesame.state')
 /**
  * How far the session of a request has been loaded. `unloaded`: the `onRequest` hook has not run yet. `loaded`: the
  * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request came from
- * another site. `late`: the reply has been sent, and nothing had used the session before.
+ * another site. `late`: the reply has been sent, before anything used the session.
  */
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
-/** The state of one request's session. It is one object, because every request decorator slows down every request. */
+/** The session state of a request. It is a single object, because each request decorator slows down all requests. */
 export class RequestState implements Saver {
   readonly #sessions: RequestSessions
   phase: Phase = 'unloaded'
@@ -24,7 +24,7 @@ export class RequestState implements Saver {
   error: SessionStoreError | undefined
   /** The load that is still running. Concurrent callers share it. */
   loading: Awaitable<void> | undefined = undefined
-  /** True if the cookie has a valid signature but its session has ended, even after the request opens a new session. */
+  /** True if a correctly signed cookie's session has ended. Stays true if the request creates a new session. */
   ended = false
   used = false
   /** The reply that `session.save()` sets the cookie on. The `onRequest` hook assigns it. */
@@ -45,7 +45,7 @@ declare module 'fastify' {
     [kState]: RequestState | null
   }
   interface FastifyContextConfig {
-    /** `false`: no session. `'readonly'`: the session is loaded but never written. Default: it is loaded and saved. */
+    /** By default, the session is loaded and saved. `'readonly'` loads it but never saves it. `false` does neither. */
     session?: false | 'readonly'
     /** `false` exempts this route from CSRF protection. */
     csrf?: false

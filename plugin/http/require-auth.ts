@@ -8,15 +8,15 @@ import { kSessions } from './request-sessions.js'
 import { sessionConfigOf } from './request-state.js'
 
 export interface RequireAuthOptions {
-  /** The key of the user in the session. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
+  /** The session key that holds the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
   readonly userKey?: string
   /** The path or URL of the login page, to which page requests are redirected. Default: `'/login'`. */
   readonly loginPath?: string
-  /** The text of the flash message `error` or of the JSON error. Default: `'Please login to continue'`. */
+  /** The text of the JSON error or of the flash message with the key `error`. Default: `'Please login to continue'`. */
   readonly message?: string
-  /** A new login is needed this many seconds after creation or the last `regenerate()`. Default: no limit. */
+  /** The user must log in again this many seconds after the session was created or regenerated. Default: no limit. */
   readonly freshWithin?: number
-  /** Returns `false` to refuse a signed-in session with 403. An error that it throws becomes the reply. */
+  /** Returns `false` to refuse a signed-in session with 403. If it throws an error, that error becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
 

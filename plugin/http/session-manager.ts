@@ -7,7 +7,7 @@ import { endSession, type GuardedStore } from '../stores/guarded.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
-/** Gives access to sessions without `request.session`: in earlier hooks, in device lists and in scheduled jobs. */
+/** Gives access to sessions where `request.session` cannot be used: in early hooks, device lists or scheduled jobs. */
 export interface SessionManager {
   /** Returns the request's live session, or `undefined` if it has none. Loads the session if it is not yet loaded. */
   get(request: AnyRequest): Promise<Session | undefined>
@@ -30,12 +30,12 @@ export interface SessionManager {
    */
   list(userId: string | number): Promise<SessionInfo[]>
 
-  /** Ends the session with this id. Returns `false` if it does not exist. Requests that use it can no longer save. */
+  /** Ends a session, so that requests that use it can no longer save changes. Returns `false` if it does not exist. */
   revoke(id: string): Promise<boolean>
 
   /**
-   * Ends all sessions of a user except `except`, a session or its id, and returns how many ended. If you have called
-   * `regenerate()` in this request, pass the session and not its id, because the store still has the old id.
+   * Ends all sessions of a user and returns how many ended. `except` is a session to keep, or its id. If you have
+   * called `regenerate()` in this request, pass the session and not its id, because the store still has the old id.
    */
   revokeAll(userId: string | number, options?: { except?: string | Session }): Promise<number>
 }

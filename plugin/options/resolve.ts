@@ -11,7 +11,7 @@ import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 const SECRET_BYTES = 32
 /** The maximum length of a cookie's name and value together. Browsers drop longer cookies: RFC 6265bis section 5.6. */
 const COOKIE_BYTES = 4096
-/** The options of Fastify's `register`. Fastify also passes them on to the plugin. */
+/** The options of Fastify's own `register`, which Fastify also passes on to the plugin. */
 const FASTIFY_OPTIONS = new Set(['prefix', 'logLevel', 'logSerializers'])
 
 /** The options `T` with their defaults. Only the options in `Absent` have no default and can be absent. */
@@ -68,7 +68,7 @@ function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** Returns new objects, so that the caller's objects do not change. */
+/** Fills in the defaults and checks the options. Returns new objects and does not change the caller's objects. */
 function checkAndFill(given: SessionOptions): FilledOptions {
   const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
   const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
@@ -162,7 +162,7 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
-/** A hole in a sparse array arrives here as `undefined`, because the check of the list with `every()` skips holes. */
+/** `text` is `undefined` for a hole in a sparse array, because the earlier check of the list skips holes. */
 function isOrigin(text: string | undefined): boolean {
   return (
     text !== undefined &&
@@ -193,7 +193,7 @@ function checkStore(option: string, store: SessionStore, methods: readonly strin
     const hint = 'wrap an express-session store with fromExpressStore()'
     throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
   }
-  // Each digit of the prefix makes it 16 times slower to find a new id. Five digits would take about a second.
+  // Each required prefix digit makes finding a new id 16 times slower. With five digits, it would take about a second.
   const { rotationPrefix = 0 } = store
   if (![0, 1, 2, 3, 4].includes(rotationPrefix))
     throw wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')

@@ -22,7 +22,7 @@ export function checkOptions(given: object, rules: Readonly<Record<string, Rule>
   }
 }
 
-/** Accepts every value. `resolveOptions` checks these options in detail, with more specific messages. */
+/** Accepts every value. Used for options that `resolveOptions` checks in detail, with more specific messages. */
 export const anything: Rule = { want: '', accepts: () => true }
 
 export const flag: Rule = { want: 'true or false', accepts: (value) => typeof value === 'boolean' }

@@ -1,6 +1,6 @@
 import type { TSchema } from 'typebox'
 
-/** Checks the value at a key of a session. Returns what is wrong with the value, or `undefined` if it is valid. */
+/** Checks the value of a key in a session. Returns what is wrong with the value, or `undefined` if it is valid. */
 export type ProblemOf = (key: string, value: unknown) => string | undefined
 
 /** The shape of a TypeBox object. TypeBox's own type would triple the time that an application takes to compile. */

@@ -37,7 +37,8 @@ export const COOKIE_OPTIONS = {
   },
   domain: {
     ...text(HOST_NAME, 'a host name, such as "example.com"', 253),
-    description: 'The host that gets the cookie, with its subdomains. Absent: only the host that set it.'
+    description:
+      'Sends the cookie to this host and its subdomains. By default, it goes only to the host that set it.'
   },
   secure: {
     ...oneOf(true, false, 'auto'),
@@ -49,7 +50,7 @@ export const COOKIE_OPTIONS = {
     ...oneOf('strict', 'lax', 'none'),
     default: 'lax',
     description:
-      "Which requests from other sites send the cookie: none (`'strict'`), followed links (`'lax'`) or all (`'none'`)."
+      "Which requests from other sites carry the cookie: none (`'strict'`), followed links (`'lax'`) or all (`'none'`)."
   },
   partitioned: {
     ...flag,
@@ -59,7 +60,7 @@ export const COOKIE_OPTIONS = {
   persistent: {
     ...flag,
     default: true,
-    description: '`false` omits `Max-Age`, so that the browser deletes the cookie when it closes.'
+    description: '`false` omits `Max-Age`, so that the cookie is deleted when the browser closes.'
   }
 } as const satisfies Table<CookieOptions>
 
@@ -94,7 +95,6 @@ export const CSRF_OPTIONS = {
   }
 } as const satisfies Table<CsrfOptions>
 
-/** All options of the plugin: their rules, defaults and descriptions. */
 export const OPTIONS = {
   secret: {
     ...anything,
@@ -110,12 +110,12 @@ export const OPTIONS = {
   maxAge: {
     ...lifetime,
     default: 86400,
-    description: 'Even an active session ends this many seconds after creation or `regenerate()`.'
+    description: 'Even an active session ends this many seconds after it was created or regenerated.'
   },
   idleTimeout: {
     ...lifetime,
     description:
-      'A session ends after this many seconds without a request, or up to a tenth of this time earlier. Absent: no idle timeout.'
+      'A session ends this many seconds after its last request, or up to a tenth of this time earlier. By default, there is no idle timeout.'
   },
   cookie: {
     ...objectOf('cookie attributes'),
@@ -132,11 +132,11 @@ export const OPTIONS = {
     default: 3600,
     description: 'Seconds between sweeps that remove expired sessions. 0 turns sweeps off.'
   },
-  store: { ...anything, description: 'The `SessionStore` to use. Absent: a new `MemoryStore`.' },
+  store: { ...anything, description: 'The `SessionStore` to use. By default, this is a new `MemoryStore`.' },
   migrateFrom: {
     ...anything,
     description:
-      'The previous store. A session is moved to `store` on its next request. Absent: no migration.'
+      'The previous store, if you migrate from one. Each session is moved to `store` on its next request.'
   },
   userKey: {
     ...text(/^(?!\$)/, 'a key that does not begin with "$"'),
@@ -145,7 +145,7 @@ export const OPTIONS = {
   },
   maxSessionsPerUser: {
     ...number('a whole number above 0', (n) => Number.isInteger(n) && n > 0),
-    description: 'The maximum number of sessions that a user can have at the same time. Absent: no limit.'
+    description: 'The maximum number of sessions that a user can have at once. By default, there is no limit.'
   },
   onLimit: {
     ...oneOf('end-oldest', 'reject'),
@@ -156,7 +156,7 @@ export const OPTIONS = {
   csrf: {
     ...objectOf('CSRF options'),
     default: {},
-    description: 'The options of the protection against forged requests from other sites (CSRF).'
+    description: 'The options that protect against forged requests from other sites (CSRF).'
   },
   onStoreError: {
     ...oneOf('fail', 'anonymous'),
@@ -176,6 +176,6 @@ export const OPTIONS = {
     want: 'a TypeBox object: Type.Object({ … })',
     accepts: isObjectSchema,
     description:
-      'A TypeBox object. Values are checked when they are set and when they are loaded. Absent: no check.'
+      'An optional TypeBox object. Values are checked against it when they are set and when they are loaded.'
   }
 } as const satisfies Table<SessionOptions>

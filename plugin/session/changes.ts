@@ -16,7 +16,7 @@ export interface Difference {
   readonly set: Readonly<Record<string, string>>
   readonly remove: readonly string[]
   readonly clear: boolean
-  /** True if an `update` function has read the stored value. The write then requires an unchanged version. */
+  /** True if an `update` function read the stored value. The write must fail if the version has changed since then. */
   readonly versioned: boolean
 }
 
@@ -42,7 +42,7 @@ export class Changes {
   readonly #session: { readonly id: string }
   readonly #problemOf: ProblemOf
 
-  /** A report of an invalid value contains the id of `session`. A value that `problemOf` refuses reads as absent. */
+  /** Reports of invalid values contain the id of `session`. A value that `problemOf` refuses is treated as absent. */
   constructor(session: { readonly id: string }, problemOf: ProblemOf, base: Texts = NOTHING) {
     this.#session = session
     this.#problemOf = problemOf
@@ -120,7 +120,7 @@ export class Changes {
   }
 
   /**
-   * Applies the changes to newer data. A value that was set stays set, and an `update` function runs again. `all` has
+   * Applies the changes to newer data. Values that were set are set again, and `update` functions run again. `all` has
    * the same meaning as in `difference`.
    */
   rebase(base: Texts, all = false): void {
@@ -137,7 +137,7 @@ export class Changes {
     }
   }
 
-  /** Returns true if an object has been changed in place after `difference()` ran. Reports each change only once. */
+  /** Returns true if an object was changed in place after `difference()` ran. Reports each change only once. */
   mutatedAfterCommit(): boolean {
     const objects = [...(this.#objects ?? [])]
     this.#objects = undefined
@@ -149,7 +149,7 @@ export class Changes {
       const value = updater(this.value(key))
       return { value, text: serialize(key, value) }
     } catch (error) {
-      // Discard what the updater changed in place before it threw. A retry could not repeat it on a newer record.
+      // Discard the in-place changes made by an updater that threw, because a retry could not repeat them.
       if (this.#isMutatedInPlace(key)) this.#objects?.delete(key)
       throw error
     }

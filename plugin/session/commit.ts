@@ -10,7 +10,7 @@ import { RetryQueue } from './retry-queue.js'
 import { createSessionLimit, type SessionLimit } from './session-limit.js'
 import type { SessionContext, SessionState } from './state.js'
 
-/** How many times an `update` function may run again because another process wrote first. */
+/** How many times an `update` function may run again because another process changed the session first. */
 const ATTEMPTS = 32
 /** The longest pause between two attempts to write a session, in milliseconds. */
 const LONGEST_PAUSE = 250
@@ -21,7 +21,7 @@ export type CookieOrder =
 
 /** What the commit of a session needs to know about the reply. */
 export interface CommitReply {
-  /** True if the reply is a 5xx. In that case only an `invalidate()` is applied. */
+  /** True if the reply has a 5xx status. In that case, only an `invalidate()` is applied. */
   readonly failed: boolean
   /** Returns false after the headers have been sent. */
   canSetCookie(): boolean
@@ -79,7 +79,7 @@ export class Committer {
 
   async #update(state: SessionState, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
     const { id, patch } = plan
-    // A write with `ifVersion` would conflict with the retries that are queued for the same session, so it queues too.
+    // A write with `ifVersion` would conflict with the queued retries for the same session, so it joins their queue.
     if (patch.ifVersion === undefined || !this.#retries.has(id)) {
       const result = await this.#write(plan)
       if (result !== 'conflict') return this.#settle(result, plan)
@@ -104,7 +104,7 @@ export class Committer {
       if (plan?.kind !== 'update') return NO_COOKIES
       const result = await this.#write(plan)
       if (result !== 'conflict') return this.#settle(result, plan)
-      // Only another process can cause a conflict here. The random pause is longer if the store is slow.
+      // Only another process can cause a conflict here. Wait for a random time, which is longer if the store is slow.
       const tried = performance.now() - began
       await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 * tried * 2 ** attempt))
     }
@@ -123,7 +123,7 @@ export class Committer {
   }
 
   async #destroy({ id, next }: DestroyPlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
-    // If another request has already ended the session, keep the cookie: the browser may have a newer one.
+    // If another request has already ended the session, do not clear the cookie: the browser may have a newer one.
     if (!(await endSession(this.#store, id))) return gone(id, next !== undefined && holdsData(next))
     if (next === undefined) return [{ kind: 'clear' }]
     requireHeaders(next, reply)
@@ -135,7 +135,7 @@ export class Committer {
   }
 }
 
-/** Flash messages do not count, so that a double click on a logout button does not cause an error. */
+/** Flash messages do not count as data, so that a double click on a logout button does not cause an error. */
 function holdsData({ record }: CreatePlan): boolean {
   return Object.keys(record.data).some((key) => !isOwnKey(key))
 }
@@ -148,8 +148,8 @@ function gone(id: string, lossy: boolean): readonly CookieOrder[] {
 }
 
 /**
- * Throws, before any write, if the plan needs a new session cookie and the headers have already been sent. Ending a
- * session or extending its expiry is still possible then. Only the cookie is not updated.
+ * Throws an error, before any write, if a new session cookie is needed but the headers have already been sent. A
+ * session can still be ended or extended after the headers are sent, but its cookie is not updated.
  */
 function requireHeaders(plan: Plan, reply: CommitReply): void {
   const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)

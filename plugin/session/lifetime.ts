@@ -4,7 +4,7 @@ import type { SessionRecord } from '../types.js'
 /** The options that limit the lifetime of a session, in milliseconds. */
 export type Lifetime = Pick<ResolvedOptions, 'maxAge' | 'idleTimeout'>
 
-/** A read extends the expiry only after this fraction of `idleTimeout`. So a session may end early, but never late. */
+/** A read extends the expiry once this fraction of `idleTimeout` has passed. Sessions can end early, but never late. */
 const TOUCH_FRACTION = 0.1
 
 /** Returns when a session ends: at `createdAt + maxAge` or at `lastAccessed + idleTimeout`, whichever is earlier. */
@@ -12,7 +12,7 @@ export function expiryOf({ maxAge, idleTimeout }: Lifetime, createdAt: number, l
   return Math.min(createdAt + maxAge, lastAccessed + idleTimeout)
 }
 
-/** The store checks the expiry too, but its clock may differ, and `maxAge` may have been shortened since the write. */
+/** Checks the expiry again, because the store's clock may be different and `maxAge` may have been reduced. */
 export function isLive(
   lifetime: Lifetime,
   { createdAt, lastAccessed, expiresAt }: SessionRecord,

@@ -14,9 +14,9 @@ import type { SessionContext } from './state.js'
  */
 export type Load = (values: readonly string[]) => Awaitable<FoundSession | 'ended' | undefined>
 
-/** The returned function runs for every request with a session, so it creates no promise for a synchronous store. */
+/** The returned function runs for every request with a session. It creates a promise only if the store returns one. */
 export function createLoad({ options, tokens }: SessionContext, store: GuardedStore): Load {
-  /** Returns the first live session that belongs to one of the tokens from `index` on. */
+  /** Tries the tokens in order, starting at `index`. Returns the first live session, or `'ended'` if there is none. */
   function find(found: readonly VerifiedToken[], index: number): Awaitable<FoundSession | 'ended'> {
     const token = found[index]
     if (token === undefined) return 'ended'

@@ -22,7 +22,7 @@ export interface Outcome {
   readonly difference: Difference | undefined
   /** The user id in the changed data, or `null` if there is none. */
   readonly userId: string | null
-  /** True if the reply is a 5xx. */
+  /** True if the status code of the reply is 5xx. */
   readonly failed: boolean
 }
 
@@ -49,7 +49,7 @@ export interface UpdatePlan {
   readonly kind: 'update'
   readonly id: string
   readonly patch: SessionPatch
-  /** True if the client has to receive an error when this write is lost because the session has ended. */
+  /** True if the client must receive an error when this write is impossible because the session has already ended. */
   readonly lossy: boolean
   readonly cookie: PlannedCookie | undefined
 }
@@ -57,7 +57,7 @@ export interface UpdatePlan {
 export interface DestroyPlan {
   readonly kind: 'destroy'
   readonly id: string
-  /** The new session for data that was set after `invalidate()`, if there is any. */
+  /** The new session, if data was set after `invalidate()` was called. */
   readonly next: CreatePlan | undefined
 }
 
@@ -69,8 +69,8 @@ export const CSRF_KEY = '$csrf'
 const NO_DIFFERENCE: Difference = { set: emptyTexts(), remove: [], clear: false, versioned: false }
 
 /**
- * Returns the write that a request needs, or `undefined` if it needs none. This is a pure function. `ids` is a new
- * token and id for a new session or a rotation, and otherwise the token and id of the loaded session.
+ * Returns the write that a request needs, or `undefined` if it needs none. This is a pure function. If the session is
+ * new or was regenerated, `ids` holds a new token and id. Otherwise, it holds those of the loaded session.
  */
 export function plan(outcome: Outcome, now: number, ids: Ids): Plan | undefined {
   const { ended, failed, found } = outcome
@@ -103,8 +103,8 @@ function planUpdate(outcome: Outcome, found: FoundSession, now: number, ids: Ids
 }
 
 /**
- * Returns true if the session cookie has to be sent. A cookie that was signed with an older secret is replaced only
- * together with a write to the store. If the session has ended, the write fails and no cookie is sent.
+ * Returns true if the session cookie has to be sent. A cookie that was signed with an older secret is not replaced
+ * until the session has been written to the store, because the write shows whether the session still exists.
  */
 function needsCookie({ options, rotated }: Outcome, found: FoundSession, expiresAt: number): boolean {
   return rotated || found.stale || (options.cookie.persistent && expiresAt !== found.record.expiresAt)
@@ -115,8 +115,8 @@ function patchOf(outcome: Outcome, record: SessionRecord, now: number, { id }: I
   const difference = outcome.difference ?? NO_DIFFERENCE
   const { set, remove, clear, versioned } = difference
   const userMayDiffer = clear || changesKey(options.userKey, difference)
-  // Remove the CSRF secret even if this request has not seen one. Another request may have created a secret in the
-  // meantime, and it must not survive a change of the session id.
+  // Remove the CSRF secret even if the loaded session has none. Another request may have created a secret in the
+  // meantime, and that secret must not survive a change of the session id.
   const dropsSecret = rotated && !changesKey(CSRF_KEY, difference)
   return {
     set,

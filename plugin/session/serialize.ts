@@ -8,7 +8,7 @@ const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer
  * Returns a value as JSON text.
  * @throws {SessionValueError} if JSON would lose part of the value: a function, a symbol, a BigInt, a cycle,
  * `undefined`, a number that is not finite, an invalid Date, or an object that becomes `{}`, such as a Map.
- * `undefined` is allowed as a property, but not as an array element.
+ * `undefined` is allowed as the value of a property, but not as an array element.
  */
 export function serialize(key: string, value: unknown): string {
   function refuseLoss(this: Record<string, unknown>, property: string, item: unknown): unknown {
@@ -27,7 +27,7 @@ export function serialize(key: string, value: unknown): string {
   return text
 }
 
-/** Serializes an object to detect changes in place. Runs on every request, so it does not check for lost data. */
+/** Serializes an object to see whether it was changed. Runs on every request, so it does not check for lost data. */
 export function reserialize(key: string, value: object): string {
   try {
     return JSON.stringify(value)
@@ -56,7 +56,7 @@ function notJson(key: string, reason: string): SessionValueError {
   return new SessionValueError(key, `cannot be kept as JSON: ${reason}`)
 }
 
-/** Never quotes the original error, because an error that `toJSON` throws may contain the session value. */
+/** Explains why JSON cannot hold a value. Never quotes `error`, because `toJSON` may put the value in its message. */
 function reasonOf(error: unknown): string {
   const isCycle = error instanceof TypeError && error.message.startsWith('Converting circular structure')
   return isCycle ? 'it contains a cycle' : 'turning it into text threw an error'
@@ -80,7 +80,7 @@ function lossOf(holder: Record<string, unknown>, property: string, value: unknow
   }
 }
 
-/** `given` is the value before `toJSON` was called. It reveals an invalid Date, which `toJSON` turns into `null`. */
+/** `given` is the value before `toJSON` ran. Only `given` reveals an invalid Date, whose `toJSON` returns null. */
 function lossOfObject(value: unknown, given: unknown): string | undefined {
   if (value === null) return given instanceof Date ? 'an invalid Date' : undefined
   const emptied = EMPTIED.find((type) => value instanceof type)

@@ -9,10 +9,10 @@ import { isLive } from './lifetime.js'
 export interface SessionLimit {
   /**
    * Runs before a session of the user is written.
-   * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user has the maximum number of sessions already.
+   * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user already has the maximum number of sessions.
    */
   before(userId: string | null | undefined, id: string): Promise<void>
-  /** Runs after the write and ends the sessions beyond the limit. Concurrent sign-ins choose the same ones to end. */
+  /** Runs after the write and ends the sessions beyond the limit. Concurrent sign-ins always end the same sessions. */
   after(userId: string | null | undefined, id: string): Promise<void>
 }
 
@@ -58,7 +58,7 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
   }
 }
 
-/** The request fails and sends no cookie, but its new session would still count towards the limit. */
+/** Ends the new session of a failed request. No cookie was sent for it, but it would still count towards the limit. */
 async function endQuietly(store: GuardedStore, id: string): Promise<void> {
   try {
     await endSession(store, id)
@@ -72,7 +72,7 @@ function newestFirst(a: StoredSession, b: StoredSession): number {
   return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
 }
 
-/** Compares `createdAt`, so that a signed-in session stays ahead of a new one even if it is written in the meantime. */
+/** Sorts by `createdAt`, because a write changes `lastAccessed` and could make an old session look new. */
 function oldestFirst(a: StoredSession, b: StoredSession): number {
   return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
 }

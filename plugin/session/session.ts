@@ -22,9 +22,9 @@ export interface Saver {
  * The session of one request. All methods except `save` are synchronous and work in memory. The changes are written
  * together, before the first byte of the reply. A value can be anything that JSON can hold.
  *
- * A key can be any string, but keys that begin with `$` are reserved for the library. They read as absent, and writing
- * one throws an error. Every method that changes the session throws a `SessionUsageError` after the session has been
- * saved (`SESSION_COMMITTED`) and on a `session: 'readonly'` route (`SESSION_READONLY`).
+ * A key can be any string, but keys that begin with `$` are reserved for the library. The application cannot read
+ * them, and writing one throws an error. Every method that changes the session throws a `SessionUsageError` after the
+ * session has been saved (`SESSION_COMMITTED`) and on a `session: 'readonly'` route (`SESSION_READONLY`).
  */
 export class Session<D = SessionData> {
   readonly #state: SessionState
@@ -36,7 +36,7 @@ export class Session<D = SessionData> {
     this.#saver = saver
   }
 
-  /** @internal Returns the state behind a session. */
+  /** @internal Returns the internal state of a session. */
   static stateOf(session: Session): SessionState {
     return session.#state
   }
@@ -51,7 +51,7 @@ export class Session<D = SessionData> {
     return this.#state.createdAt
   }
 
-  /** The time of the last write or touch of the session before this request, in milliseconds since the epoch. */
+  /** When the session was last written or extended before this request, in milliseconds since the epoch. */
   get lastAccessed(): number {
     return this.#state.lastAccessed
   }
@@ -66,7 +66,7 @@ export class Session<D = SessionData> {
     return this.#state.isNew
   }
 
-  /** True if there is something to write: changed data (including changes in place), a new id or an `invalidate()`. */
+  /** True if there is something to write: changed data (even if changed in place), a new id, or the session's end. */
   get modified(): boolean {
     return this.#state.modified
   }
@@ -77,7 +77,7 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Sets the value at `key`. An equal value does not cause a write, unless the same request regenerates the session.
+   * Sets the value at `key`. A value equal to the current one causes no write, unless the request calls `regenerate()`.
    * @throws {SessionValueError} if JSON cannot hold the value, the schema refuses it, or the key begins with `$`.
    */
   set<K extends SessionKey<D>>(key: K, value: SessionInput<K, D>): void {
@@ -150,8 +150,8 @@ export class Session<D = SessionData> {
 
   /**
    * Gives the session a new token and id. Call this method at every login and whenever the user's rights change. The
-   * data stays, but the CSRF secret is removed. `maxAge` and `idleTimeout` start again. Saving the session moves its
-   * record to the new id in one step, and the old id stops working.
+   * data stays, but the CSRF secret is removed. The periods `maxAge` and `idleTimeout` start again. When the session is
+   * saved, its record moves to the new id in one step, and the old id stops working.
    */
   regenerate(): void {
     this.#state.rotate()

@@ -14,8 +14,8 @@ export interface SessionContext {
 }
 
 /**
- * Whether changes are saved. In the mode `detached`, changes are not saved, because the browser may have a session
- * that could not be loaded. In the mode `unloaded`, the plugin's `onRequest` hook has not run yet.
+ * Determines whether changes to a session are saved. In `detached` mode they are not, because the browser may have a
+ * session that could not be loaded. In `unloaded` mode, the plugin's `onRequest` hook has not run yet.
  */
 export type SessionMode = 'open' | 'readonly' | 'detached' | 'unloaded'
 
@@ -47,7 +47,7 @@ export class SessionState {
     return (this.#id ??= idOfToken(this.#secretToken()))
   }
 
-  /** The id in the store, or `undefined` for a new session. `regenerate()` does not change it until the commit. */
+  /** The stored id, or `undefined` for a new session. `regenerate()` does not change it until the session is saved. */
   get storedId(): string | undefined {
     return this.committed ? this.id : this.#found?.id
   }
@@ -88,7 +88,7 @@ export class SessionState {
   }
 
   /**
-   * Returns the session data, for a change. Every change has to call this method first.
+   * Checks that a change is allowed and returns the session data. Call this method before every change.
    * @throws {SessionUsageError} if the session cannot be changed.
    * @throws {SessionValueError} if the application is not allowed to write `key`.
    */
@@ -156,7 +156,7 @@ export class SessionState {
     return plan(outcome, now, isSame ? found : { token: this.#secretToken(), id: this.id })
   }
 
-  /** Returns true if an object has been changed in place after the commit. Reports each change only once. */
+  /** Returns true if an object was changed in place after the session was saved. Reports each change only once. */
   mutatedAfterCommit(): boolean {
     return this.committed && this.#mode === 'open' && this.#changes.mutatedAfterCommit()
   }

@@ -4,7 +4,7 @@ import type { SessionPatch } from '../types.js'
 
 /** The first character of an encoded string. A string that already starts with this character is encoded too. */
 const MARK = '\x01'
-/** The beginning of an encoded string when it is written as JSON. */
+/** The prefix of an encoded string, as it appears in JSON text. */
 const MARKED_STRING = JSON.stringify(MARK).slice(0, -1)
 
 /**
@@ -21,12 +21,12 @@ export function decode(text: string): string {
   return text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text
 }
 
-/** Returns `data` as one JSON object. Each value, which is JSON text already, becomes a string in that object. */
+/** Returns `data` as one JSON object. Each value is already JSON text and becomes a string in that object. */
 export function encodeData(data: Readonly<Record<string, string>>): string {
   return JSON.stringify(encodedPairs(data))
 }
 
-/** Returns a JSON merge patch (RFC 7396) for the result of `encodeData`, or `null` if `patch` does not change data. */
+/** Returns a JSON merge patch (RFC 7396) to apply to the result of `encodeData`, or `null` if no data changes. */
 export function encodeChange(patch: SessionPatch): string | null {
   if (!changesData(patch)) return null
   const change = Object.create(null) as Record<string, string | null>

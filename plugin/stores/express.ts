@@ -25,7 +25,7 @@ interface ExpressCookie {
   readonly maxAge: number
   /** The expiry in ISO 8601 format. Some stores turn this string into a Date. */
   readonly expires: string | Date
-  /** In milliseconds since the epoch. A touch changes only this time and the expiry. */
+  /** The time of the last write, in milliseconds since the epoch. A touch changes only this time and the expiry. */
   readonly lastAccessed: number
 }
 
@@ -87,8 +87,8 @@ async function update(calls: Calls, read: Read, id: string, patch: SessionPatch)
 }
 
 /**
- * Moves a session to a new id. Writes the new id before it removes the old one, so that a failure in between does not
- * log the user out. If the old id cannot be removed, removes the new one again, because no browser has its token.
+ * Moves a session to a new id. Stores a copy under the new id before it deletes the original, so that a failure in
+ * between does not log the user out. If this deletion fails, deletes the copy, because no browser has its token.
  */
 async function move(calls: Calls, id: string, renameTo: string, session: ExpressSession): Promise<void> {
   await calls.set(renameTo, session)
@@ -111,7 +111,8 @@ function callsOf(store: ExpressStore): Calls {
   const get = (id: string) => promised((callback) => store.get(id, callback))
   const set = (id: string, session: ExpressSession) =>
     promised((callback) => store.set(id, session as never, callback))
-  // On a touch, some stores save the cookie, and others only extend their own expiry. The first touch shows which.
+  // When a session is touched, some stores save the cookie, and others only extend the expiry time that they keep for
+  // the session. The first touch shows which kind of store this is.
   let keepsCookie: boolean | undefined
   return {
     get,
@@ -140,7 +141,6 @@ function promised(call: (callback: (error?: unknown, value?: unknown) => void) =
 interface Queue {
   /** Runs `work` as soon as all earlier work on these ids has finished. */
   <T>(ids: readonly string[], work: () => Promise<T>): Promise<T>
-  /** Resolves when all queued work has finished. */
   idle(): Promise<void>
 }
 
@@ -163,7 +163,7 @@ function createQueue(): Queue {
   })
 }
 
-/** Returns false if nothing changes, because such a touch would not show whether the store saves the cookie. */
+/** Returns true for a touch that changes a time. Any other touch cannot show whether the store saves the cookie. */
 function isTouch(patch: SessionPatch, { lastAccessed, expiresAt }: SessionRecord): boolean {
   if (changesData(patch) || patch.createdAt !== undefined || patch.userId !== undefined) return false
   return patch.lastAccessed !== lastAccessed || patch.expiresAt !== expiresAt
@@ -177,7 +177,7 @@ function sessionOf({ lastAccessed, expiresAt, ...rest }: SessionRecord): Express
   }
 }
 
-/** Returns the record in a session. If this adapter did not write the session, reports it and returns `undefined`. */
+/** Returns the record in a session. If this adapter did not write the session, reports this and returns `undefined`. */
 function recordOf(id: string, session: unknown): SessionRecord | undefined {
   if (session === undefined || session === null) return undefined
   return parseRecord(id, () => {

@@ -9,7 +9,7 @@ export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready
 /**
  * Wraps a store so that it always fails in the same way. If a method throws, rejects or takes longer than `timeout`
  * (in milliseconds), the failure is published and becomes a `SessionStoreError`. If the store has no `listByUser` or
- * `destroyByUser`, calling it throws `SESSION_STORE_UNSUPPORTED`. A method that returns synchronously still does so.
+ * `destroyByUser`, calling it throws `SESSION_STORE_UNSUPPORTED`. Synchronous methods stay synchronous.
  */
 export function guardStore(store: SessionStore, timeout: number): GuardedStore {
   function guard<A extends unknown[], T>(

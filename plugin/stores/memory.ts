@@ -5,7 +5,7 @@ import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateRe
 import { applyPatch, copyTexts } from './patch.js'
 
 export interface MemoryStoreOptions {
-  /** How many sessions the store keeps. Beyond that, it evicts one that was not used recently. Default 100,000. */
+  /** How many sessions the store keeps. When it is full, it evicts one that was not used recently. Default 100,000. */
   readonly maxSessions?: number
 }
 
@@ -17,18 +17,18 @@ const SWEEP_SLICE = 250
 
 interface Entry {
   record: SessionRecord
-  /** True if the session has been read or written since it was added or last skipped by an eviction. */
+  /** True if the session has been read or written since it was added or since an eviction last skipped it. */
   used: boolean
 }
 
 /**
  * Keeps sessions in the memory of this process, for development, tests and single-process services. All sessions are
- * lost when the process ends. A write replaces the frozen record, so that a record that was read never changes.
+ * lost when the process ends. A write replaces the frozen record, so a record that `get` returned never changes.
  */
 export class MemoryStore implements SessionStore {
   readonly #maxSessions: number
   readonly #entries = new Map<string, Entry>()
-  /** A single session id is stored without a Set, because a Set would take more memory than the session. */
+  /** If a user has one session, its id is stored without a Set. A Set would take more memory than the session. */
   readonly #idsByUser = new Map<string, string | Set<string>>()
   #closed = false
 
@@ -55,7 +55,7 @@ export class MemoryStore implements SessionStore {
   create(id: string, record: SessionRecord): boolean {
     if (this.#live(id) !== undefined) return false
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = record
-    // Do not use spread syntax here: V8 needs 250 bytes more for a frozen object that was created with spread syntax.
+    // Do not use spread syntax here: it would make V8 use 250 more bytes for each frozen record.
     this.#add(id, frozen({ version, data: copyTexts(data), createdAt, lastAccessed, expiresAt, userId }))
     if (this.#entries.size > this.#maxSessions) this.#evict()
     return true
@@ -100,7 +100,7 @@ export class MemoryStore implements SessionStore {
   async cleanup(): Promise<number> {
     let removed = 0
     let seen = 0
-    // Stop after this many sessions, because the loop would also visit sessions that are added while it runs.
+    // Without this limit, the loop would also visit sessions that are added while it runs.
     const count = this.#entries.size
     for (const [id, { record }] of this.#entries) {
       if (this.#closed || seen === count) break
@@ -148,9 +148,9 @@ export class MemoryStore implements SessionStore {
   }
 
   /**
-   * Removes the oldest session that has not been used since it was added. A used session moves to the end of the Map
-   * instead and counts as unused from then on. Moving a session at each use would keep the exact order, but would leave
-   * many holes in the Map. They make the lookup of a busy session slow: it took 200 µs among 100,000 sessions.
+   * Removes the oldest session that has not been used since it was added. A used session is moved to the end of the
+   * Map instead, and counts as unused until its next use. Moving a session at each use would keep the exact order, but
+   * leave many holes in the Map, which slow down lookups: with 100,000 sessions, finding a busy session took 200 µs.
    */
   #evict(): void {
     let spared = 0

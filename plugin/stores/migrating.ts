@@ -21,7 +21,7 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
     },
     create: (id, record) => store.create(id, record),
     async update(id, patch) {
-      // If a move failed half-way, the old record may still exist. It must not stay valid after a change of the id.
+      // If moving the session failed half-way, its record in `old` may still exist. The old id must not stay valid.
       if (patch.renameTo !== undefined) await old.destroy(id)
       return store.update(id, patch)
     },
@@ -43,7 +43,7 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
   }
 }
 
-/** Concurrent requests for a session wait for the same move, so that none uses the copy before the move ends. */
+/** Concurrent requests for a session wait for the same move, so that no request uses the copy before the move ends. */
 function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
   const moves = new Map<string, Promise<Found>>()
 
@@ -61,16 +61,16 @@ function createMoves(store: SessionStore, old: SessionStore, timeout: number) {
 }
 
 /**
- * Copies a session to the new store, then deletes the old record. A concurrent logout also deletes the old record
- * first, then the copy. If the logout is first, the delete here finds nothing, and the copy is removed again. Otherwise
- * the logout deletes the copy. If the delete here fails, the order is unknown, so the copy is removed.
+ * Copies a session to the new store, then deletes the old record. A concurrent logout deletes the old record, then the
+ * copy. If the logout comes first, this function finds no old record to delete and removes the copy. Otherwise the
+ * logout removes it. If deleting the old record fails, the order is unknown, so this function also removes the copy.
  */
 async function takeOver(store: SessionStore, old: SessionStore, id: string): Promise<Found> {
   const record = await old.get(id)
   // Another process may have moved the session after the new store was read.
   if (record === undefined) return store.get(id)
   // If the id is taken, another process is moving the session. Only that process is allowed to delete the old record.
-  // If its delete found no record, it would assume that the user has logged out.
+  // If that process found no record to delete, it would assume that the user has logged out.
   if (!(await store.create(id, record))) return store.get(id)
   try {
     if (await old.destroy(id)) return await store.get(id)

@@ -1,6 +1,6 @@
 import type { SessionPatch, SessionRecord } from '../types.js'
 
-/** Returns true if the patch changes data. A touch does not. */
+/** Returns true if the patch changes the session's data, and not only its times, user or id. */
 export function changesData({ set, remove, clear }: SessionPatch): boolean {
   return clear === true || remove.length > 0 || Object.keys(set).length > 0
 }

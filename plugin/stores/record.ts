@@ -44,7 +44,7 @@ export function parseRow(id: string, row: SessionRow): SessionRecord | undefined
   })
 }
 
-/** Returns the record from `read`, or reports it and returns `undefined` if `read` throws or a number is missing. */
+/** Returns the record from `read`. If `read` throws or a number is missing, reports this and returns `undefined`. */
 export function parseRecord(id: string, read: () => RawRecord): SessionRecord | undefined {
   try {
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = read()

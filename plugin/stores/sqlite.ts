@@ -9,18 +9,18 @@ export interface SqliteStoreOptions {
   /** The name of the table. The store creates a missing table. Default `'sessions'`. */
   readonly table?: string
   /**
-   * If the store opens the database: with `'normal'`, completed writes survive a killed process, but a power failure
-   * may lose the last ones. With `'full'`, none is lost, at the cost of an fsync per write. Default `'normal'`.
+   * Used only if the store opens the database. With `'normal'`, no write is lost if the process is killed, but a power
+   * failure can lose the last writes. With `'full'`, no write is lost, but each one costs an fsync. Default `'normal'`.
    */
   readonly synchronous?: 'normal' | 'full'
   /**
-   * How many milliseconds to wait for a write of another process, if the store opens the database. The wait blocks the
-   * event loop. Default 2,000.
+   * Used only if the store opens the database: how many milliseconds it waits for a write by another process. The wait
+   * blocks the event loop. Default 2,000.
    */
   readonly busyTimeout?: number
 }
 
-/** A database of `better-sqlite3`, or a `DatabaseSync` of `node:sqlite`. */
+/** A database from `better-sqlite3`, or a `DatabaseSync` of `node:sqlite`. */
 export interface SqliteDatabase {
   exec(sql: string): unknown
   prepare(sql: string): SqliteStatement
@@ -60,9 +60,9 @@ export class SqliteStore implements SessionStore {
   #closed = false
 
   /**
-   * @param database a path, or an open database of `better-sqlite3` or `node:sqlite`. A path is opened in WAL mode with
-   * the first driver that is available, and `close()` closes it. An open database keeps its settings and stays open.
-   * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has other columns.
+   * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode
+   * with the first available driver, and `close()` closes it. An open database keeps its settings and stays open.
+   * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has wrong columns.
    */
   constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
     const { table, ...settings } = resolve(options)
@@ -167,13 +167,13 @@ export class SqliteStore implements SessionStore {
   }
 }
 
-/** Loads a driver and returns a function that opens a path. Throws if the driver is not available. */
+/** Loads a driver. Returns a function that opens the database file at a path. Throws if the driver is not available. */
 export type SqliteDriver = () => (path: string) => SqliteDatabase
 
 type DatabaseClass = new (path: string) => SqliteDatabase
 
 /**
- * @internal Returns the drivers by name in the order of preference: an installed package comes before Node's own module.
+ * @internal Returns the drivers by name, in order of preference: an installed package comes before Node's own module.
  * `load` is `require`, and `builtin` is `process.getBuiltinModule`.
  */
 export function driversOf(
@@ -195,7 +195,7 @@ export function driversOf(
   }
 }
 
-/** @internal Opens a path with the first available driver. */
+/** @internal Opens the database file at a path with the first available driver. */
 export function openWith(
   path: string,
   settings: { readonly synchronous: string; readonly busyTimeout: number },
@@ -213,7 +213,7 @@ function requireFrom(file: string = __filename): NodeJS.Require {
   return createRequire(file)
 }
 
-/** SQLite's own busy timeout has no effect on a change of the journal mode. */
+/** Retries `work`, because SQLite does not apply its own busy timeout when the journal mode is changed. */
 function retryWhileLocked(work: () => unknown, busyTimeout: number): void {
   const until = performance.now() + busyTimeout
   for (;;) {
@@ -284,7 +284,7 @@ function quoted(name: string): string {
 
 /**
  * The column `data` is a JSON object whose values are strings. A JSON merge patch can therefore express every change: a
- * string sets a key, and null removes a key. `write` sets no indexed column except the expiry.
+ * string sets a key, and null removes a key. The statement `write` changes no indexed column except the expiry.
  */
 function sqlFor(table: string) {
   const live = `FROM ${table} WHERE expires_at > :now AND`

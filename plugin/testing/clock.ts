@@ -1,8 +1,8 @@
 import { mock } from 'node:test'
 
-/** Mocks of `Date` and `setInterval`. Their time advances only when the test calls `move()`. */
+/** A mock clock for `Date` and `setInterval`. Its time advances only when the test calls `move()`. */
 export interface Clock {
-  /** The time at which the clock was stopped, in ms since the epoch. */
+  /** The initial time of the mock clock, in ms since the epoch. */
   readonly start: number
   /** Advances the clock by `milliseconds` and runs the callbacks of the intervals that are due. */
   move(milliseconds: number): void
@@ -13,7 +13,7 @@ export interface Clock {
 /**
  * Replaces `Date` and `setInterval` with the mock timers of `node:test` until `restore()` is called. `setTimeout` keeps
  * running in real time, because database drivers need it.
- * @param now the time at which the clock stops, in ms since the epoch. Default: the current time.
+ * @param now the initial time of the mock clock, in ms since the epoch. Default: the current time.
  */
 export function stopClock(now: number = Date.now()): Clock {
   mock.timers.enable({ apis: ['Date', 'setInterval'], now })

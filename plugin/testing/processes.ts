@@ -12,7 +12,7 @@ export type Request =
   | { readonly kind: 'run'; readonly steps: readonly Step[] }
   | { readonly kind: 'disconnect' }
 
-/** The reply of a child process. It sends exactly one reply to each request, in the order of the requests. */
+/** A reply from a child process. The process sends one reply to each request, in the order of the requests. */
 export type Answer = { readonly answer: unknown } | { readonly error: string }
 
 /** Runs store calls in a child process and returns their results. */
@@ -20,7 +20,7 @@ export type Remote = (steps: readonly Step[]) => Promise<unknown[]>
 
 /** Two child processes that all cases share. They are started when the first case needs them. */
 export interface Processes {
-  /** Opens the store that `to` describes in each child process. Throws if `to` is `undefined`. */
+  /** In each child process, opens the store that `to` describes. Throws if `to` is `undefined`. */
   connect(to: StoreProcess | undefined): Promise<[Remote, Remote]>
   /** Closes the stores in the child processes. The child processes keep running. */
   disconnect(): Promise<void>
@@ -30,12 +30,12 @@ export interface Processes {
 
 const EXIT_TIMEOUT = 10_000
 
-/** @param exitTimeout how long a child process has to exit before it is killed, in milliseconds. */
+/** @param exitTimeout how long to wait for a child process to exit before killing it, in milliseconds. */
 export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
   let children: ChildProcess[] = []
   let connected = false
 
-  // Waits for both children even if one fails: a late reply would be mistaken for the reply to the next request.
+  // Waits for both children even if one fails, so that a late reply is not mistaken for a reply to the next request.
   const askAll = async (request: Request): Promise<void> => {
     const answers = await Promise.allSettled(children.map((child) => ask(child, request)))
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason

@@ -4,7 +4,7 @@ import type { SessionPatch, SessionRecord } from '../types.js'
 
 const LIFE = 60_000
 
-/** Returns an id of 64 hex digits. All ids share a prefix, which a store with `rotationPrefix` needs for a rename. */
+/** Returns an id of 64 hex digits. All ids share a prefix, as a store with `rotationPrefix` requires for renames. */
 export function idOf(name: string): string {
   return `abcd${createHash('sha256').update(name).digest('hex').slice(4)}`
 }
@@ -23,7 +23,7 @@ export function makeRecord(record: Partial<SessionRecord> = {}): SessionRecord {
   }
 }
 
-/** Returns a patch after which a record expires in one minute. The given fields replace the defaults. */
+/** Returns a patch that makes a record expire one minute from now. The given fields replace the defaults. */
 export function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + LIFE, ...patch }

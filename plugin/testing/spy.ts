@@ -19,8 +19,8 @@ const METHODS = [
 ] as const satisfies readonly StoreMethod[]
 
 /**
- * Returns a store whose methods call `around` and return its result. `around` can call `next()` to run the original
- * method. Before that, it can replace elements of `args`. The returned store has only the methods that `store` has.
+ * Returns a store with the same methods as `store`. Each method calls `around` and returns what `around` returns.
+ * `around` can change the elements of `args` and can call `next()`, which runs the original method with `args`.
  */
 export function wrapStore(
   store: SessionStore,

@@ -19,7 +19,7 @@ async function runStep(store: SessionStore, step: Step): Promise<unknown> {
   return (store[method] as (...args: unknown[]) => unknown).apply(store, args)
 }
 
-/** Adds 1 to the number under the key `n`, `times` times. After a conflict, reads the record again and retries. */
+/** Increments the counter at key `n` as often as requested. After a conflict, reads the counter again and retries. */
 async function increment(store: SessionStore, id: string, times: number): Promise<number> {
   let done = 0
   while (done < times) {

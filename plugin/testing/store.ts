@@ -8,7 +8,7 @@ import { textCases } from './cases/texts.js'
 import { userCases } from './cases/users.js'
 import { createProcesses, type Processes } from './processes.js'
 
-/** A module whose export `connect(argument): Awaitable<SessionStore>` opens the same data in a child process. */
+/** A module that opens the store's data in a child process. It exports `connect(argument): Awaitable<SessionStore>`. */
 export interface StoreProcess {
   /** The URL or the absolute path of the module. */
   readonly module: string | URL
@@ -19,13 +19,13 @@ export interface StoreProcess {
 /** A new, empty store for one case. After the case, the kit calls `store.close` and then `teardown`, if present. */
 export interface StoreUnderTest {
   readonly store: SessionStore
-  /** Required, unless `unsupported` contains 'two processes'. */
+  /** How a child process opens the store's data. Required, unless `unsupported` contains 'two processes'. */
   readonly process?: StoreProcess
   /** Makes the store's database fail. Required, unless `unsupported` contains 'engine failure'. */
   readonly break?: () => Awaitable<unknown>
   /** Makes the store's database work again. Required together with `break`. */
   readonly mend?: () => Awaitable<unknown>
-  /** Releases what `makeStore` has opened, such as a connection. The kit also calls it after a failed case. */
+  /** Releases what `makeStore` opened, such as a connection. The kit calls this even if the case failed. */
   readonly teardown?: () => Awaitable<unknown>
 }
 
@@ -50,7 +50,7 @@ export interface TestStoreOptions {
   readonly timeout?: number
 }
 
-/** The function that registers one test, such as `test` of `node:test` or `t.test` of tap. */
+/** The function that registers one test, such as `test` from `node:test` or `t.test` from tap. */
 export type StoreRunner = (
   name: string,
   options: { readonly skip: string | false; readonly timeout: number },
@@ -60,7 +60,7 @@ export type StoreRunner = (
 /** The names of the cases that run and of those that are skipped, without the name of the store. */
 export interface StoreCases {
   readonly run: readonly string[]
-  /** `reason` consists of the missing capability and the reason that `unsupported` gives for it. */
+  /** `reason` names the missing capability and repeats the explanation from `unsupported`. */
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 

@@ -35,12 +35,12 @@ void t.test('--only accepts several names separated by commas, and can be repeat
   t.notOk(withScale)
 })
 
-void t.test('with --only scale, no scenario is measured unless it is named too', async (t) => {
+void t.test('with --only scale, a scenario is measured only if it is also named', async (t) => {
   t.match(parse('--only', 'scale'), { scenarios: [], withScale: true })
   t.match(parse('--only', 'scale,read'), { scenarios: [{ name: 'read' }], withScale: true })
 })
 
-void t.test('the other options are parsed, and the usage text names every option', async (t) => {
+void t.test('options such as --port are parsed, and the usage text names every option', async (t) => {
   const given = parse(
     '--rounds',
     '3',
@@ -58,7 +58,7 @@ void t.test('the other options are parsed, and the usage text names every option
   }
 })
 
-void t.test('a wrong argument causes a one-line error message that names the argument', async (t) => {
+void t.test('an invalid argument causes a one-line error message that names the argument', async (t) => {
   const cases = [
     [['--only', 'nobody'], /"nobody".*--list/],
     [['--rounds', '0'], /--rounds is "0", but must be a whole number from 1 to 1000/],

@@ -9,12 +9,12 @@ void t.test('an upper bound holds for a value equal to it, and fails for a highe
   t.same(verdict(CPU_BOUNDS['read-hot'] + 0.01), [false])
 })
 
-void t.test('a bound is omitted if its value has not been measured', async (t) => {
+void t.test('a performance bound is left out of the results if its value was not measured', async (t) => {
   t.same(compare({}), [])
   t.same(compare({ 'read-hot': [{ contender: 'sesame-memory', problem: 'crashed' }] }), [])
 })
 
-void t.test('our requests per second are compared with those of a competing plugin', async (t) => {
+void t.test('this plugin’s requests per second are compared with those of another plugin', async (t) => {
   const peer = { contender: 'secure-session', rps: 80, ratio: { cpu: 2 } }
   const found = compare({ 'read-hot': [ours(1.05, 100), peer] }).find(({ title }) =>
     title.includes('secure-session')
@@ -22,7 +22,7 @@ void t.test('our requests per second are compared with those of a competing plug
   t.match(found, { bound: 1.2, measured: 1.25, holds: true })
 })
 
-void t.test('a quick run has wider bounds and no comparison with other plugins', async (t) => {
+void t.test('a quick run uses looser performance bounds and ignores other plugins’ results', async (t) => {
   t.same(Object.keys(QUICK_BOUNDS), Object.keys(CPU_BOUNDS))
   for (const [scenario, bound] of Object.entries(CPU_BOUNDS)) t.ok(QUICK_BOUNDS[scenario] > bound, scenario)
   const peer = { contender: 'secure-session', rps: 1000, ratio: { cpu: 2 } }

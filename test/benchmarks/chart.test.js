@@ -14,7 +14,7 @@ void t.test('a chart draws the bars in proportion to their values', async (t) =>
   t.ok(Math.abs(four / one - 4) < 0.01)
 })
 
-void t.test('a chart draws its panels below each other, each with its own scale', async (t) => {
+void t.test('a chart draws its panels one below the other, each with its own scale', async (t) => {
   const svg = barChart(
     [
       { title: 'one', bars },

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { LARGE, nextTurn, readAll, seedOf } from '../../benchmarks/payload.js'
 
-void t.test('a new session has two short values', async (t) => {
+void t.test('by default, the session of a benchmark has two short values', async (t) => {
   t.same(seedOf({}), { name: 'Ada', visits: 0 })
   t.same(seedOf({ bytes: '0' }), seedOf({}))
 })
@@ -21,7 +21,7 @@ void t.test('readAll() returns null for an absent value', async (t) => {
   )
 })
 
-void t.test('nextTurn() resolves after the promise callbacks that are already pending', async (t) => {
+void t.test('nextTurn() resolves after all pending promise callbacks have run', async (t) => {
   const order = []
   const turn = nextTurn().then(() => order.push('after'))
   Promise.resolve().then(() => order.push('before'))

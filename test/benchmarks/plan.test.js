@@ -9,14 +9,14 @@ const names = (matches) =>
   matches.map(({ scenario, contenders }) => [scenario.name, ...contenders.map(({ name }) => name)])
 const named = (list, name) => list.find((entry) => entry.name === name)
 
-void t.test('every scenario measures bare Fastify first, whichever contenders are named', async (t) => {
+void t.test('every scenario measures bare Fastify first, even if --only does not name it', async (t) => {
   for (const { contenders } of plan({}).matches) t.equal(contenders[0].name, 'bare')
   const contenders = [named(CONTENDERS, 'mgcrea')]
   const { matches } = plan({ contenders, scenarios: [named(SCENARIOS, 'change')] })
   t.same(names(matches), [['change', 'bare', 'mgcrea']])
 })
 
-void t.test('a quick run measures our memory store in the scenarios that have a bound', async (t) => {
+void t.test('a quick run measures our memory store in all scenarios with a performance limit', async (t) => {
   const { matches, engines } = plan({ quick: true })
   t.same(names(matches), [
     ['anonymous', 'bare', 'sesame-memory'],
@@ -36,7 +36,7 @@ void t.test('the plan gives a reason for each contender that it skips in a scena
   t.ok(matches[0].skipped.every(({ reason }) => reason.length > 0))
 })
 
-void t.test('the plan names the databases of its contenders, and Redis for the scale tests', async (t) => {
+void t.test('the plan lists the databases that its contenders and the scale tests need', async (t) => {
   t.same(plan({}).engines, ['redis', 'postgres'])
   t.same(plan({ scenarios: [], withScale: true }).engines, ['redis'])
 })
@@ -49,14 +49,14 @@ void t.test('a contender whose database is missing is skipped, and the others ar
   t.match(skipped.at(-1), { title: 'fastify-sesame, Redis', reason: 'no redis: not installed' })
 })
 
-void t.test('every reason for skipping a contender names an existing scenario', async (t) => {
+void t.test('every scenario that a contender is configured to skip exists', async (t) => {
   for (const { name, skip } of CONTENDERS) {
     for (const scenario of Object.keys(skip)) t.ok(named(SCENARIOS, scenario), `${name}: ${scenario}`)
   }
 })
 
 void t.test(
-  'if each connection of a scenario keeps its own cookie, there is a session for each connection',
+  'a scenario in which each connection keeps its own cookie has at least one session per connection',
   async (t) => {
     const followers = SCENARIOS.filter(({ follow }) => follow === 'each')
     t.ok(followers.length > 0)

@@ -10,7 +10,7 @@ import { makeBareApp } from './fixtures/bare-app.js'
 import { nameOn, signIn } from './fixtures/page-actions.js'
 import { serve, type Seen, type Server } from './fixtures/server.js'
 
-// Tests what a page of another origin can do through the browser of a signed-in user.
+// Tests what a page from another origin can do through the browser of a signed-in user.
 
 // The timeout is long because loading a page can take seconds on a busy machine.
 t.setTimeout(280_000)
@@ -34,7 +34,8 @@ interface Place {
 const PLACES = {
   port: { name: 'another port', host: '127.0.0.1', evilHost: '127.0.0.1', site: 'same-site' },
   site: { name: 'another site', host: 'app.localhost', evilHost: 'evil.localhost', site: 'cross-site' },
-  // Chromium sends Fetch Metadata headers only to HTTPS and loopback hosts. To this host it sends only Origin.
+  // Chromium sends Fetch Metadata headers only over HTTPS or to loopback hosts. This host uses plain HTTP and is not a
+  // loopback host, so it receives only the Origin header.
   plain: { name: 'a sibling host on plain HTTP', host: 'app.test', evilHost: 'evil.app.test' }
 } as const satisfies Record<string, Place>
 
@@ -107,8 +108,8 @@ const ATTACKS: readonly Attack[] = [
   { name: 'an image', script: (url) => `load('img', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   { name: 'a frame', script: (url) => `load('iframe', { src: '${url}/profile?name=Eve' })`, method: 'GET' },
   {
-    // If SameSite withholds the user's cookie, the response can set the cookie of a new visitor. That cookie must not
-    // replace the user's cookie.
+    // If SameSite withholds the user's cookie, the application treats the user as a new visitor and might set a new
+    // cookie. That cookie must not replace the user's cookie.
     name: 'an image of the login page',
     script: (url) => `load('img', { src: '${url}/login' })`,
     method: 'GET',
@@ -172,7 +173,7 @@ const DEFENCES: readonly Defence[] = [
   }
 ]
 
-/** What takes part in a running attack: the browser page, the application and the attacker's site. */
+/** The browser page, the application and the attacker's site that a test uses to run attacks. */
 interface Scene {
   readonly page: Page
   readonly server: Server
@@ -226,8 +227,8 @@ async function restoreName({ page, server: { app }, url }: Scene): Promise<void>
 
 for (const defence of DEFENCES) {
   for (const place of defence.places) {
-    const verb = defence.isSafe ? 'withstands' : 'does not withstand'
-    void t.test(`${defence.name} ${verb} attacks from ${place.name}`, { skip }, async (t) => {
+    const withstandsOrNot = defence.isSafe ? 'withstands' : 'does not withstand'
+    void t.test(`${defence.name} ${withstandsOrNot} attacks from ${place.name}`, { skip }, async (t) => {
       // SameSite=None requires a Secure cookie. Over plain HTTP, Chromium accepts Secure cookies only from loopback.
       const isPlain = place.site === undefined
       const sameSite = isPlain ? 'lax' : defence.sameSite
@@ -313,8 +314,8 @@ async function repeat<T>(action: () => Promise<void>, outcome: Promise<T>): Prom
 }
 
 for (const { name, place, shown, make, enter } of FRAMED) {
-  const verb = shown === 'the profile' ? 'does not withstand' : 'withstands'
-  void t.test(`${name} ${verb} clickjacking in an invisible frame`, { skip }, async (t) => {
+  const withstandsOrNot = shown === 'the profile' ? 'does not withstand' : 'withstands'
+  void t.test(`${name} ${withstandsOrNot} clickjacking in an invisible frame`, { skip }, async (t) => {
     const server = await serve(t, await make(t))
     const [url, evil] = [server.at(place.host), (await makeAttacker(t)).at(place.evilHost)]
     const page = await chromium.window()

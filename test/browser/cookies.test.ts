@@ -47,7 +47,7 @@ const plain: MakeApp = (t) => makeBareApp(t, {})
 const hostOnly: MakeApp = (t) => makeBareApp(t, { cookieName: '__Host-session' })
 const naive: MakeApp = (t) => makeBareApp(t, {}, { sessions: naiveSessions() })
 
-/** Posts `payload` to /login, or requests /login with GET. Returns the value of the cookie in the response. */
+/** Posts `payload` to /login, or sends a GET if there is no payload. Returns the value of the cookie in the reply. */
 async function cookieOf(app: FastifyInstance, payload?: object): Promise<string> {
   const method = payload === undefined ? 'GET' : 'POST'
   const { cookies } = await app.inject({ method, url: '/login', ...(payload !== undefined && { payload }) })
@@ -57,13 +57,13 @@ async function cookieOf(app: FastifyInstance, payload?: object): Promise<string>
 interface Toss {
   readonly name: string
   readonly make: MakeApp
-  /** Returns the value of the tossed cookie. */
+  /** Returns the value of the cookie that the sibling host sets for the application (the tossed cookie). */
   value(app: FastifyInstance): Promise<string>
   /** The path of the tossed cookie. A cookie with a longer path is sent before the user's own cookie. */
   readonly path: '/profile' | '/'
-  /** The name on the profile that the user sees after a login. */
+  /** The name that the user sees on the profile page after a login. */
   readonly user: string
-  /** The name on the profile that the attacker sees by sending the tossed cookie. */
+  /** The name that the attacker sees on the profile page after sending the tossed cookie. */
   readonly attacker: string
 }
 

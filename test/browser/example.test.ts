@@ -103,15 +103,15 @@ const APPS: readonly { name: string; isKept: boolean; make: MakeExample }[] = [
   { name: 'pages of the example', isKept: false, make: (t) => makeExample(t) },
   { name: 'pages behind requireAuth()', isKept: false, make: (t) => makeBareApp(t, {}) },
   {
-    // This app does not use the library. The library's `Vary: Cookie` alone makes Chromium request the page again after
-    // the logout.
+    // This app does not use the library. The library adds `Vary: Cookie`, and this header alone makes Chromium request
+    // even a cacheable page again after the logout.
     name: 'cacheable pages without the library',
     isKept: true,
     make: (t) => makeBareApp(t, {}, { isCached: true, sessions: naiveSessions() })
   }
 ]
 
-/** Waits until the page is loaded. This includes pages from the back-forward cache, which fire no load event. */
+/** Waits until the page is loaded. This also works for pages from the back-forward cache, which fire no load event. */
 async function waitForLoad(page: Page): Promise<void> {
   await page.evaluate(
     "new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))"
@@ -119,8 +119,8 @@ async function waitForLoad(page: Page): Promise<void> {
 }
 
 for (const { name, isKept, make } of APPS) {
-  const verb = isKept ? 'still shows' : 'no longer shows'
-  void t.test(`after a logout the browser ${verb} ${name}`, { skip }, async (t) => {
+  const stillOrNoLonger = isKept ? 'still' : 'no longer'
+  void t.test(`after a logout the browser ${stillOrNoLonger} shows ${name}`, { skip }, async (t) => {
     const url = (await serve(t, await make(t))).at('127.0.0.1')
     const shown = isKept ? 'Ada Lovelace' : 'nobody'
     const elsewhere = (await makeAttacker(t)).at('localhost')

@@ -7,8 +7,8 @@ import { startChromium, withoutChromium as skip, type Chromium } from './fixture
 import { makeBareApp } from './fixtures/bare-app.js'
 import { serve } from './fixtures/server.js'
 
-// A page of any origin can open a WebSocket. The handshake is a GET request with the host's cookies. CORS does not
-// prevent the page from reading the messages.
+// A page from any origin can open a WebSocket to the application. The handshake is a GET request that carries the
+// application's cookies, and CORS does not prevent the page from reading the messages.
 
 t.setTimeout(280_000)
 let chromium: Chromium
@@ -27,11 +27,11 @@ function firstMessage(page: Page, url: string): Promise<string> {
   )
 }
 
-for (const [name, csrf, expected] of [
-  ['CSRF protection blocks', { protect: 'all' }, 'nothing'],
-  ['an application without protection accepts', {}, 'ada']
+for (const [name, acceptsOrBlocks, csrf, expected] of [
+  ['CSRF protection', 'blocks', { protect: 'all' }, 'nothing'],
+  ['an application without protection', 'accepts', {}, 'ada']
 ] as const) {
-  void t.test(`${name} a WebSocket from a page on another port`, { skip }, async (t) => {
+  void t.test(`${name} ${acceptsOrBlocks} a WebSocket from a page on another port`, { skip }, async (t) => {
     const app = await makeBareApp(t, { csrf })
     await app.register(websocket)
     const seen: object[] = []

@@ -4,7 +4,7 @@ import t from 'tap'
 import { createHmacSha256 } from '../../plugin/cookies/hmac.js'
 
 void t.test(
-  'the result equals that of Node’s createHmac(), for keys shorter and longer than a block',
+  'createHmacSha256() gives the same result as Node’s createHmac(), even for keys longer than a hash block',
   (t) => {
     const keys = fc.uint8Array({ maxLength: 200 })
     const texts = fc

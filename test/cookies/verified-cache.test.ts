@@ -37,7 +37,7 @@ void t.test('the cache keeps the entries of the last two generations and evicts 
   t.equal(kept(10, 14), 4, 'the old generation is kept')
 })
 
-void t.test('the cache keeps an entry that is read in every generation', async (t) => {
+void t.test('the cache keeps an entry that is read at least once in every generation', async (t) => {
   const cache = createVerifiedCache<Entry>(10)
   const [used, unused] = [makeEntry(), makeEntry()]
   cache.keep(used)

@@ -13,7 +13,8 @@ import { failingStore, spyStore } from '../fixtures/stores.js'
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const BUILT = new URL('../../examples/auth/dist/', import.meta.url).href
 
-// Builds the example first. It then runs as it does in a clone, and imports the package by its name.
+// Builds the example first, as a user would in a fresh clone of the repository. The built example imports the package
+// by its name.
 await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'examples/auth'], {
   cwd: ROOT
 })
@@ -21,7 +22,8 @@ const { build } = (await import(`${BUILT}app.js`)) as typeof import('../../examp
 const { createUsers } = (await import(`${BUILT}users.js`)) as typeof import('../../examples/auth/users.js')
 const { browserOf } = (await import(`${BUILT}browser.js`)) as typeof import('../../examples/auth/browser.js')
 const users = await createUsers()
-// The timeout is long because each login computes a slow hash on purpose, and each server is a new process.
+// The timeout is long because each login computes a deliberately slow password hash, and some tests start a server in a
+// new process.
 t.setTimeout(300_000)
 
 type Options = Partial<Parameters<typeof build>[0]>
@@ -76,7 +78,7 @@ function sentTo({ statusCode, headers }: Response): string {
 }
 
 void t.test(
-  'a wrong password shows an error one time, and the right password shows a welcome on the dashboard one time',
+  'a failed login shows an error only once, and after a login the dashboard welcomes the user only once',
   async (t) => {
     const browser = new Browser(await makeExample(t))
     t.equal(sentTo(await browser.get('/', PAGE)), '302 /login')
@@ -172,7 +174,7 @@ void t.test('a user can change the display name, and every page escapes user inp
 })
 
 void t.test(
-  'an invalid name is refused with a message, and the form shows it again as escaped text',
+  'an invalid name is refused with an error message, and the form shows the name again as escaped text',
   async (t) => {
     const browser = await signedIn(await makeExample(t))
     for (const [name, problem] of [
@@ -196,7 +198,10 @@ void t.test(
 
 const FIREFOX = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
 
-/** Reads the sessions page. Returns the browser name of each session, and the ids that have a button to end them. */
+/**
+ * Opens the page that lists the sessions. Returns the browser name of each session, and the id of each session that has
+ * a button to end it.
+ */
 async function sessionsOf(browser: Browser): Promise<{ names: string[]; ids: string[] }> {
   const { body } = await browser.get('/sessions', PAGE)
   const names = [...body.matchAll(/<strong>([^<]*)<\/strong>\s*(<span class="badge">)?/g)]
@@ -255,7 +260,7 @@ void t.test(
   }
 )
 
-void t.test('a logout shows a message only once, and after it the old cookie no longer works', async (t) => {
+void t.test('a logout shows its message only once, and the old cookie no longer works', async (t) => {
   const app = await makeExample(t)
   const browser = await signedIn(app)
   const old = { ...PAGE, cookie: browser.cookie }
@@ -378,7 +383,7 @@ for (const [signal, env, notice] of [
   ['SIGINT', { SESSION_SECRET: SECRET }, '']
 ] as [NodeJS.Signals, Record<string, string>, string][]) {
   void t.test(
-    `the server prints its address and how to sign in, and exits with code 0 on ${signal}`,
+    `the server prints its address with instructions to sign in, and exits with code 0 on ${signal}`,
     async (t) => {
       const server = startServer(t, { PORT: '0', ...env })
       const output = await server.printed('lovelace')
@@ -393,7 +398,7 @@ for (const [signal, env, notice] of [
   )
 }
 
-void t.test('with STORE=sqlite:FILE a session survives a restart of the server', async (t) => {
+void t.test('with STORE=sqlite:FILE, a session survives a restart of the server', async (t) => {
   const folder = t.testdir()
   const env = { PORT: '0', SESSION_SECRET: SECRET, STORE: `sqlite:${folder}/sessions.db` }
   const start = async () => {

@@ -10,11 +10,11 @@ import { spyStore } from '../fixtures/stores.js'
 import { check } from './fixtures/check.js'
 import { mutated } from './fixtures/mutations.js'
 
-/** The library reads at most this many cookies with the session cookie's name from one request. */
+/** The maximum number of cookies with the session cookie's name that the library reads from one request. */
 const CANDIDATES = 4
 
 /**
- * Parses a Cookie header without the code of the library. Semicolons separate the pairs (RFC 6265bis, section 4.2.1).
+ * Parses a Cookie header without using the library's code. Semicolons separate the pairs (RFC 6265bis, section 4.2.1).
  * Spaces and tabs around each pair are removed.
  */
 function valuesIn(header: string, name: string): string[] {
@@ -41,7 +41,9 @@ const junk = fc.oneof(
   fc.constantFrom('x', '%', ';', ' ').map((text) => text.repeat(4096))
 )
 
-/** Generates Cookie headers that mix random text with session cookies. `values` generates their values. */
+/**
+ * Generates Cookie headers that mix random text with session cookies. The values of these cookies come from `values`.
+ */
 function headers(values: Arbitrary<string>): Arbitrary<string> {
   const ours = values.map((value) => `session_id=${value}`)
   const piece = fc.oneof(
@@ -53,7 +55,7 @@ function headers(values: Arbitrary<string>): Arbitrary<string> {
 }
 
 void t.test(
-  'a request with any Cookie header gets a 200, and only correctly signed cookies cause a store lookup',
+  'a request with any Cookie header receives a 200, and only correctly signed cookies cause a store lookup',
   async (t) => {
     const store = spyStore(new MemoryStore())
     const app = addRoutes(
@@ -90,7 +92,7 @@ void t.test(
 )
 
 void t.test(
-  'the cookie of a live session is found among up to three other cookies with any content',
+  'the cookie of a live session is found among up to three other cookies, whatever they contain',
   async (t) => {
     const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
     const cookie = await signIn(app, { name: 'ada' })

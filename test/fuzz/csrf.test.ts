@@ -62,7 +62,7 @@ void t.test('a modified CSRF token is rejected unless it still encodes the same 
 })
 
 void t.test(
-  'a POST without a CSRF token is rejected and causes no 5xx, whatever its JSON body is',
+  'a POST without a CSRF token is rejected and causes no 5xx, whatever its JSON body contains',
   async (t) => {
     const app = await makeCsrfApp(t, { protect: 'all' })
     const { browser } = await visit(app)

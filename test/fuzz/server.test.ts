@@ -14,7 +14,7 @@ import { RUNS } from './fixtures/runs.js'
 
 /** The number of requests that are pipelined on one connection at the same time. */
 const BATCH = 100
-/** The number of bytes by which two memory measurements can differ for unrelated reasons. */
+/** Two memory measurements can differ by this many bytes for reasons unrelated to the test. */
 const NOISE = 1024 * 1024
 
 async function setUp(t: Test) {
@@ -112,7 +112,8 @@ void t.test(
         }
         const calls = store.takeNames().join()
         if (calls !== 'get') throw new Error(`expected exactly one store call, a get, but got: ${calls}`)
-        // Memory is measured after each third of the batches. The first measurement is the baseline after the warm-up.
+        // Memory is measured after each third of the batches. The first third is the warm-up, so the first measurement
+        // is the baseline.
         if (++batches % Math.ceil((runs * RUNS) / 3) === 0) measurements.push(memory())
       }
     )

@@ -38,7 +38,8 @@ const key = fc.oneof(
 const value = fc.oneof(fc.integer({ min: 0, max: 3 }), fc.jsonValue({ maxDepth: 2 }))
 const op: Arbitrary<Op> = fc.oneof(
   fc.tuple(fc.constant('set' as const), key, value),
-  // `add` has a higher weight, because an update is only retried if another request changes the same key concurrently.
+  // `add` has a higher weight to make retries more likely. An update is retried only if another request changes the
+  // same key at the same time.
   { weight: 3, arbitrary: fc.tuple(fc.constant('add' as const), fc.constantFrom('a', 'b')) },
   { weight: 2, arbitrary: fc.tuple(fc.constant('append' as const), fc.constant('list')) },
   fc.tuple(fc.constant('mutate' as const), fc.oneof(key, fc.constant('list'))),
@@ -66,7 +67,7 @@ interface Running {
   readonly session: Session
   readonly model: ModelRequest
   readonly response: Promise<Response>
-  /** Makes the handler return, or throw if `isFailed` is true. */
+  /** Ends the request. The handler throws an error if `isFailed` is true, and otherwise returns. */
   readonly end: (isFailed: boolean) => void
 }
 
@@ -80,10 +81,16 @@ interface Visit {
   readonly records: Map<string, ModelRecord>
 }
 
-/** Receives the session of a request. The promise resolves when the request must end: with true if it must fail. */
+/**
+ * Receives the session of a request. The returned promise resolves when the route handler must finish. The handler must
+ * throw an error if the promise resolves to `true`.
+ */
 type Handler = (session: Session) => Promise<boolean>
 
-/** Creates an app with one route. The handler passes the session to the test and then waits until the test ends it. */
+/**
+ * Creates an app with one route. The route handler passes the session to the test, and then waits until the test ends
+ * the request.
+ */
 async function setUp(t: Test, store: SessionStore) {
   const handlers: Handler[] = []
   const app = await makeApp(t, { store, cleanupInterval: 0, maxAge: MAX_AGE / 1000 })
@@ -230,7 +237,10 @@ function codeOf(error: unknown): string {
 
 const copy = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-/** Runs the commands. A request starts with its first command. Requests that are still running at the end are ended. */
+/**
+ * Runs the commands. The first command for a request also starts that request. After the last command, ends all
+ * requests that are still running.
+ */
 async function play(
   handlers: Handler[],
   visit: Visit,

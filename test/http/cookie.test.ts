@@ -167,7 +167,8 @@ void t.test(
       const cookie = Array.from({ length: 500 }, () => `session_id=${value}`).join('; ')
       const response = await app.inject({ url: '/read', headers: { cookie } })
       t.same(response.json(), { name: null })
-      // Each HMAC computes two hashes. A correctly signed cookie needs one more hash, for the session id.
+      // At most four cookies are checked. For each secret, a check computes one HMAC, which takes two hashes. A
+      // correctly signed cookie needs one more hash, for the session id.
       t.ok(count > 0 && count <= 4 * (2 * secret.length + 1), `${count} hashes`)
       t.equal(store.take().length, calls)
     }
@@ -200,7 +201,7 @@ void t.test('B1: registration refuses settings that would make a browser reject 
   }
 })
 
-void t.test('B1: registration accepts settings with which a browser stores the cookie', async (t) => {
+void t.test('B1: registration accepts settings with which browsers accept the cookie', async (t) => {
   for (const given of [
     { maxAge: 34_560_000 },
     { cookieName: '__Host-id' },
@@ -483,7 +484,7 @@ void t.test(
   }
 )
 
-void t.test('B8: a warning is logged for a host name that only looks like loopback', async (t) => {
+void t.test('B8: a warning is logged for a host that only looks like a loopback host', async (t) => {
   for (const host of [
     'localhost.evil.test',
     'xlocalhost',
@@ -499,7 +500,7 @@ void t.test('B8: a warning is logged for a host name that only looks like loopba
 })
 
 void t.test(
-  "B8: with secure: 'auto', the cookie is Secure over HTTPS, and proxy headers count only with trustProxy",
+  "B8: with secure: 'auto', the cookie is Secure over HTTPS, and proxy headers are used only with trustProxy",
   async (t) => {
     const isSecure = async (server: FastifyServerOptions, headers: Record<string, string>) => {
       const { app } = await setUp(t, { cookie: { secure: 'auto' }, store: new MemoryStore() }, server)

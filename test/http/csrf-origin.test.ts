@@ -4,7 +4,7 @@ import { Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { HOST, makeCsrfApp, OWN, post, postRaw, PROTECTIONS, verdictOf, visit } from '../fixtures/csrf.js'
 import { spyStore } from '../fixtures/stores.js'
 
-// Tests of the origin check. It runs before the token check and refuses requests from other sites.
+// These tests cover the origin check, which runs before the token check and refuses requests from other sites.
 
 void t.test('only the exact origin that a browser sends for the requested host is accepted', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all', token: false }, { trustProxy: true })
@@ -66,7 +66,7 @@ void t.test('only the exact origin that a browser sends for the requested host i
 })
 
 void t.test(
-  'over a real socket, header names in any case, repeated headers and a missing Host header are handled',
+  'raw requests with mixed-case header names, repeated headers or no Host header do not bypass the CSRF checks',
   async (t) => {
     const server = { trustProxy: false, http: { requireHostHeader: false } }
     const app = await makeCsrfApp(t, { protect: 'all' }, server)

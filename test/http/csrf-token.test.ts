@@ -20,7 +20,7 @@ import {
 } from '../fixtures/csrf.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// Tests of the token check. It runs after the origin check.
+// These tests cover the token check, which runs after the origin check.
 
 for (const protect of PROTECTIONS) {
   for (const attach of [true, 'keyValues'] as const) {
@@ -136,7 +136,7 @@ void t.test('the token field of the body is read even if the request has no Cont
   t.equal(verdictOf(await post(browser, {}, 'wrong')), 'token')
 })
 
-void t.test('a multipart token field with the value null is a wrong token and causes no error', async (t) => {
+void t.test('a multipart token field with the value null is refused as a wrong token', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   await app.register(fastifyMultipart, { attachFieldsToBody: 'keyValues' })
   const { browser } = await visit(app)
@@ -198,7 +198,7 @@ void t.test(
 )
 
 void t.test(
-  'D4/CVE-2021-29624: with a planted session cookie, the attacker’s token changes only the attacker’s session',
+  'D4/CVE-2021-29624: a planted session cookie and the attacker’s token cannot change the victim’s session',
   async (t) => {
     const app = await makeCsrfApp(t, { protect: 'all' })
     app.post('/rename', async ({ session }) => {
@@ -221,7 +221,7 @@ void t.test(
   }
 )
 
-void t.test('D5: 10,000 tokens of a session all differ, but contain the same masked secret', async (t) => {
+void t.test('D5: 10,000 tokens of one session are all different, but encode the same secret', async (t) => {
   const app = await makeCsrfApp(t)
   app.get('/many', async (_request, reply) => Array.from({ length: 10_000 }, () => reply.generateCsrf()))
   const { browser, token } = await visit(app)
@@ -358,7 +358,7 @@ void t.test(
 )
 
 void t.test(
-  'the first generateCsrf() call creates the session, which is written only one time',
+  'the first call to generateCsrf() creates the session, and the session is written only once',
   async (t) => {
     const store = spyStore()
     const app = await makeApp(t, { store, csrf: { protect: 'all' } })

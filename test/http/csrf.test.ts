@@ -53,7 +53,10 @@ const ROWS: readonly Row[] = (Object.keys(SITES) as Row['site'][]).flatMap((site
   )
 )
 
-/** Returns the result that the CSRF checks must give for a row of the table, without using the code under test. */
+/**
+ * Returns the result that the CSRF checks must give for one combination of headers, method and token. Does not use the
+ * code under test.
+ */
 function expected({ site, origin, method, token }: Row, needsToken: boolean): string {
   if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return 'passes'
   const isAllowed = {
@@ -202,7 +205,7 @@ void t.test('by default, only the routes that use csrfProtection are checked', a
 })
 
 void t.test(
-  'D8: an anonymous login is checked, so no visitor can be signed in as the attacker',
+  'D8: a login without a session is checked, so nobody can be signed in to the account of an attacker',
   async (t) => {
     const app = await makeCsrfApp(t, { protect: 'all' })
     const login = (browser: Browser, headers: Record<string, string>) =>
@@ -311,7 +314,7 @@ void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', asyn
   }
 })
 
-void t.test('a request for an unknown path gets a 403 or a 404, never a 500', async (t) => {
+void t.test('a request for an unknown path is answered with 403 or 404, never with 500', async (t) => {
   for (const isCustom of [false, true]) {
     const app = await makeApp(t, { csrf: { protect: 'all' } })
     if (isCustom) app.setNotFoundHandler(async (_request, reply) => reply.code(404).send('nothing here'))
@@ -362,7 +365,7 @@ void t.test('no token is valid while the store fails', async (t) => {
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
 })
 
-void t.test('a refusal is published with its reason, but without the query and the token', async (t) => {
+void t.test('the diagnostics message about a refusal gives the reason, but no query or token', async (t) => {
   const refused = listen(t, 'csrf-refused')
   const app = await makeCsrfApp(t)
   const { browser, token } = await visit(app)
@@ -404,7 +407,7 @@ void t.test('the log never contains a token', async (t) => {
   t.notOk([token, other.token, browser.cookie].some((text) => log.includes(text)))
 })
 
-void t.test('a token of one app is not valid in another app', async (t) => {
+void t.test('a token from one app is not valid in another app', async (t) => {
   const [one, two] = [await makeCsrfApp(t), await makeCsrfApp(t)]
   const { browser, token } = await visit(one)
   const stranger = new Browser(two)
@@ -413,7 +416,7 @@ void t.test('a token of one app is not valid in another app', async (t) => {
   t.equal(verdictOf(await post(stranger, { 'x-csrf-token': token })), 'token')
 })
 
-void t.test('csrfProtection works as a hook, in a list of preHandlers and on a typed route', async (t) => {
+void t.test('csrfProtection works as a plugin hook, as a preHandler and in a preHandler list', async (t) => {
   const app = addRoutes(await makeApp(t))
   app.post<{ Body: { name: string }; Params: { id: string } }>(
     '/typed/:id',

@@ -105,7 +105,7 @@ void t.test(
 )
 
 void t.test(
-  'after the headers have been sent, invalidate() ends the session, but data set afterwards is refused',
+  'after the headers have been sent, invalidate() ends the session, but save() refuses later changes',
   async (t) => {
     const memory = new MemoryStore()
     const app = addRoutes(await makeApp(t, { store: memory }))
@@ -192,7 +192,7 @@ void t.test('the routes of an encapsulated plugin can read the session', async (
   t.same((await browser.get('/inner')).json(), { name: 'ada' })
 })
 
-void t.test('the sweep of expired sessions runs every cleanupInterval, until the app closes', async (t) => {
+void t.test('expired sessions are swept once per cleanupInterval until the app closes', async (t) => {
   const clock = stopClock(t)
   const store = spyStore()
   const app = await makeApp(t, { store, cleanupInterval: 60 })
@@ -218,7 +218,7 @@ void t.test('cleanupInterval: 0 turns off the sweep of expired sessions', async 
   t.same(store.take(), [])
 })
 
-void t.test('errors in the sweep of expired sessions and in closing the store are only logged', async (t) => {
+void t.test('errors from store.cleanup() and store.close() are logged but not thrown', async (t) => {
   const clock = stopClock(t)
   const lines: string[] = []
   const logger = { level: 'error', stream: { write: (line: string) => void lines.push(line) } }
@@ -257,7 +257,7 @@ void t.test(
 )
 
 void t.test(
-  'registration fails if the store can never work, but not if the store is only unreachable',
+  'registration fails if the store is misconfigured, but not if it is merely unreachable',
   async (t) => {
     const { SessionOptionError } = await import('../../plugin/index.js')
     const lines: string[] = []
@@ -307,7 +307,7 @@ void t.test(
   }
 )
 
-void t.test('regenerate() keeps the first digits of the id if the store sets rotationPrefix', async (t) => {
+void t.test('with rotationPrefix: 2, regenerate() keeps the first two digits of the id', async (t) => {
   const memory = new MemoryStore()
   const app = addRoutes(await makeApp(t, { store: Object.assign(spyStore(memory), { rotationPrefix: 2 }) }))
   app.get('/id', async ({ session }) => session.id)

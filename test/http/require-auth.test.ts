@@ -55,7 +55,7 @@ void t.test('requireAuth keeps a Cache-Control header that an earlier hook has s
   t.equal((await browser.get('/guarded')).headers['cache-control'], 'private')
 })
 
-void t.test('a page request is redirected to the login page, with a message shown only once', async (t) => {
+void t.test('a page request is redirected to the login page, where a message is shown once', async (t) => {
   const { browser } = await setUp(t)
   const response = await browser.get('/guarded', PAGE)
   t.equal(response.statusCode, 302)
@@ -81,37 +81,40 @@ void t.test('an anonymous request for JSON gets a 401, without a store call or a
   t.same(store.take(), [])
 })
 
-void t.test('requireAuth recognizes page requests of browsers and of command-line clients', async (t) => {
-  const { app } = await setUp(t)
-  for (const [client, headers] of [
-    ['Chrome', PAGE],
-    ['Safari', { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }],
-    ['an iframe', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
-    ['curl, wget', { accept: '*/*' }],
-    ['a navigation that accepts anything', { accept: ' */* ', 'sec-fetch-mode': 'navigate' }],
-    ['Turbo', { accept: 'text/vnd.turbo-stream.html, text/html', 'sec-fetch-mode': 'cors' }],
-    ['jQuery.load', { accept: 'text/html, */*; q=0.01', 'x-requested-with': 'XMLHttpRequest' }],
-    ['mixed case', { accept: 'Text/HTML' }]
-  ] as const) {
-    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, client)
+void t.test(
+  'requireAuth treats requests from browsers, frames, curl and page-loading scripts as page requests',
+  async (t) => {
+    const { app } = await setUp(t)
+    for (const [client, headers] of [
+      ['Chrome', PAGE],
+      ['Safari', { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }],
+      ['an iframe', { ...PAGE, 'sec-fetch-dest': 'iframe' }],
+      ['curl, wget', { accept: '*/*' }],
+      ['a navigation that accepts anything', { accept: ' */* ', 'sec-fetch-mode': 'navigate' }],
+      ['Turbo', { accept: 'text/vnd.turbo-stream.html, text/html', 'sec-fetch-mode': 'cors' }],
+      ['jQuery.load', { accept: 'text/html, */*; q=0.01', 'x-requested-with': 'XMLHttpRequest' }],
+      ['mixed case', { accept: 'Text/HTML' }]
+    ] as const) {
+      t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 302, client)
+    }
+    for (const [client, headers] of [
+      ['fetch', { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' }],
+      ['a same-origin fetch', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
+      ['htmx', { accept: '*/*', 'sec-fetch-mode': 'cors', 'hx-request': 'true' }],
+      ['axios', { accept: 'application/json, text/plain, */*' }],
+      ['jQuery.getJSON', { accept: 'application/json, text/javascript, */*; q=0.01' }],
+      ['an image', { accept: 'image/avif,image/webp,*/*;q=0.8', 'sec-fetch-mode': 'no-cors' }],
+      ['a script', { accept: '*/*', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'script' }],
+      ['an EventSource', { accept: 'text/event-stream' }],
+      ['an empty Accept', { accept: '' }],
+      ['no Accept', {}]
+    ] as const) {
+      t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 401, client)
+    }
   }
-  for (const [client, headers] of [
-    ['fetch', { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' }],
-    ['a same-origin fetch', { accept: '*/*', 'sec-fetch-mode': 'same-origin' }],
-    ['htmx', { accept: '*/*', 'sec-fetch-mode': 'cors', 'hx-request': 'true' }],
-    ['axios', { accept: 'application/json, text/plain, */*' }],
-    ['jQuery.getJSON', { accept: 'application/json, text/javascript, */*; q=0.01' }],
-    ['an image', { accept: 'image/avif,image/webp,*/*;q=0.8', 'sec-fetch-mode': 'no-cors' }],
-    ['a script', { accept: '*/*', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'script' }],
-    ['an EventSource', { accept: 'text/event-stream' }],
-    ['an empty Accept', { accept: '' }],
-    ['no Accept', {}]
-  ] as const) {
-    t.equal((await app.inject({ url: '/guarded', headers })).statusCode, 401, client)
-  }
-})
+)
 
-void t.test('an unsafe method is redirected with 303, so the login page is fetched with GET', async (t) => {
+void t.test('POST, PUT and DELETE requests are redirected to the login page with status 303', async (t) => {
   const { browser } = await setUp(t, { loginPath: 'https://sso.test/start?app=1' })
   for (const [method, statusCode] of [
     ['GET', 302],
@@ -336,7 +339,7 @@ void t.test('requireAuth accepts 0 as a user id, and refuses null, false and an 
 })
 
 void t.test(
-  'requireAuth throws for a wrong option, and names the option and the expected value',
+  'requireAuth throws if an option is invalid, and the error names the option and the expected value',
   async (t) => {
     for (const [options, message] of [
       [{ userKey: 5 }, '"requireAuth.userKey" is 5, but must be a key that does not begin with "$"'],
@@ -382,7 +385,7 @@ void t.test(
 )
 
 void t.test(
-  'if a route uses requireAuth without calling it, its requests fail instead of hanging or passing',
+  'if a route is given requireAuth instead of requireAuth(), every request to it fails with 500',
   async (t) => {
     const { app } = await setUp(t)
     app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
@@ -390,7 +393,7 @@ void t.test(
   }
 )
 
-void t.test('the page and the JSON reply contain the same message, even an empty one', async (t) => {
+void t.test('the flash message and the JSON reply have the configured text, even an empty one', async (t) => {
   for (const message of ['', 'Hello']) {
     const { browser } = await setUp(t, { message })
     t.match((await browser.get('/guarded', JSON_ONLY)).json(), { message })

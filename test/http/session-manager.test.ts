@@ -46,7 +46,7 @@ void t.test(
 )
 
 void t.test(
-  'get() loads the session in a hook before the plugin’s own hook, with one store call in total',
+  'if get() is called before the plugin’s own hook runs, the session is still loaded with one store call',
   async (t) => {
     const store = spyStore()
     const app = Fastify()
@@ -66,7 +66,7 @@ void t.test(
 )
 
 void t.test(
-  'get() loads the session in onResponse if a hook has replied before the plugin’s own hook ran',
+  'if a hook replies before the plugin’s own hook runs, get() can still load the session in onResponse',
   async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -85,7 +85,7 @@ void t.test(
 )
 
 void t.test(
-  'session.save() throws before the plugin’s own onRequest hook, and the error recommends sessionManager',
+  'session.save() throws if the plugin’s own hook has not run yet, and the error recommends sessionManager',
   async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -206,7 +206,7 @@ void t.test('revokeAll() accepts the user id as a number or as a string', async 
 })
 
 void t.test(
-  'revokeAll() keeps the session that is passed as except, even if the same request regenerates it',
+  'revokeAll() keeps the session given in the except option, even if the same request regenerates it',
   async (t) => {
     const { app, manager, memory, browser } = await setUp(t)
     app.get('/password', async ({ session }) => {
@@ -236,7 +236,7 @@ void t.test('list() and revokeAll() throw if the store cannot find sessions by u
 })
 
 void t.test(
-  'a store failure causes a 503 that keeps the cookie and does not reveal the store’s error',
+  'a store failure causes a 503 that neither clears the cookie nor reveals the store’s error',
   async (t) => {
     let down = false
     for (const isAsync of [false, true]) {
@@ -302,7 +302,10 @@ void t.test(
   }
 )
 
-/** Times of a record in ms, relative to now. In `ended` the limit has just been reached. In `live` it is 1 ms away. */
+/**
+ * Maps each limit on the life of a session to the times of two session records, in ms relative to now. The record in
+ * `ended` has just reached the limit. The record in `live` will reach it in 1 ms.
+ */
 const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<SessionRecord> }> = {
   expiresAt: { ended: { expiresAt: 0 }, live: { expiresAt: 1 } },
   maxAge: { ended: { createdAt: -100_000 }, live: { createdAt: -99_999 } },
@@ -311,7 +314,7 @@ const EDGES: Record<string, { ended: Partial<SessionRecord>; live: Partial<Sessi
 
 for (const [name, edge] of Object.entries(EDGES)) {
   void t.test(
-    `${name} ends a session at the exact millisecond, even if the store still returns its record`,
+    `a session ends exactly when ${name} is reached, even if the store still returns its record`,
     async (t) => {
       const { start } = stopClock(t)
       let record = makeRecord()
@@ -344,7 +347,7 @@ void t.test('a missing record is not reported as malformed', async (t) => {
 
 for (const isAsync of [false, true]) {
   const kind = isAsync ? 'asynchronous' : 'synchronous'
-  void t.test(`the first session cookie with a live session is used, on ${kind} stores`, async (t) => {
+  void t.test(`with ${kind} stores, the first cookie that has a live session is used`, async (t) => {
     const memory = new MemoryStore()
     const store = isAsync ? wrap(memory, async (_method, _args, next) => next()) : memory
     const { app } = await setUp(t, { store })
@@ -359,7 +362,7 @@ for (const isAsync of [false, true]) {
     t.same(JSON.parse(body), { name: 'ada' })
   })
   void t.test(
-    `with onStoreError: 'anonymous', requests continue but save nothing if the store fails, on ${kind} stores`,
+    `with onStoreError: 'anonymous', if a ${kind} store fails, requests continue but save nothing`,
     async (t) => {
       let down = false
       const failing = failingStore(() => down)
@@ -396,7 +399,7 @@ void t.test(
   }
 )
 
-void t.test('concurrent get() and getOrCreate() calls load the session only one time', async (t) => {
+void t.test('concurrent get() and getOrCreate() calls load the session only once', async (t) => {
   const store = spyStore(wrap(new MemoryStore(), async (_method, _args, next) => next()))
   const app = Fastify()
   t.teardown(() => app.close())
@@ -477,7 +480,7 @@ void t.test('a request whose session cannot be loaded fails, even if a hook catc
   }
 })
 
-void t.test('the not-found handler of a route with session: false creates no second session', async (t) => {
+void t.test('a not-found handler called from a route with session: false creates no session', async (t) => {
   const { app, memory, browser } = await setUp(t)
   app.setNotFoundHandler(async ({ session }, reply) => {
     session.set('name', 'nobody')

@@ -30,7 +30,7 @@ const NON_NUMBERS = [NaN, Infinity, -Infinity, -1, null, '1h30m', '60', true, {}
 const NON_STRINGS = [5, null, true, {}, ['x']]
 const NON_OBJECTS = [null, true, 'x', 5, []]
 
-/** Maps each option to a pattern that its error message must match, followed by invalid values. */
+/** Maps each option to a pattern for the expected error message, followed by invalid values. */
 const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   cookieName: [/a cookie name/, ...NON_STRINGS, '', 'a b', 'a=b', 'a;b', 'a\n', 'a"', 'é', '(x)'],
   maxAge: [/a number of seconds above 0, at most 34560000/, ...NON_NUMBERS, 0, 34_560_001],
@@ -148,7 +148,7 @@ void t.test('options that contradict each other are refused', async (t) => {
     ['cookieName', { cookieName: 'n'.repeat(4096 - 108 + 1) }],
     ['cookieName', { idLength: 64, cookieName: 'n'.repeat(4096 - 172 + 1) }],
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: ['https://a.test', 'https://b.test/'] } }],
-    // This list has a hole instead of an origin. `every()` skips holes.
+    // This array has an empty slot instead of an origin. `every()` would skip the slot, but the plugin must refuse it.
     ['csrf.trustedOrigins', { csrf: { trustedOrigins: new Array<string>(1) } }]
   ]
   for (const [option, given] of wrong) {
@@ -218,7 +218,7 @@ void t.test('the store receives times in whole milliseconds even for a fractiona
   }
 })
 
-/** Registers the plugin with the given options and returns an effect that can be observed from outside. */
+/** Registers the plugin with the given options, and returns what the option under test affects, such as a cookie. */
 type Observe = (t: Test, options: Partial<SessionOptions>) => Promise<unknown>
 
 const setCookie: Observe = async (t, options) => {
@@ -232,7 +232,7 @@ const token: Observe = async (t, options) => {
   return (await app.inject('/set?name=ada')).cookies[0]?.value
 }
 
-/** Sends a request that creates a record in the store. Returns the lifetime and the user of the record. */
+/** Sends a request that creates a record in the store. Returns the lifetime and the user id of the record. */
 const record: Observe = async (t, options) => {
   const { start } = stopClock(t)
   const store = spyStore()
@@ -243,8 +243,8 @@ const record: Observe = async (t, options) => {
 }
 
 /**
- * Creates a function that returns the status code of a POST request. `send` receives a CSRF token and returns the parts
- * of the request that differ from the default.
+ * Returns a function that sends a POST request and returns the status code of the response. `send` receives a valid
+ * CSRF token and returns the headers, the payload or the URL to use instead of the defaults.
  */
 function post(
   send: (token: string) => { headers?: Record<string, string>; payload?: object; url?: string }
@@ -261,7 +261,10 @@ function post(
   }
 }
 
-/** Returns the status code of a request whose store never responds, and the milliseconds until this response. */
+/**
+ * Sends a request to an app whose store never responds. Returns the status code of the response, and the waiting time
+ * in milliseconds.
+ */
 const timeToFailure: Observe = async (t, options) => {
   const store = wrap(new MemoryStore(), (method, _args, next) =>
     method === 'create' ? new Promise(() => undefined) : next()
@@ -293,8 +296,8 @@ const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
 
 /**
- * Maps each option to a function that observes its effect. The function must return `byDefault` without the option, and
- * `seen` with the options in `changed`.
+ * For each option, a function that observes the effect of the option, and the two results that the function must
+ * return: `byDefault` if the option is not set, and `seen` if the options in `changed` are set.
  */
 const EFFECTS: Record<
   string,
@@ -420,8 +423,14 @@ const EFFECTS: Record<
 
 for (const [option, [observe, byDefault, changed, seen]] of Object.entries(EFFECTS)) {
   void t.test(`changing ${option} changes the observable behaviour`, async (t) => {
-    await t.test('the default value is in effect', async (t) => void t.match(await observe(t, {}), byDefault))
-    await t.test('the changed value is in effect', async (t) => void t.match(await observe(t, changed), seen))
+    await t.test(
+      'without the option, the default applies',
+      async (t) => void t.match(await observe(t, {}), byDefault)
+    )
+    await t.test(
+      'a value that differs from the default applies',
+      async (t) => void t.match(await observe(t, changed), seen)
+    )
   })
 }
 
@@ -430,7 +439,7 @@ void t.test('every option has a test with invalid values and a test of its effec
   t.same(Object.keys({ ...WRONG, secret: [] }).sort(), ENTRIES.map(({ path }) => path).sort())
 })
 
-void t.test('a custom CSRF header is found regardless of upper and lower case', async (t) => {
+void t.test('the name of a custom CSRF header is case-insensitive', async (t) => {
   const send = post((token) => ({ headers: { 'x-other-token': token } }))
   t.equal(await send(t, { csrf: { header: 'X-Other-Token' } }), 200)
 })

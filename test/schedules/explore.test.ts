@@ -2,8 +2,8 @@ import t from 'tap'
 import { exploreAll, type Step, type World } from './fixtures/explore.js'
 
 /**
- * Simulates a store and a browser for actors that take the given steps. The store and the browser are plain strings.
- * Each write appends the number of the actor.
+ * Simulates actors that take the given steps. The store and the browser are each simulated by a string, to which every
+ * change appends the number of the actor. Each string therefore shows the order of the changes.
  */
 function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   const outcomes: string[] = []
@@ -27,7 +27,7 @@ function makeWorlds(kinds: readonly (readonly Step['kind'][])[]) {
   return { begin, outcomes }
 }
 
-/** Runs the steps in every possible order. Unlike the explorer, this function skips no order. */
+/** Runs the steps in every possible order. Unlike the explorer, this function does not skip any order. */
 async function runEveryOrder(begin: () => Promise<World>, path: Step[] = []): Promise<void> {
   const world = await begin()
   for (const step of path) await world.take(step)
@@ -58,11 +58,14 @@ for (const kinds of [
     ['start', 'write']
   ]
 ] as Step['kind'][][][]) {
-  void t.test(`the explorer skips an order only if its outcome is known: ${kinds.join(' × ')}`, async (t) => {
-    const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
-    const { schedules } = await exploreAll(reduced.begin)
-    await runEveryOrder(full.begin)
-    t.same(new Set(reduced.outcomes), new Set(full.outcomes))
-    t.ok(schedules < full.outcomes.length, `${schedules} of ${full.outcomes.length} orders were run`)
-  })
+  void t.test(
+    `an order of requests is skipped only if its outcome is already known: ${kinds.join(' × ')}`,
+    async (t) => {
+      const [reduced, full] = [makeWorlds(kinds), makeWorlds(kinds)]
+      const { schedules } = await exploreAll(reduced.begin)
+      await runEveryOrder(full.begin)
+      t.same(new Set(reduced.outcomes), new Set(full.outcomes))
+      t.ok(schedules < full.outcomes.length, `${schedules} of ${full.outcomes.length} orders were run`)
+    }
+  )
 }

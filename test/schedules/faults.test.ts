@@ -5,7 +5,7 @@ import { exploreAll } from './fixtures/explore.js'
 import { violationOrThrow } from './fixtures/run.js'
 import { setStage } from './fixtures/stage.js'
 
-// Checks that the explorer of schedules detects stores that break the store contract.
+// Checks that the schedule explorer detects stores that break the store contract.
 
 interface Fault {
   /** The names of the concurrent operations that expose the fault. */

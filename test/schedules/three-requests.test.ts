@@ -11,8 +11,8 @@ import { STAGINGS } from './fixtures/stagings.js'
  */
 const SAMPLE = 5
 /**
- * The number of random combinations in `npm test` and `npm run fuzz` for an app with two stores. In such an app, each
- * combination has hundreds of schedules.
+ * For an app with two stores, `npm test` runs `short` random combinations and `npm run fuzz` runs `long`. Neither
+ * command runs all combinations, because each combination has hundreds of schedules.
  */
 const MIGRATING_SAMPLE = { short: 1, long: 150 }
 
@@ -29,7 +29,7 @@ function sampleOf(all: string[][], count: number): string[][] {
 }
 
 for (const [name, staging] of Object.entries(STAGINGS)) {
-  void t.test(`on ${name}, every interleaving of three requests keeps every guarantee`, async (t) => {
+  void t.test(`with ${name}, no interleaving of three requests breaks a guarantee`, async (t) => {
     const stage = staging()
     const choices = chosen(stage)
     t.comment(`FUZZ_SEED=${SEED} chose ${choices.length} combinations`)

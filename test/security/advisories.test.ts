@@ -7,7 +7,7 @@ import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/ap
 import { stopClock } from '../fixtures/clock.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
-// Checks that published vulnerabilities of other libraries do not exist in this library. The tests about session
+// Checks that this library does not have vulnerabilities that were published for other libraries. The tests of session
 // lifetimes, races and CSRF are in test/session and test/http.
 
 const tokens = createTokens([Buffer.from(SECRET)], 32)
@@ -106,7 +106,7 @@ void t.test(
       return Number(process.hrtime.bigint() - start)
     }
     const pairs = Array.from({ length: 41 }, () => time(early) / time(late)).sort((a, b) => a - b)
-    // This test detects only differences by a factor of two. test/security/timing.test.ts also detects smaller
+    // This test detects only differences of at least a factor of two. test/security/timing.test.ts also detects smaller
     // differences.
     const median = pairs[20] as number
     t.ok(median > 0.5 && median < 2, `median ratio ${median.toFixed(3)}`)
@@ -189,7 +189,7 @@ void t.test('CVE-2016-7401: no session cookie is read from a malformed Cookie he
 })
 
 void t.test(
-  'CVE-2023-30861, CVE-2026-27205: the Vary header is sent even if a request only touches the session or only calls has()',
+  'CVE-2023-30861, CVE-2026-27205: the Vary header is sent even if a request only checks a key with has()',
   async (t) => {
     const clock = stopClock(t)
     const { app, store, browser } = await setUp(t, { idleTimeout: 100 })
@@ -208,7 +208,7 @@ void t.test(
   }
 )
 
-void t.test('CVE-2023-20866: a session in the log shows nothing that works as a cookie', async (t) => {
+void t.test('CVE-2023-20866: a logged session contains nothing that can be used as a cookie', async (t) => {
   const lines: string[] = []
   const logger = { level: 'trace', stream: { write: (line: string) => void lines.push(line) } }
   const app = addRoutes(await makeApp(t, {}, { logger }))

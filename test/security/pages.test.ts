@@ -12,7 +12,10 @@ import { contextOf, makeApp } from '../fixtures/app.js'
  * part of the name that varies.
  */
 const REFERENCE = /^(\S+) › (.+)$/
-/** The folder of the test kit for stores. The cases of the kit are not `test` calls in a test file. */
+/**
+ * The folder of the test kit for stores. The kit's cases are looked up in its own list, because they are not `test`
+ * calls in a test file.
+ */
 const KIT = 'plugin/testing'
 
 /** Maps each OWASP ASVS requirement to its level. */
@@ -38,7 +41,10 @@ const ADVISORIES =
   CVE-2025-47909 CVE-2025-47910 CVE-2026-107275 CVE-2026-27205 CVE-2026-39324 GHSA-49wp-qq6x-g2rf
   GHSA-qppm-g56g-fpvp fastify/session#240`.split(/\s+/)
 
-/** Maps each party that can be responsible for a requirement to whether its requirements must name a test. */
+/**
+ * The parties that can be responsible for a requirement. The value is `true` if docs/security.md must name a test for
+ * each requirement of that party.
+ */
 const RESPONSIBLE: Record<string, boolean> = { library: true, shared: true, application: false }
 
 const root = new URL('../../', import.meta.url)
@@ -67,7 +73,10 @@ function rowsOf(heading: string): string[][] {
   })
 }
 
-/** Returns the test references in backticks. A reference that contains a backtick itself is in double backticks. */
+/**
+ * Returns the test references in backticks. A reference that itself contains a backtick is enclosed in double
+ * backticks.
+ */
 function referencesIn(text: string): string[] {
   const spans = [...text.matchAll(/(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)/g)].map(([, , span = '']) =>
     span.trim()
@@ -98,7 +107,7 @@ function nameOf({ expression, arguments: given }: ts.CallExpression): string | u
   return name.head.text + name.templateSpans.map(({ literal }) => `…${literal.text}`).join('')
 }
 
-/** Returns the problem with a reference, or `undefined` if the test exists. */
+/** Returns `undefined` if the test of a reference exists, otherwise a message that says what is wrong. */
 function problemOf(reference: string): string | undefined {
   const [, file = '', name = ''] = REFERENCE.exec(reference) ?? []
   if (file === KIT) return caseNames().run.includes(name) ? undefined : `the kit has no case “${name}”`
@@ -144,7 +153,7 @@ void t.test('the tests of every store run the test kit for stores', async (t) =>
     )
 })
 
-void t.test('docs/security.md lists every ASVS requirement once, with its level and party', async (t) => {
+void t.test('docs/security.md lists each ASVS requirement once, with level and responsibility', async (t) => {
   const rows = rowsOf('OWASP ASVS')
   t.same(Object.fromEntries(rows.map(([id, level]) => [id, Number(level)])), ASVS)
   t.equal(rows.length, Object.keys(ASVS).length)
@@ -168,7 +177,7 @@ void t.test('docs/security.md lists every security case once, with a test that n
   )
   for (const [id = '', , shown = ''] of rows) {
     const own = referencesIn(shown).filter((reference) => new RegExp(`\\b${id}\\b`).test(reference))
-    // The tests of E11 are named after the status of the reply. Their names do not contain the id.
+    // E11 is the exception: its tests are named after the status of the reply, not after the id of the case.
     t.equal(own.length > 0, id !== 'E11', id)
     t.ok(referencesIn(shown).length > 0, id)
   }
@@ -201,7 +210,7 @@ void t.test('the counts in docs/security.md are correct', async (t) => {
   )
 })
 
-void t.test('the NIST presets are valid options and stay within the limits of NIST', async (t) => {
+void t.test('the NIST presets are valid options and do not exceed NIST’s limits', async (t) => {
   const code = /```ts\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
   const { outputText } = ts.transpileModule(code, { compilerOptions: { module: ts.ModuleKind.ESNext } })
   const presets = (await import(`data:text/javascript,${encodeURIComponent(outputText)}`)) as Record<

@@ -14,21 +14,22 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 import { SECRET } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
-// The time to refuse a wrong signature, CSRF token or session id must not tell an attacker how much of the guess is
-// correct.
+// The time that the library takes to refuse a wrong signature, CSRF token or session id must not tell an attacker how
+// much of the guess is correct.
 //
-// Each test alternates between guesses that are wrong at the first position and guesses that are wrong at the last
-// position. It also times a leaky comparison, which stops at the first difference. The measurement must detect this
-// leak, because otherwise it would prove nothing. The time difference of the library must be only a small part of the
-// leak.
+// Each test measures how much longer it takes to refuse guesses that are wrong at the last position than guesses that
+// are wrong at the first position. It also measures a leaky comparison, which stops at the first difference. If a test
+// did not detect this leak, its result for the library would prove nothing. The time difference of the library must be
+// much smaller than that of the leaky comparison.
 
 /**
- * The number of pairs of guesses in the first round. `TIMING_PAIRS=1000000` gives a long and more precise measurement.
+ * The number of pairs of guesses in the first round. `TIMING_PAIRS=1000000` gives a longer and more precise
+ * measurement.
  */
 const PAIRS = Number(process.env['TIMING_PAIRS'] ?? 20_000)
 /**
- * This many pairs of guesses run before the measurement. After them, V8 has optimized both comparisons: the one of the
- * library and the leaky one.
+ * The number of pairs of guesses to run before the measurement. After that many, V8 has optimized both the library's own
+ * comparison and the leaky one that this test uses as a control.
  */
 const WARM_UP = 4000
 /**
@@ -37,15 +38,18 @@ const WARM_UP = 4000
  */
 const BLOCK = 500
 /**
- * The maximum number of rounds. A busy machine can spoil a round, so each new round has twice as many pairs. With a
- * real leak, every round fails.
+ * The maximum number of rounds. Other processes can disturb a round, so a failed round is repeated with twice as many
+ * pairs. If there is a real leak, every round fails.
  */
 const ROUNDS = 5
-/** The measurement detects the leak if the time difference is more than this many standard errors above zero. */
+/**
+ * The leak is detected if the time difference of the leaky comparison is more than this many standard errors above
+ * zero.
+ */
 const DETECTED = 10
 /**
- * The time difference of the library must be below this fraction of the leak. For a leak that is only just detected,
- * the fraction is 2.5 standard errors.
+ * The library's time difference must be smaller than this fraction of the leaky comparison's time difference. If the
+ * leak is only just large enough to be detected, this limit is 2.5 standard errors.
  */
 const SMALL = 1 / 4
 
@@ -60,16 +64,17 @@ interface Guesses {
 
 interface Subject {
   /**
-   * Returns guesses for `BLOCK` new secrets. If a secret were used again, its place in memory could affect the time.
+   * Returns guesses for `BLOCK` new secrets. If secrets were reused, their location in memory could affect the measured
+   * times.
    */
   guesses(): Guesses
-  /** Tries one guess, which must be refused. `index` is the position of the guess in its block. */
+  /** Tries one guess, which must be refused. `index` is the position of the guess in its array (`first` or `last`). */
   refuse(guess: string, index: number): unknown
 }
 
 /**
- * The mean time difference in nanoseconds, and its standard error. The difference is positive if guesses take longer
- * when they are wrong only at the last position.
+ * The mean time difference in nanoseconds, and its standard error. The difference is positive if guesses that are wrong
+ * at the last position take longer.
  */
 interface Difference {
   readonly mean: number
@@ -101,8 +106,8 @@ function makeLeaky(t: Test): void {
 }
 
 /**
- * Copies a string. V8 stores the copy in one piece and has not computed its hash yet, as for a string from a request.
- * Both properties affect the time.
+ * Copies a string. Like a string from a request, the copy is stored in one piece, and V8 has not computed its hash yet.
+ * Both properties affect how long it takes to check the string.
  */
 function fresh(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
@@ -116,8 +121,8 @@ function timeOf(refuse: Subject['refuse'], guess: string, index: number): number
 }
 
 /**
- * Returns for each pair how many nanoseconds longer the `last` guess took than the `first` guess. It is random which of
- * them runs first.
+ * Returns, for each pair, how many nanoseconds longer the `last` guess took than the `first` guess. Which guess of a
+ * pair runs first is random.
  */
 function differences({ first, last }: Guesses, refuse: Subject['refuse']): number[] {
   return first.map((early, index) => {
@@ -130,9 +135,9 @@ function differences({ first, last }: Guesses, refuse: Subject['refuse']): numbe
 }
 
 /**
- * Returns the trimmed mean of the values, and its standard error. The lowest fifth and the highest fifth are left out,
- * because garbage collections and other processes affect only these. The standard error comes from the winsorized
- * variance (Yuen).
+ * Returns the trimmed mean of the values, and its standard error. The lowest and the highest fifth of the values are
+ * left out, because garbage collections and other processes affect only these extremes. The standard error is computed
+ * from the winsorized variance (Yuen).
  */
 function differenceOf(values: readonly number[]): Difference {
   const sorted = [...values].sort((a, b) => a - b)
@@ -163,7 +168,7 @@ function measure(subject: Subject, pairs: number): { ours: Difference; leaky: Di
 }
 
 function assertNoLeak(t: Test, name: string, subject: Subject): void {
-  // Capturing a stack trace is slow, and the time for it varies. This noise would hide the measured difference.
+  // Capturing a stack trace is slow and takes a varying amount of time. This noise would hide the measured difference.
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0
   t.teardown(() => (Error.stackTraceLimit = stackTraceLimit))
@@ -258,18 +263,19 @@ void t.test('the time to refuse a CSRF token does not depend on how much of it i
 })
 
 void t.test('the time to refuse a session token does not depend on how much of it is correct', async (t) => {
-  // This test skips the check of the signature, as if the attacker knew the secret. The store looks up a hash of the
-  // token. The lookup can take longer for some hashes, but a token that is almost correct has a completely different
-  // hash.
+  // This test skips the signature check, as if the attacker knew the signing secret. The store looks up a hash of the
+  // token, and the lookup can take longer for some hashes. This reveals nothing, because the hash of an almost correct
+  // token is completely different.
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const record = makeRecord({ expiresAt: Number.MAX_SAFE_INTEGER })
-  // The store needs as many records as a real store. In an almost empty table, a lookup that finds nothing is faster.
+  // The store must contain as many records as in real use, because an unsuccessful lookup is faster in an almost empty
+  // table.
   const known = Array.from({ length: 20_000 }, () => Buffer.from(tokens.mint(), 'latin1'))
   const store = new MemoryStore()
   for (const token of known) store.create(idOfToken(token.toString('latin1')), record)
   let right: Buffer[] = []
-  // The guess has to be a string in one piece. If V8 stores a string in two pieces, the length of the second piece
-  // costs some nanoseconds in any store.
+  // Each guess is created from a Buffer, so that V8 stores it in one piece. If a guess were concatenated from two
+  // pieces, the length of the second piece would affect the time by a few nanoseconds in any store.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>
     changed(token, where === 'first' ? 0 : token.length - 1).toString('latin1')
   const subject: Subject = {

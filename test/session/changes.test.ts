@@ -12,7 +12,7 @@ interface Cart {
 const makeCart = (...items: string[]): Cart => ({ items, nested: { n: 0 } })
 const cartOf = (session: Session, key = 'cart') => session.get(key) as Cart
 
-/** Each case changes values in place. `found` has the values that later requests must find. */
+/** Each case changes values in place. `found` holds the values that a later request must find in the session. */
 const IN_PLACE: Record<string, { work: (session: Session) => unknown; found: Record<string, unknown> }> = {
   'saves in-place changes to an object returned by get()': {
     work: (session) => cartOf(session).items.push('b'),
@@ -225,7 +225,7 @@ const FAILING_UPDATES: Record<string, (cart: Cart) => unknown> = {
 }
 
 for (const [name, fail] of Object.entries(FAILING_UPDATES)) {
-  void t.test(`an update() ${name} changes nothing and does not overwrite another request`, async (t) => {
+  void t.test(`an update() ${name} changes nothing and does not undo another request's change`, async (t) => {
     const { visit, browser, app } = await makeVisits(t)
     await visit((session) => session.set('cart', makeCart('a')))
     const other = new Browser(app)
@@ -245,7 +245,7 @@ for (const [name, fail] of Object.entries(FAILING_UPDATES)) {
   })
 }
 
-void t.test('in-place changes are saved even if an update() before them has thrown', async (t) => {
+void t.test('in-place changes are saved even if an earlier update() threw an error', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => session.set('cart', makeCart('a')))
   await visit((session) => {
@@ -329,8 +329,8 @@ function forget(model: Model): void {
 const listOf = (value: unknown) => (value ?? []) as string[]
 
 /**
- * Each function applies the same operation to the session and to the model. `mark` is different in each step of a
- * sequence.
+ * Each function applies one operation to both the session and the model. `mark` is the string that the operation
+ * writes. Each step of a sequence has a different `mark`.
  */
 const OPERATIONS: Record<string, Operation> = {
   set(session, model, mark) {
@@ -380,8 +380,8 @@ const shown = (session: Session) => ({ data: sorted(valuesOf(session)), flash: s
 const shownOf = ({ data, flash }: Model) => ({ data: sorted(Object.fromEntries(data)), flash })
 
 /**
- * Returns the store writes that a sequence of operations must cause. There is at most one write. The only exception is
- * a session that replaces an ended session: it needs a destroy and a create.
+ * Returns the store writes that a sequence of operations must cause. There is at most one write, unless a new session
+ * replaces an ended session. Replacing it takes two writes: a destroy and a create.
  */
 function writesOf(model: Model, before: string): string[] {
   const hasData = model.data.size > 0 || model.flash !== undefined
@@ -397,7 +397,7 @@ const triples = pairs.flatMap((pair) => names.map((name) => [...pair, name]))
 for (const isStored of [true, false]) {
   const visitor = isStored ? 'a session with data and a flash message' : 'a visitor without a session'
   void t.test(
-    `for ${visitor}, every sequence of up to three operations has the same result as in the model`,
+    `for ${visitor}, every sequence of up to three operations gives the result that the model predicts`,
     async (t) => {
       const { visit, app, memory, browser: first } = await makeVisits(t)
       let failures = 0

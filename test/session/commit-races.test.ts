@@ -5,8 +5,8 @@ import { MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
-// Tests requests that overlap in time. Their results also depend on the guarantees of the store. The kit in
-// plugin/testing tests these guarantees.
+// These tests send requests that overlap in time. The results also depend on guarantees that the store must give. The
+// kit in plugin/testing tests those guarantees.
 
 type Wrapping = (store: MemoryStore) => SessionStore
 
@@ -34,7 +34,7 @@ async function setUp(t: Test, wrapping: Wrapping) {
     await new Promise<void>((resolve) => gates.set(gate, resolve))
     return session.id
   })
-  /** Resolves as soon as the handler waits for `open(gate)`. */
+  /** Resolves once the handler has started to wait for `open(gate)`. */
   const arrive = async (gate: string): Promise<void> => {
     while (!gates.has(gate)) await nextTurn()
   }
@@ -52,13 +52,15 @@ async function signIn(app: FastifyInstance): Promise<string> {
   return browser.cookie
 }
 
-/** Sends the request immediately. `inject()` does not send a request before its result is awaited. */
+/**
+ * Sends the request immediately. Without the `await`, `inject()` would not send it until the caller awaits the result.
+ */
 async function send(app: FastifyInstance, cookie: string, url: string) {
   return await app.inject({ url, headers: { cookie } })
 }
 
 for (const [name, wrapping] of Object.entries(STORES)) {
-  void t.test(`E1: with ${name}, no session is left after 500 logouts that race a slow write`, async (t) => {
+  void t.test(`E1: with ${name}, 500 logouts that race against slow writes leave no session`, async (t) => {
     const { app, memory, arrive, open } = await setUp(t, wrapping)
     let lost = 0
     for (let round = 0; round < 500; round++) {
@@ -133,7 +135,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.same({ ...data }, { name: '"ada"' })
   })
 
-  void t.test(`E5: with ${name}, overlapping requests that change different keys lose nothing`, async (t) => {
+  void t.test(`E5: with ${name}, overlapping changes to different keys are all kept`, async (t) => {
     const { app, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const keys = Array.from({ length: 20 }, (_, index) => `key${index}`)
@@ -144,7 +146,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.same(Object.keys(all).sort(), ['name', ...keys].sort())
   })
 
-  void t.test(`E6: with ${name}, the last of several commits to one key wins as a whole`, async (t) => {
+  void t.test(`E6: with ${name}, if several requests set one key, the last commit wins`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const values = ['first', 'second', 'third'].map((value) => send(app, cookie, `/set?name=${value}`))
@@ -152,7 +154,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
     t.match((await send(app, cookie, '/read')).json(), { name: /^(first|second|third)$/ })
   })
 
-  void t.test(`E7: with ${name}, 1,000 concurrent update() requests add exactly 1,000`, async (t) => {
+  void t.test(`E7: with ${name}, 1,000 concurrent updates increase a counter by exactly 1,000`, async (t) => {
     const { app } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const responses = await Promise.all(Array.from({ length: 1000 }, () => send(app, cookie, '/add')))
@@ -172,7 +174,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   })
 }
 
-void t.test('E8: creating a session with an id that is taken is refused with 409', async (t) => {
+void t.test('E8: creating a session with an id that already exists is refused with 409', async (t) => {
   const spy = spyStore()
   // `create` returns `false`, as if another process had created a session with the same token.
   const store = wrap(spy, (method, _args, next) => (method === 'create' ? false : next()))
@@ -183,7 +185,7 @@ void t.test('E8: creating a session with an id that is taken is refused with 409
   t.same(spy.take(), [])
 })
 
-void t.test('E12: a rotation whose store call succeeds but times out is not applied twice', async (t) => {
+void t.test('E12: a rotation that is applied but times out is not applied twice', async (t) => {
   const memory = new MemoryStore()
   const late = wrap(memory, (method, _args, next) => {
     const answer = next()
@@ -221,7 +223,7 @@ void t.test('E13: a cleanup that runs during a write removes only expired sessio
 void t.test(
   'a request fails with 409 and writes nothing if other processes keep changing its session',
   async (t) => {
-    // Retries wait for a random time. If the random number is 0, they do not wait at all.
+    // The delay before each retry is random. With `Math.random()` fixed at 0, there is no delay.
     t.intercept(Math, 'random', { value: () => 0 })
     const memory = new MemoryStore()
     const contended = wrap(memory, (method, args, next) => {
@@ -267,7 +269,7 @@ void t.test('a retried update() writes nothing if it does not change the newer v
   t.same(spy.takeNames(), ['get', 'update', 'get'])
 })
 
-void t.test('all waiting retries fail together if the store does not respond', async (t) => {
+void t.test('if the store does not respond to one retry, all waiting retries fail with a 503', async (t) => {
   const memory = new MemoryStore()
   let unanswered = 0
   const store = wrap(memory, async (method, _args, next) => {

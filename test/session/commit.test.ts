@@ -9,7 +9,7 @@ import { createTokens, idOfToken } from '../../plugin/cookies/tokens.js'
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const DAY = 86_400_000
 
-/** Creates an app with a store that records its calls, and stops the clock. */
+/** Stops the clock and creates an app whose store records its calls. */
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const clock = stopClock(t)
   const store = spyStore()
@@ -65,7 +65,7 @@ void t.test('a malformed or forged cookie leads to no store call and no new cook
   }
 })
 
-void t.test('a signed cookie whose session does not exist leads to one get and no new cookie', async (t) => {
+void t.test('a signed cookie that has no session leads to one get call and no new cookie', async (t) => {
   const { store, browser } = await setUp(t)
   const tokens = createTokens([Buffer.from(SECRET)], 32)
   const token = tokens.mint()
@@ -86,7 +86,7 @@ void t.test('a request that only reads makes one get call, writes nothing and se
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a request that only reads touches the session only after a tenth of idleTimeout', async (t) => {
+void t.test('a read does not touch the session until a tenth of idleTimeout has passed', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { id, value } = await signIn(browser, store)
   clock.move(99_999)
@@ -112,7 +112,7 @@ void t.test('a touch sends no cookie if the cookie has no expiry', async (t) => 
   t.equal(setCookieOf(response), undefined)
 })
 
-void t.test('a new session with data leads to one create and sends the cookie', async (t) => {
+void t.test('creating a session with data makes one create call and sends the cookie', async (t) => {
   const { store, browser, clock } = await setUp(t)
   const response = await browser.get('/set?name=ada&userId=7')
   const token = tokenOf(setCookieOf(response))
@@ -153,7 +153,7 @@ void t.test(
   }
 )
 
-void t.test('a request whose change moves the expiry also sends the cookie', async (t) => {
+void t.test('a reply sets the cookie again if a change extended the expiry of the session', async (t) => {
   const { store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
   const { value } = await signIn(browser, store)
   clock.move(5000)
@@ -162,7 +162,7 @@ void t.test('a request whose change moves the expiry also sends the cookie', asy
   t.equal(setCookieOf(response), `session_id=${value}; Max-Age=1000; ${ATTRIBUTES}`)
 })
 
-void t.test('after a change of the secret, the token is sent once more with a new signature', async (t) => {
+void t.test('a cookie signed with an older secret is re-issued once, with the same token', async (t) => {
   const { app, store, browser } = await setUp(t, { secret: ['n'.repeat(32), SECRET] })
   const tokens = createTokens([Buffer.from('n'.repeat(32))], 32)
   const old = await signInWithOldSecret(app, store)
@@ -177,7 +177,7 @@ void t.test('after a change of the secret, the token is sent once more with a ne
   t.equal(setCookieOf(again), undefined)
 })
 
-/** Creates a session and returns its cookie with a signature of the older secret. */
+/** Creates a session and returns its cookie, signed with the older secret. */
 async function signInWithOldSecret(app: FastifyInstance, store: SpyStore): Promise<string> {
   const browser = new Browser(app)
   const { value } = await signIn(browser, store)
@@ -299,10 +299,10 @@ void t.test(
 )
 
 void t.test(
-  'if the session ends during a request, a lost value or rotation leads to a 409 and no cookie is sent',
+  'if the session ends during a request, set(), update() and regenerate() fail with 409 and send no cookie',
   async (t) => {
     const { app, store, browser, clock } = await setUp(t, { idleTimeout: 1000 })
-    // Ends the session of each request after it has been loaded and before it is committed.
+    // In each request, ends the session after it has been loaded and before it is committed.
     app.addHook('preHandler', async ({ session }) => {
       await app.sessionManager.revoke(session.id)
     })
@@ -360,7 +360,7 @@ void t.test('after a conflict, the function passed to update() runs again on the
 })
 
 void t.test(
-  'if the session has ended before invalidate(), a login fails with 409 and a flash message is dropped',
+  'after invalidate() is called on an ended session, a login fails with 409 and a flash message is dropped',
   async (t) => {
     const { app, store, browser } = await setUp(t)
     app.get('/switch/:action', async ({ session, params }) => {

@@ -4,7 +4,7 @@ import { Browser, makeApp } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { makeVisits, valuesOf } from '../fixtures/visits.js'
 
-void t.test('getFlash() returns and removes a flash message that an earlier request has set', async (t) => {
+void t.test('getFlash() returns and removes a flash message set by an earlier request', async (t) => {
   const { visit } = await makeVisits(t)
   await visit((session) => {
     session.setFlash('note', 'hello')
@@ -37,7 +37,7 @@ void t.test('getFlash() returns and removes a flash message even in the request 
 })
 
 void t.test(
-  'setting an equal flash message again in a later request does not write to the store',
+  'setting the same flash message again in a later request does not write to the store',
   async (t) => {
     const { visit } = await makeVisits(t)
     const flash = (session: Session) => session.setFlash('error', { text: 'Please login', code: 7 })

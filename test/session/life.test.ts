@@ -90,7 +90,7 @@ void t.test(
 )
 
 void t.test(
-  'expiresAt is the expiry in the stored record if maxAge would end the session later',
+  'if the stored record expires before maxAge ends, session.expiresAt is the record’s expiry time',
   async (t) => {
     const { start, move } = stopClock(t)
     const { visit, memory } = await makeVisits(t)
@@ -241,8 +241,8 @@ void t.test('C6: expired data cannot be read in any way', async (t) => {
 })
 
 /**
- * What a request can do to its session. `calls` are the store calls that the request makes, and `lives` says whether a
- * session exists afterwards.
+ * Sequences of method calls on a session. `calls` lists the store calls that the request must make. `lives` is true if
+ * a session must exist afterwards.
  */
 const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[]; lives: boolean }> = {
   'regenerate twice': {
@@ -274,7 +274,7 @@ const ENDS: Record<string, { work: (session: Session) => unknown; calls: string[
 
 for (const [name, { work, calls, lives }] of Object.entries(ENDS)) {
   void t.test(
-    `a request that does “${name}” makes only the store calls ${calls.join(' and ')}`,
+    `a request with the operations “${name}” makes only the store calls ${calls.join(' and ')}`,
     async (t) => {
       const { visit, memory, browser } = await makeVisits(t)
       const { result: before } = await visit((session) => session.set('name', 'ada') ?? session.id)
@@ -327,7 +327,7 @@ void t.test('regenerate(), clear() and invalidate() remove the CSRF secret', asy
 })
 
 void t.test(
-  'C7: revokeAll() ends every session of the user, even during a request, and empties the user index',
+  'C7: revokeAll() ends every session of the user, even one in use by a request, and empties the user index',
   async (t) => {
     const { app, memory } = await setUp(t)
     app.get('/slow', async ({ session }) => {
@@ -409,7 +409,7 @@ void t.test('C12: a logout ends the session even if a hook and a diagnostics lis
   app.addHook('onSend', async ({ url }) => {
     if (url === '/logout') throw new Error('a hook failed')
   })
-  // Node rethrows an error of a diagnostics subscriber later, as an uncaught exception.
+  // If a diagnostics subscriber throws, Node rethrows the error later as an uncaught exception.
   const thrown = new Promise((resolve) => process.once('uncaughtException', resolve))
   const listener = () => {
     throw new Error('a listener failed')
@@ -455,29 +455,26 @@ for (const [name, wrapping] of Object.entries({
   )
 }
 
-void t.test(
-  'a session is saved even if an onSend hook that was registered before the plugin throws one time',
-  async (t) => {
-    for (const isCustom of [true, false]) {
-      const app = Fastify()
-      t.teardown(() => app.close())
-      let thrown = 0
-      app.addHook('onSend', async ({ url }) => {
-        if (url === '/refused' && thrown++ === 0) throw Object.assign(new Error('once'), { statusCode: 400 })
-      })
-      if (isCustom) app.setErrorHandler((_error, _request, reply) => reply.code(400).send('handled'))
-      await app.register(sessions, { secret: SECRET })
-      addRoutes(app).get('/refused', async ({ session }) => {
-        session.set('name', 'kept')
-        if (isCustom) throw Object.assign(new Error('refused'), { statusCode: 400 })
-        return 'fine'
-      })
-      const browser = new Browser(app)
-      t.equal((await browser.get('/refused')).statusCode, 400)
-      t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'default')
-    }
+void t.test('a session is saved even if an earlier onSend hook throws once', async (t) => {
+  for (const isCustom of [true, false]) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    let thrown = 0
+    app.addHook('onSend', async ({ url }) => {
+      if (url === '/refused' && thrown++ === 0) throw Object.assign(new Error('once'), { statusCode: 400 })
+    })
+    if (isCustom) app.setErrorHandler((_error, _request, reply) => reply.code(400).send('handled'))
+    await app.register(sessions, { secret: SECRET })
+    addRoutes(app).get('/refused', async ({ session }) => {
+      session.set('name', 'kept')
+      if (isCustom) throw Object.assign(new Error('refused'), { statusCode: 400 })
+      return 'fine'
+    })
+    const browser = new Browser(app)
+    t.equal((await browser.get('/refused')).statusCode, 400)
+    t.same((await browser.get('/read')).json(), { name: 'kept' }, isCustom ? 'custom' : 'default')
   }
-)
+})
 
 void t.test(
   'C13: in 1,000 rounds, a request right after the login response always sees the signed-in user',

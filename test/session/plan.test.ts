@@ -258,7 +258,9 @@ for (const [name, row] of Object.entries(ROWS)) {
   })
 }
 
-/** Clones a plan. In the clone all objects have the default prototype, because `strictSame` compares prototypes. */
+/**
+ * Clones a plan so that all of its objects have the default prototype, because `strictSame` also compares prototypes.
+ */
 function plain(value: unknown): unknown {
   return value === undefined ? undefined : structuredClone(value)
 }

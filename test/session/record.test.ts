@@ -154,7 +154,7 @@ void t.test(
 )
 
 void t.test(
-  '__proto__ in a record pollutes no prototype, whether it is a key or inside a value',
+  '__proto__ in a record does not pollute any prototype, whether it is a key or inside a value',
   async (t) => {
     const data = JSON.parse(
       '{"__proto__":"{\\"isAdmin\\":true}","name":"{\\"__proto__\\":{\\"isAdmin\\":true}}"}'
@@ -174,7 +174,7 @@ void t.test(
   }
 )
 
-/** Creates a store that returns a valid record with the given fields for every id. */
+/** Creates a store whose `get()` ignores the id and returns a valid record with the given fields. */
 function storeOf(record: Partial<SessionRecord>) {
   return wrap(new MemoryStore(), (method, _args, next) => (method === 'get' ? makeRecord(record) : next()))
 }

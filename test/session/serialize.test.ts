@@ -112,7 +112,7 @@ void t.test(
   }
 )
 
-void t.test('deserialize() accepts JSON with a __proto__ key and pollutes no prototype', async (t) => {
+void t.test('deserialize() accepts a __proto__ key in JSON and does not pollute any prototype', async (t) => {
   const value = deserialize('id', 'name', '{"__proto__":{"admin":true}}') as object
   t.same(Object.keys(value), ['__proto__'])
   t.equal((value as { admin?: boolean }).admin, undefined)

@@ -89,7 +89,7 @@ void t.test(
 for (const onLimit of ['end-oldest', 'reject'] as const) {
   for (const kind of ['new', 'rotated'] as const) {
     void t.test(
-      `with onLimit '${onLimit}' and a limit of n, n + 1 parallel sign-ins of ${kind} sessions leave n signed in`,
+      `onLimit '${onLimit}': after more parallel sign-ins than the limit allows, the limit holds for ${kind} sessions`,
       async (t) => {
         for (const limit of [1, 3]) {
           const { app, list } = await setUp(t, {
@@ -166,8 +166,8 @@ void t.test(
     let others: (() => Promise<unknown>) | undefined
     const store = wrap(memory, async (method, _args, next) => {
       const answer = await next()
-      // The second sign-in has counted the sessions but has not been written yet. At this point a third browser signs
-      // in, and the first session changes.
+      // After the second sign-in has counted the sessions and before it writes to the store, a third browser signs in
+      // and the first session changes.
       const work = others
       others = undefined
       if (method === 'listByUser') await work?.()

@@ -31,7 +31,7 @@ const CHANGES: Record<string, (session: Session) => unknown> = {
   invalidate: (session) => session.invalidate()
 }
 
-/** Makes every change of `CHANGES`. Returns the error code of each change, by the name of the change. */
+/** Makes every change in `CHANGES` and returns an object that maps the name of each change to its error code. */
 function codesOf(session: Session): Record<string, string> {
   return Object.fromEntries(
     Object.entries(CHANGES).map(([name, change]) => [name, codeOf(() => change(session))])
@@ -111,7 +111,7 @@ void t.test('keys that begin with $ cannot be changed, and no session method sho
 })
 
 void t.test(
-  '__proto__, constructor, toString and "" are ordinary keys and pollute no prototype',
+  '__proto__, constructor, toString and "" are ordinary keys and do not pollute any prototype',
   async (t) => {
     const { visit } = await makeVisits(t)
     await visit((session) => {
@@ -136,7 +136,7 @@ void t.test(
   }
 )
 
-void t.test('__proto__, constructor, toString and "" are ordinary flash keys, too', async (t) => {
+void t.test('__proto__, constructor, toString and "" are also ordinary flash keys', async (t) => {
   const { visit } = await makeVisits(t)
   const keys = [...HOSTILE_KEYS, '$csrf']
   await visit((session) => keys.forEach((key) => session.setFlash(key, key)))
@@ -174,7 +174,7 @@ void t.test(
 )
 
 void t.test(
-  'a Date that has been set is read as an ISO string, in the same request and in the next',
+  'a Date is read back as an ISO string, both in the same request and in the next one',
   async (t) => {
     const { visit } = await makeVisits(t)
     const text = '1970-01-01T00:00:00.000Z'
@@ -200,7 +200,7 @@ void t.test('an in-place change that JSON cannot represent fails the request', a
 })
 
 void t.test(
-  'reading a session makes one get call and no write, and no store call for a visitor without a cookie',
+  'reading a session makes only one get call, or no store call if the visitor has no cookie',
   async (t) => {
     const { visit, browser } = await makeVisits(t)
     const read = (session: Session) => [
@@ -411,7 +411,7 @@ void t.test('an in-place change after save() fails the request instead of being 
   t.match(cyclic.response.json(), { statusCode: 500, code: 'SESSION_VALUE_INVALID' })
 })
 
-void t.test('save() writes the session immediately, and a second call of save() does nothing', async (t) => {
+void t.test('save() writes the session immediately, and a second call to save() does nothing', async (t) => {
   const { visit, memory } = await makeVisits(t)
   const { result, calls, response } = await visit(async (session) => {
     session.set('name', 'ada')
@@ -475,7 +475,7 @@ void t.test(
   }
 )
 
-void t.test('JSON.stringify and util.inspect of a session show no token', async (t) => {
+void t.test('JSON.stringify() and util.inspect() do not reveal the token of a session', async (t) => {
   const { visit, browser } = await makeVisits(t)
   const show = (session: Session) => [
     JSON.stringify({ session }),

@@ -12,7 +12,7 @@ import { reportOf } from './fixtures/report.js'
 
 const SEED = 5
 
-/** The time after which a test gives up, in ms. No test needs nearly as long. */
+/** Each soak run is stopped after this many milliseconds. It normally takes much less time. */
 const TIMEOUT = 60_000
 
 /** Runs the load of the soak test on an app in this process until `isEnough` returns true. */
@@ -30,7 +30,7 @@ async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): P
 
 type Update = SessionStore['update']
 
-/** Creates an asynchronous MemoryStore. The methods that `make` returns replace its own methods. */
+/** Returns an asynchronous MemoryStore in which the methods returned by `make` replace the original ones. */
 function broken(make: (memory: MemoryStore) => Partial<SessionStore>): SessionStore {
   const memory = new MemoryStore()
   const wrong = make(memory) as Record<string, ((...args: unknown[]) => unknown) | undefined>

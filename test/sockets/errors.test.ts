@@ -61,11 +61,17 @@ function addFailing(
 
 interface Outcome {
   readonly act: (session: Session) => void
-  /** For each error status: the data that remains stored for the old cookie, and the number of stored sessions. */
+  /**
+   * For each error status, what the store contains after the failed request: the data still stored for the old cookie,
+   * and the number of sessions.
+   */
   readonly after: Readonly<
     Record<400 | 500, readonly [stored: Record<string, string> | undefined, size: number]>
   >
-  /** The Set-Cookie header of the response for each error status. */
+  /**
+   * For each error status, the expected Set-Cookie header of the response, or `undefined` if the response must not have
+   * one.
+   */
   readonly cookie: Readonly<Record<400 | 500, RegExp | undefined>>
 }
 
@@ -95,7 +101,7 @@ const OUTCOMES: Record<string, Outcome> = {
 for (const [kind, wrapping] of Object.entries(STORES)) {
   for (const hook of BEFORE_COMMIT) {
     void t.test(
-      `with ${kind}, after an error in ${hook} a 4xx commits all changes and a 5xx commits only an invalidate()`,
+      `with ${kind}, if ${hook} fails, a 4xx commits all changes, but a 5xx commits only an invalidate()`,
       async (t) => {
         for (const statusCode of [400, 500] as const) {
           for (const [name, { act, after, cookie: expected }] of Object.entries(OUTCOMES)) {
@@ -113,8 +119,8 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
   }
 
-  // The plugin's onSend hook runs before the hooks tested here. When they run, the session has already been stored and
-  // its cookie is on the reply.
+  // The hooks tested here run after the plugin's onSend hook, which has already stored the session and set its cookie
+  // on the reply.
   for (const hook of ['onSend', 'onResponse'] as const) {
     void t.test(`with ${kind}, an error in ${hook} does not undo the commit of the session`, async (t) => {
       const served = await serve(t, wrapping, (app) => {
@@ -214,7 +220,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), { ...BEFORE, late: '1' })
   })
 
-  void t.test(`mistakes in a handler, with ${kind}`, (t) => testFaultyReplies(t, wrapping))
+  void t.test(`with ${kind}, a faulty handler causes only one reply`, (t) => testFaultyReplies(t, wrapping))
 }
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown

@@ -21,12 +21,12 @@ import { ask, openWire, requestText } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
 
-/** Something that a handler does to its session, and the expected result after the commit. */
+/** An operation that a handler performs on its session, and the expected result after the commit. */
 interface Action {
   readonly act: (session: Session) => void
   /** The data that is stored for the original session, or `undefined` if that session no longer exists. */
   readonly committed: Record<string, string> | undefined
-  /** The number of all stored sessions. */
+  /** The total number of stored sessions. */
   readonly size: number
 }
 
@@ -37,7 +37,10 @@ const ACTIONS: Record<string, Action> = {
   invalidates: { act: (session) => session.invalidate(), committed: undefined, size: 0 }
 }
 
-/** Adds a route for each action. The route performs the action, waits at its gate and then returns `answer`. */
+/**
+ * Adds a route for each action. The route performs the action, waits until the test opens its gate, and then returns
+ * `answer`.
+ */
 function addActions(app: FastifyInstance, gates: Map<string, Gate>, answer: string | undefined): void {
   for (const [name, { act }] of Object.entries(ACTIONS)) {
     app.all(pathOf(name), async ({ session }) => {
@@ -52,9 +55,9 @@ const pathOf = (name: string) => `/${name.replaceAll(' ', '-')}`
 const makeGates = () => new Map(Object.keys(ACTIONS).map((name) => [name, makeGate()]))
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
-  void t.test(`pipelined requests on one connection, with ${kind}`, async (t) => {
+  void t.test(`with ${kind}, pipelined requests lose no changes and do not mix up sessions`, async (t) => {
     void t.test(
-      'all pipelined changes of one session are kept, and the responses arrive in order',
+      'all pipelined changes to one session are kept, and the responses arrive in order',
       async (t) => {
         const served = await serve(t, wrapping)
         const cookie = await signIn(served.port)
@@ -116,7 +119,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     })
   })
 
-  void t.test(`clients that disconnect, with ${kind}`, async (t) => {
+  void t.test(`with ${kind}, a client that disconnects never causes a partial commit`, async (t) => {
     const withGates = async (
       t: Test,
       answer: string | undefined,
@@ -127,32 +130,30 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
 
     for (const [name, { committed, size }] of Object.entries(ACTIONS)) {
-      void t.test(
-        `the session of a handler that ${name} is still committed after the client has disconnected`,
-        (t) =>
-          withGates(t, 'answer', async (served, gates) => {
-            const cookie = await signIn(served.port)
-            const wire = await openWire(served.port)
-            wire.write(requestText(pathOf(name), { cookie }))
-            const gate = gates.get(name) as Gate
-            await gate.reached
-            wire.vanish()
-            await wire.ended()
-            await settle()
-            gate.open()
-            await until(
-              'the commit',
-              () => committed === BEFORE || !isDeepStrictEqual(storedOf(served, cookie), BEFORE)
-            )
-            await settle()
-            t.same(storedOf(served, cookie), committed)
-            t.equal(served.memory.size, size)
-          })
+      void t.test(`if the client disconnects, a handler that ${name} still commits its session`, (t) =>
+        withGates(t, 'answer', async (served, gates) => {
+          const cookie = await signIn(served.port)
+          const wire = await openWire(served.port)
+          wire.write(requestText(pathOf(name), { cookie }))
+          const gate = gates.get(name) as Gate
+          await gate.reached
+          wire.vanish()
+          await wire.ended()
+          await settle()
+          gate.open()
+          await until(
+            'the commit',
+            () => committed === BEFORE || !isDeepStrictEqual(storedOf(served, cookie), BEFORE)
+          )
+          await settle()
+          t.same(storedOf(served, cookie), committed)
+          t.equal(served.memory.size, size)
+        })
       )
     }
 
     // If a handler returns `undefined` after its client has disconnected, Fastify sends no reply and runs no onSend
-    // hook. The handler must then call save() itself.
+    // hook. To save any changes, such a handler must call save() itself.
     void t.test(
       'nothing is committed if a handler returns undefined after its client has disconnected',
       (t) =>
@@ -242,7 +243,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
   })
 
-  void t.test(`slow clients, with ${kind}`, async (t) => {
+  void t.test(`with ${kind}, slow clients do not cause lost or partial changes`, async (t) => {
     void t.test(
       'if two clients send their requests byte by byte, the changes of both clients are kept',
       async (t) => {

@@ -62,7 +62,7 @@ async function ask(
 const h2 = { server: { http2: true } }
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
-  void t.test(`sessions over HTTP/2, with ${kind}`, async (t) => {
+  void t.test(`with ${kind}, sessions work over HTTP/2`, async (t) => {
     void t.test('a session can be created, read, rotated and ended over HTTP/2', async (t) => {
       const served = await serve(t, wrapping, undefined, h2)
       const client = openSession(t, served)

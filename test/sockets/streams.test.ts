@@ -64,7 +64,8 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
         )
         t.same(storedOf(served, cookieOf(response)), BEFORE)
 
-        // The session is committed before the stream breaks. The status is still 200 then, so the change is kept.
+        // The session is committed while the status is still 200. The stream breaks only afterwards, so the change is
+        // kept.
         for (const after of ['none', 'first']) {
           const cookie = await signIn(served.port)
           const wire = await openWire(served.port)
@@ -78,7 +79,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
   }
 
-  void t.test(`sessions in handlers of server-sent events, with ${kind}`, async (t) => {
+  void t.test(`with ${kind}, handlers of server-sent events can use sessions`, async (t) => {
     let send: (text: string) => void = () => undefined
     let request: FastifyRequest | undefined
     let left = false
@@ -94,7 +95,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
     const sessionNow = () => (request as FastifyRequest).session
 
-    /** Opens an event stream. Returns its connection and the session of its request. */
+    /** Opens an event stream. Returns the connection, and the session of the request that opened the stream. */
     async function begin(cookie: string): Promise<{ wire: Wire; session: Session }> {
       const wire = await openWire(served.port)
       wire.write(requestText('/events', { cookie }))
@@ -103,7 +104,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     }
 
     void t.test(
-      'an existing session can still be saved, one time, after the headers have been sent',
+      'after the headers have been sent, an existing session can still be saved, but only once',
       async (t) => {
         const cookie = await signIn(served.port)
         const { wire, session } = await begin(cookie)
@@ -121,7 +122,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     )
 
     void t.test(
-      'after the headers have been sent, save() rejects a rotation or a new session, but accepts an invalidate()',
+      'after the headers have been sent, save() rejects a rotation or a new session but accepts invalidate()',
       async (t) => {
         const cookie = await signIn(served.port)
         const renewed = await begin(cookie)
@@ -198,7 +199,7 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
     t.same(storedOf(served, cookie), BEFORE)
   })
 
-  void t.test(`sessions in WebSocket handlers, with ${kind}`, (t) => testWebSocket(t, wrapping))
+  void t.test(`with ${kind}, WebSocket handlers can use sessions`, (t) => testWebSocket(t, wrapping))
 }
 
 /** The part of the @fastify/websocket socket that the tests use. */
@@ -207,7 +208,10 @@ interface Socket {
   on(event: 'message', listener: (data: Buffer) => void): void
 }
 
-/** The changes that a client can request by sending a name. The server replies with the outcome of `save()`. */
+/**
+ * The messages that a client can send, each with the change that it makes to the session. The server then saves the
+ * session and replies with the outcome of `save()`.
+ */
 const CHANGES: Record<string, (session: Session) => void> = {
   read: () => undefined,
   set: (session) => session.set('late', 1),
@@ -239,7 +243,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     app.get('/members', { websocket: true, preHandler: requireAuth() }, onSocket as never)
   })
 
-  void t.test('a WebSocket handler can change and save the session of its handshake', async (t) => {
+  void t.test('a WebSocket handler can change and save the session of the handshake request', async (t) => {
     const cookie = await signIn(served.port)
     const wire = await handshake(served.port, '/chat', cookie)
     await wire.sees('hello ada')
@@ -307,7 +311,7 @@ async function testWebSocket(t: Test, wrapping: (typeof STORES)[string]): Promis
     }
   )
 
-  void t.test('requireAuth() rejects a WebSocket handshake with a 401', async (t) => {
+  void t.test('requireAuth() rejects a WebSocket handshake with 401 if no user is signed in', async (t) => {
     const wire = await handshake(served.port, '/members', await signIn(served.port), false)
     t.match(await wire.ended(), /^HTTP\/1.1 401 [^]*SESSION_UNAUTHENTICATED/)
   })
@@ -330,7 +334,7 @@ async function handshake(port: number, path: string, cookie: string, accepted = 
   return wire
 }
 
-/** Returns a short text frame of a client. Its masking key consists of zeros (RFC 6455 section 5.2). */
+/** Returns a short WebSocket text frame as a client sends it. The masking key is all zeros (RFC 6455 section 5.2). */
 function frame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
 }

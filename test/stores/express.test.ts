@@ -93,7 +93,7 @@ void t.test('connect-pg-simple passes the store contract tests', { skip: found.s
 })
 
 void t.test(
-  'the express-session adapter keeps using touch() if the first touch() call has stored the new cookie',
+  'the express-session adapter keeps using touch() if the first touch() call stored the new cookie',
   async (t) => {
     const calls: string[] = []
     const memory = makeMemoryStore()
@@ -109,7 +109,7 @@ void t.test(
 )
 
 void t.test(
-  'the express-session adapter uses set() if touch() changes only the expiry in the database and not the stored cookie',
+  'the express-session adapter switches to set() if touch() does not update the stored cookie',
   async (t) => {
     const fake = makeFake({ touch: true })
     const store = fromExpressStore(fake)
@@ -151,7 +151,7 @@ void t.test('if a rename fails halfway, the old session remains', async (t) => {
 })
 
 void t.test(
-  'the express-session adapter rejects if the express-session store throws, rejects or passes an error to the callback',
+  'an adapter call rejects if the express-session store throws, rejects or passes an error to the callback',
   async (t) => {
     const error = new Error('down')
     for (const fail of [

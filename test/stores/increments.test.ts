@@ -5,7 +5,7 @@ import { signIn } from '../../plugin/testing/index.js'
 import { makeApp, SECRET } from '../fixtures/app.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Several processes change one session at the same time. They use the whole plugin, not only the store.
+// These tests change one session in several processes at the same time. They use the whole plugin, not only the store.
 // The environment variable INCREMENTS sets the total number of increments.
 
 const CHILD = fileURLToPath(new URL('../fixtures/increments-child.js', import.meta.url))
@@ -13,7 +13,7 @@ const PROCESSES = 8
 const TIMES = Math.ceil(Number(process.env['INCREMENTS'] ?? 2500) / PROCESSES)
 
 const engines = await findEngines(t)
-// In each test the processes use all clients of an engine in turn, so one test for each engine is enough.
+// One test per database is enough: some of its processes use one client library of the database, the others another.
 const tested = engines.filter(({ client }) => client !== 'ioredis')
 const children = Array.from({ length: PROCESSES }, () => fork(CHILD, { execArgv: [] }))
 t.teardown(() => children.map((child) => child.kill('SIGKILL')))

@@ -10,7 +10,7 @@ import { makeRandom } from '../soak/fixtures/random.js'
 
 const HOUR = 3_600_000
 
-/** Creates a patch that only extends a session, and adds the properties of `patch` to it. */
+/** Returns a patch that makes a session expire one hour from now. The given fields replace the defaults. */
 function makePatch(patch: Partial<SessionPatch> = {}): SessionPatch {
   const now = Date.now()
   return { set: {}, remove: [], lastAccessed: now, expiresAt: now + HOUR, ...patch }
@@ -69,7 +69,7 @@ void t.test(
 )
 
 void t.test(
-  'a recently used session is not evicted, no matter where it is in the list or which other session was destroyed',
+  'a recently used session is not evicted, even if it is old or another session is destroyed',
   async (t) => {
     for (const used of ['a', 'b', 'c']) {
       for (const gone of ['a', 'b', 'c'].filter((id) => id !== used)) {
@@ -86,7 +86,7 @@ void t.test(
   }
 )
 
-void t.test('one eviction passes over at most 100 recently used sessions', async (t) => {
+void t.test('an eviction skips at most 100 recently used sessions and evicts the next one', async (t) => {
   const ids = Array.from({ length: 300 }, (_, n) => `${n}`)
   const store = makeStore(ids, { maxSessions: 300 })
   for (const id of ids) store.get(id)
@@ -95,7 +95,7 @@ void t.test('one eviction passes over at most 100 recently used sessions', async
   t.same(evicted, [{ id: '100' }])
 })
 
-void t.test('a full store also evicts a session if the diagnostics channel has no subscriber', async (t) => {
+void t.test('a full store evicts a session even if the diagnostics channel has no subscriber', async (t) => {
   const store = makeStore(['a', 'b'], { maxSessions: 1 })
   t.equal(store.size, 1)
   t.equal(store.get('a'), undefined)
@@ -158,7 +158,7 @@ void t.test('a request does not see in-place changes by another request', async 
 })
 
 void t.test(
-  'a patch that changes data adds 1 to the version, and every other patch keeps the version and the data',
+  'a patch that changes data adds 1 to the version, and any other patch leaves version and data unchanged',
   async (t) => {
     const store = makeStore(['a'])
     const versionAfter = (patch: Partial<SessionPatch>) => {
@@ -178,7 +178,7 @@ void t.test(
   }
 )
 
-void t.test('every string can be a key, and even __proto__ pollutes no prototype', async (t) => {
+void t.test('every string can be a key, even __proto__, which does not pollute any prototype', async (t) => {
   const store = makeStore([])
   const keys = ['__proto__', 'constructor', 'toString', '', '$x']
   for (const id of keys) {
@@ -330,7 +330,7 @@ void t.test('a sweep of 200,000 sessions regularly yields to the event loop', as
 })
 
 void t.test(
-  'a sweep ends and removes only expired sessions, even if other sessions are created and changed during the sweep',
+  'a sweep finishes even if sessions are created and changed meanwhile, and it removes only expired sessions',
   async (t) => {
     const clock = stopClock(t)
     const store = new MemoryStore()
@@ -380,7 +380,7 @@ void t.test('a sweep skips sessions that are destroyed during the sweep', async 
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('close() stops a sweep and leaves no timer, and the sessions can still be read', async (t) => {
+void t.test('after close(), no sweep or timer is running, and sessions can still be read', async (t) => {
   const clock = stopClock(t)
   const store = new MemoryStore()
   store.create('a', makeRecord({ expiresAt: clock.start + HOUR }))
@@ -398,7 +398,7 @@ void t.test('close() stops a sweep and leaves no timer, and the sessions can sti
   t.equal(await store.cleanup(), 0)
 })
 
-void t.test('60,000 random calls return the same results as calls on a simple list', async (t) => {
+void t.test('for 60,000 random calls, the store returns what a simple list would return', async (t) => {
   const dice = makeDice(60_000)
   const store = new MemoryStore({ maxSessions: 500 })
   const model = new EvictingList(500)
@@ -421,7 +421,7 @@ void t.test('60,000 random calls return the same results as calls on a simple li
   t.same(listed.sort(), model.ids.sort(), 'the index by user has the same sessions')
 })
 
-/** A simple list with the same eviction rule as the store. It gives the expected results of the random calls. */
+/** A simple list with the same eviction rule as the store. The test compares the store with this list. */
 class EvictingList {
   #entries: { id: string; used: boolean }[] = []
   readonly #maxLength: number

@@ -44,7 +44,7 @@ void t.test('a request moves its whole session from the old store to the new sto
   t.same((await browser.get('/read')).json(), { name: 'eve' })
 })
 
-void t.test('the old store is not called for a session that the new store has', async (t) => {
+void t.test('the old store is not called for a session that is already in the new store', async (t) => {
   const old = spyStore()
   const app = addRoutes(await makeApp(t, { store: new MemoryStore(), migrateFrom: old }))
   const browser = new Browser(app)
@@ -54,7 +54,7 @@ void t.test('the old store is not called for a session that the new store has', 
 })
 
 void t.test(
-  'if several first requests of a session run concurrently, all of them see the moved session',
+  'if concurrent requests use a session that has not been moved yet, all of them see the moved session',
   async (t) => {
     const { before, after, browser, signIn } = await setUp(t, {}, slowStore)
     await signIn()
@@ -85,7 +85,10 @@ void t.test('a logout ends a session in both stores, even while the session is b
         return next()
       })
     )
-    /** Logs out as another process would. The stores of that process are not wrapped. */
+    /**
+     * Logs out as another process would. Uses the original stores, because the wrappers above could call `logOut`
+     * again.
+     */
     const logOut = async (): Promise<void> => {
       t.equal(await migrating(store, old).destroy('a'), true)
     }
@@ -161,7 +164,7 @@ void t.test('if the old record cannot be deleted, its copy in the new store is r
 })
 
 void t.test(
-  'a copy that is made too late is removed if another process has already moved and rotated the session',
+  'if two processes move a session and one of them also rotates it, the outdated copy is removed',
   async (t) => {
     const [old, store] = [new MemoryStore(), new MemoryStore()]
     old.create('a', makeRecord())
@@ -186,7 +189,7 @@ void t.test(
 )
 
 void t.test(
-  'list(), revoke() and revokeAll() also work for sessions that have not been moved yet',
+  'list(), revoke() and revokeAll() also work for sessions that are still in the old store',
   async (t) => {
     const { before, after, app, browser, signIn } = await setUp(t)
     await signIn()
@@ -208,7 +211,7 @@ void t.test('revokeAll() and list() throw if the old store cannot find sessions 
   await t.rejects(app.sessionManager.list('ada'), { code: 'SESSION_STORE_UNSUPPORTED' })
 })
 
-void t.test('a failure of the old store causes a 503, and the session survives', async (t) => {
+void t.test('a failure of the old store causes a 503, but the session is not lost', async (t) => {
   let down = false
   const { browser, signIn } = await setUp(t, {}, (store) =>
     wrap(store, (_method, _args, next) => {
@@ -257,7 +260,7 @@ void t.test('registration fails if migrateFrom is not a store', async (t) => {
 })
 
 void t.test(
-  'if the move of a session fails halfway, list() shows the session only one time, and a rotation leaves no record under the old id',
+  'if moving a session fails halfway, list() shows only one session, and a rotation leaves no old record',
   async (t) => {
     let fails = true
     const { before, after, app, browser, signIn } = await setUp(t, {}, (store) =>
@@ -281,7 +284,7 @@ void t.test(
 )
 
 void t.test(
-  'if the move of a session never finishes, the requests that wait for it receive a 503 and a later request starts another move',
+  'if moving a session never finishes, the waiting requests receive a 503 and a later request tries again',
   async (t) => {
     let hangs = true
     const { browser, signIn, before } = await setUp(t, { storeTimeout: 20 }, (store) =>
@@ -297,7 +300,8 @@ void t.test(
       [503, 503]
     )
     hangs = false
-    // Waits until the move that the second request started has also timed out.
+    // The second request has started to move the session again. This delay is long enough for that second attempt to
+    // time out.
     await delay(50)
     t.same((await browser.get('/read')).json(), { name: 'ada' })
     t.equal((await browser.get('/logout')).statusCode, 200)

@@ -8,7 +8,7 @@ import { signIn } from '../../plugin/testing/index.js'
 import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { makePool, makeStore, run, startPostgres, type OwnPostgresServer } from '../fixtures/postgres.js'
 
-// These tests make PostgreSQL fail in several ways. Only this file uses the server.
+// These tests make PostgreSQL fail in several ways, so they use a server that no other test file uses.
 
 const found = await startPostgres(t)
 const { skip } = found
@@ -18,7 +18,7 @@ const server = 'server' in found ? found.server : (undefined as unknown as OwnPo
 const STORE_TIMEOUT = 500
 /** The extra time that a response can take on a busy machine, in ms. */
 const SLACK = 2000
-/** The maximum time between the recovery of the server and the first 200, in ms. */
+/** The maximum time between the recovery of the server and the first response with status 200, in ms. */
 const RECOVERY = 1000
 
 interface Failure {
@@ -55,8 +55,8 @@ const FAILURES: Record<string, Failure> = {
   'a suspended server': {
     cause: NO_ANSWER,
     async fail(pool, schema) {
-      // Opens all connections of the pool. A connection that is opened later would have a new server process, which is
-      // not suspended.
+      // Opens all connections of the pool before the server processes are suspended. A connection that is opened later
+      // would have a new process, which would not be suspended.
       await Promise.all(Array.from({ length: pool.options.max }, () => pool.query('SELECT pg_sleep(0.1)')))
       const name = `application_name = '${schema}'`
       const { rows } = await pool.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${name}`)
@@ -94,7 +94,7 @@ const FAILURES: Record<string, Failure> = {
   }
 }
 
-/** Takes all connections of a pool, one by one. Tries again if a connection times out on a busy machine. */
+/** Takes every connection of a pool, one by one. If an attempt times out on a busy machine, it is repeated. */
 async function takeAll(pool: Pool): Promise<PoolClient[]> {
   const clients: PoolClient[] = []
   for (let tries = 0; clients.length < pool.options.max; tries++) {
@@ -107,7 +107,7 @@ async function takeAll(pool: Pool): Promise<PoolClient[]> {
 }
 
 for (const [name, failure] of Object.entries(FAILURES)) {
-  void t.test(`${name} causes a 503 and logs nobody out`, { skip }, async (t) => {
+  void t.test(`${name} causes a 503 and does not end any session`, { skip }, async (t) => {
     const { app, pool, schema, causes, cookie } = await setUp(t, failure.config)
     const url = failure.url ?? '/read'
     const repair = await failure.fail(pool, schema)
@@ -183,23 +183,28 @@ void t.test(
   }
 )
 
-void t.test('with onStoreError: anonymous, a request continues without its session', { skip }, async (t) => {
-  const { pool, schema, cookie } = await setUp(t)
-  const store = new PostgresStore({ pool, schema })
-  const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT, onStoreError: 'anonymous' }))
-  await server.kill()
-  const response = await send(app, cookie, '/read')
-  await server.start()
-  t.same(response.json(), { name: null })
-  t.equal(setCookieOf(response), undefined)
-  // Every response has the status 200 here. Only the name in the response shows whether the server is back.
-  let back = await firstSuccess(app, cookie)
-  for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
-    back = await firstSuccess(app, cookie)
-    if (back.json<{ name: unknown }>().name !== null) break
+void t.test(
+  'with onStoreError: anonymous, a request continues without its session if the server is down',
+  { skip },
+  async (t) => {
+    const { pool, schema, cookie } = await setUp(t)
+    const store = new PostgresStore({ pool, schema })
+    const app = addRoutes(await makeApp(t, { store, storeTimeout: STORE_TIMEOUT, onStoreError: 'anonymous' }))
+    await server.kill()
+    const response = await send(app, cookie, '/read')
+    await server.start()
+    t.same(response.json(), { name: null })
+    t.equal(setCookieOf(response), undefined)
+    // With `onStoreError: 'anonymous'`, every response has the status 200. Only the name in the response shows whether
+    // the server is up again.
+    let back = await firstSuccess(app, cookie)
+    for (const start = performance.now(); performance.now() - start < 10 * RECOVERY; await delay(10)) {
+      back = await firstSuccess(app, cookie)
+      if (back.json<{ name: unknown }>().name !== null) break
+    }
+    t.same(back.json(), { name: 'ada' })
   }
-  t.same(back.json(), { name: 'ada' })
-})
+)
 
 async function setUp(t: Test, config: PoolConfig = {}) {
   const admin = makePool(t, server)
@@ -215,7 +220,7 @@ async function setUp(t: Test, config: PoolConfig = {}) {
   return { app, pool, schema, causes, cookie }
 }
 
-/** Asserts that a response is a 503 that contains no text from the driver and sets no cookie. */
+/** Asserts that a response is a 503 that sets no cookie and contains no error message from the database driver. */
 function assertUnavailable(t: Test, response: Response): void {
   t.strictSame(response.json(), {
     statusCode: 503,

@@ -40,7 +40,7 @@ void t.test('SQL queries can read the data as jsonb', { skip }, async (t) => {
 })
 
 void t.test(
-  'the store returns strings unchanged, even if jsonb cannot hold them or they look encoded',
+  'the store returns a string unchanged even if jsonb cannot hold it or if it looks like an encoded string',
   { skip },
   async (t) => {
     const { store } = await makeStore(t, makePool(t, server))
@@ -90,7 +90,7 @@ void t.test(
 )
 
 void t.test(
-  'reading an object or setting an equal object does not write to the store',
+  'reading an object or setting a key to an equal object does not write to the store',
   { skip },
   async (t) => {
     const { store } = await makeStore(t, makePool(t, server))
@@ -201,7 +201,7 @@ void t.test(
 )
 
 void t.test(
-  'each connection prepares a statement only one time, and never with `prepare: false`',
+  'each connection prepares a statement only once, or not at all with `prepare: false`',
   { skip },
   async (t) => {
     for (const prepare of [true, false]) {
@@ -323,7 +323,7 @@ void t.test(
 )
 
 void t.test(
-  'eight sweeps at the same time remove and count each expired session exactly one time',
+  'eight concurrent sweeps remove and count each expired session exactly once',
   { skip },
   async (t) => {
     const pool = makePool(t, server)
@@ -347,7 +347,7 @@ const NOT_POOLS: Record<string, unknown> = {
 }
 
 for (const [name, pool] of Object.entries(NOT_POOLS)) {
-  void t.test(`${name} is refused as a pool, and the error message does not contain the value`, async (t) => {
+  void t.test(`${name} is rejected as a pool, and the error does not contain the value`, async (t) => {
     t.throws(() => new PostgresStore({ pool } as PostgresStoreOptions), {
       code: 'SESSION_OPTION_INVALID',
       message: /^(?!.*secret).*option "pool" has no query\(\).*new pg\.Pool/
@@ -472,7 +472,7 @@ for (const [name, values] of Object.entries(MALFORMED)) {
   })
 }
 
-void t.test('the constraints of the table refuse malformed rows', { skip }, async (t) => {
+void t.test('the table constraints reject malformed rows', { skip }, async (t) => {
   const pool = makePool(t, server)
   const { table } = await makeStore(t, pool)
   for (const values of Object.values(MALFORMED).slice(0, 6))
@@ -538,15 +538,15 @@ void t.test('a request makes as few round trips to PostgreSQL as possible', { sk
 })
 
 /**
- * Returns a function that returns how many statements PostgreSQL has run on a table. It returns NaN if PostgreSQL does
- * not count them.
+ * Returns a function that counts the statements that PostgreSQL has run on a table. The count is NaN if PostgreSQL
+ * does not collect these statistics.
  */
 async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
   try {
     if (process.env['DATABASE_URL'] !== undefined) throw new Error('the server is shared')
     await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
-    // pg_stat_statements can count equal statements on two tables together, under the text of the first one. The reset
-    // removes the statements of other tests.
+    // pg_stat_statements can merge statements that differ only in the schema into one entry, with the text of the first
+    // one. Without this reset, that text could contain the schema of another test, and the count would be wrong.
     await pool.query('SELECT pg_stat_statements_reset()')
   } catch {
     return async () => NaN

@@ -8,13 +8,19 @@ import { addRoutes, makeApp, setCookieOf } from '../fixtures/app.js'
 import { counted, countsOf } from '../fixtures/counts.js'
 import { findEngines } from '../fixtures/shared-engines.js'
 
-// Logouts, revocations and rotations race against writes of requests that have loaded the session earlier. The tests
-// use the whole plugin, not only the store.
+// Logouts, revocations and rotations race against writes from requests that loaded the session earlier. The tests use
+// the whole plugin, not only the store.
 
 const ROUNDS = 1000
-/** The number of rounds that run at the same time. This is enough to keep an engine busy. */
+/**
+ * In each round, a logout, a revocation or a rotation races against a write. This many rounds run at the same time,
+ * which keeps the database busy.
+ */
 const AT_ONCE = 25
-/** The largest head start of the write or of the call that ends the session, in turns of the event loop. */
+/**
+ * Either the write or the call that ends the session can start first. This is the maximum time between the two starts,
+ * in turns of the event loop.
+ */
 const MAX_LEAD = 12
 
 interface Signed {
@@ -92,8 +98,9 @@ async function afterTurns<T>(turns: number, work: () => Promise<T>): Promise<T> 
 }
 
 /**
- * Adds the routes. Returns `startWriter(cookie, key)`, which starts a request. The request loads its session and sets
- * the key, but the session is not written until the test calls `release()`.
+ * Adds the routes. Also returns `startWriter(cookie, key)`, which sends a request. The request loads its session and
+ * sets the key. It writes the session only after the test has called the `release()` function that `startWriter`
+ * returned.
  */
 function addWriters(app: FastifyInstance) {
   const gates = new EventEmitter().setMaxListeners(0)

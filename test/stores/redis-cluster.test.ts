@@ -21,7 +21,10 @@ const servers = withoutServer === false ? await startCluster(t) : []
 const urls = servers.map(({ url }) => url)
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
 
-/** Returns a session id for a name. All these ids are in one cluster slot, so a session can switch between them. */
+/**
+ * Returns a session id for a name. All these ids are in one cluster slot, because a session can be renamed only within
+ * its slot.
+ */
 const idOf = (name: string) => `ab${anyId(name).slice(2)}`
 const [ID, NEW_ID, OTHER_ID] = [idOf('one'), idOf('two'), idOf('three')]
 
@@ -63,7 +66,7 @@ void t.test(
   }
 )
 
-void t.test('session ids and their cluster slots', { skip: withoutServer }, async (t) => {
+void t.test('a session stays in its cluster slot', { skip: withoutServer }, async (t) => {
   for (const client of CLIENTS) {
     void t.test(`with ${client}, a login gives the session a new id in the same cluster slot`, async (t) => {
       const store = await connect({ client, urls, prefix: freshPrefix() })
@@ -121,7 +124,7 @@ void t.test('session ids and their cluster slots', { skip: withoutServer }, asyn
   })
 })
 
-void t.test('failures between the steps of a write to a cluster', { skip: withoutServer }, async (t) => {
+void t.test('a write to a cluster can safely fail at any step', { skip: withoutServer }, async (t) => {
   const failScript = (fragment: string) => (text: string) => {
     if (text.includes(fragment)) throw new Error('CLUSTERDOWN The cluster is down')
   }
@@ -132,7 +135,7 @@ void t.test('failures between the steps of a write to a cluster', { skip: withou
   const REMOVE_ENTRY = "'ZREM', KEYS[1]"
 
   void t.test(
-    'after a failed create, the user has no listed session and a second create succeeds',
+    'if creating a session fails, no session is listed for its user, and a second attempt succeeds',
     async (t) => {
       const { store, watched } = await setUp(t, failScript(CREATE))
       await t.rejects(watched.create(ID, makeRecord({ userId: 'ada' })), { message: /CLUSTERDOWN/ })
@@ -160,7 +163,7 @@ void t.test('failures between the steps of a write to a cluster', { skip: withou
   )
 
   void t.test(
-    'a rename that fails after its entry in the user index has been written leaves the session unchanged',
+    'if a rename fails after the new entry in the user index has been written, the session stays unchanged',
     async (t) => {
       const { store, watched } = await setUp(
         t,
@@ -230,7 +233,7 @@ void t.test('failures between the steps of a write to a cluster', { skip: withou
   )
 
   void t.test(
-    'the entry in the user index stays if a session is removed from its user and then assigned to the user again',
+    'if a session is removed from its user and then assigned to that user again, it stays in the user index',
     async (t) => {
       let release = () => undefined as void
       const held = new Promise<void>((resolve) => (release = resolve))
@@ -272,7 +275,7 @@ void t.test('failures between the steps of a write to a cluster', { skip: withou
   })
 })
 
-void t.test('the number of round trips to Redis', { skip: withoutServer }, async (t) => {
+void t.test('requests make as few round trips to Redis as possible', { skip: withoutServer }, async (t) => {
   const steps: [name: string, path: string, single: number, cluster: number][] = [
     ['an anonymous request', '/empty', 0, 0],
     ['a new session without a user', '/set?a=1', 1, 1],
@@ -307,7 +310,7 @@ void t.test('the number of round trips to Redis', { skip: withoutServer }, async
         }
       )
       void t.test(
-        `with ${client} and ${engine}, a write with idleTimeout also extends the entry in the user index`,
+        `with ${client} and ${engine}, a write with idleTimeout also extends the lifetime of the index entry`,
         async (t) => {
           const store = await connect({ client, urls: nodes.map(({ url }) => url), prefix: freshPrefix() })
           const app = addRoutes(await makeApp(t, { store, idleTimeout: 600 }))
@@ -315,7 +318,8 @@ void t.test('the number of round trips to Redis', { skip: withoutServer }, async
           await warmUp(app)
           const browser = new Browser(app)
           await browser.get('/login')
-          // Redis expires keys with millisecond precision, so the write must happen at least 1 ms after the login.
+          // Redis stores expiry times in whole milliseconds. The write must happen at least 1 ms after the login, or
+          // the new expiry time could equal the old one.
           await delay(20)
           const count = await countCommands(nodes, () => browser.get('/set?a=1'))
           t.equal(count, engine === 'a cluster' ? 4 : 2)

@@ -56,7 +56,7 @@ void t.test('the Redis store passes the store contract tests', { skip: withoutRe
   }
 })
 
-void t.test('the keys that the store uses in Redis', { skip: withoutRedis }, async (t) => {
+void t.test('the store keeps each session under its own key in Redis', { skip: withoutRedis }, async (t) => {
   void t.test('a session is stored as a hash, and its field names separate data from metadata', async (t) => {
     const { raw, store, keyOf, usersKey } = await setUp(t)
     const record = makeRecord({ data: { v: '"a key"', '': '""' }, userId: 'ada' })
@@ -141,7 +141,7 @@ async function assertTtl(t: Test, raw: Redis, keys: readonly string[], life: num
   }
 }
 
-void t.test('malformed session records in Redis', { skip: withoutRedis }, async (t) => {
+void t.test('malformed session records in Redis are treated as absent', { skip: withoutRedis }, async (t) => {
   const malformed: Record<string, (raw: Redis, key: string) => Promise<unknown>> = {
     'a string': (raw, key) => raw.set(key, '{"cookie":{}}'),
     'a list': (raw, key) => raw.rpush(key, 'v'),
@@ -150,7 +150,7 @@ void t.test('malformed session records in Redis', { skip: withoutRedis }, async 
   }
   for (const [name, put] of Object.entries(malformed)) {
     void t.test(
-      `if the key of a session contains ${name}, it is treated as absent, reported and left unchanged`,
+      `if the key of a session contains ${name}, the session is reported, treated as absent and not changed`,
       async (t) => {
         const { raw, store, keyOf, usersKey } = await setUp(t)
         const reports = listen(t, 'invalid-record')
@@ -184,7 +184,7 @@ void t.test('malformed session records in Redis', { skip: withoutRedis }, async 
   })
 
   void t.test(
-    'an unknown field of a session is ignored, and an update with clear does not remove the field',
+    'an unknown field of a session is ignored, and an update with `clear: true` does not remove it',
     async (t) => {
       const { raw, store, keyOf } = await setUp(t)
       await store.create(ID, makeRecord())
@@ -208,7 +208,7 @@ void t.test('malformed session records in Redis', { skip: withoutRedis }, async 
   })
 })
 
-void t.test('the index of sessions by user', { skip: withoutRedis }, async (t) => {
+void t.test('the index of sessions by user is kept up to date', { skip: withoutRedis }, async (t) => {
   void t.test(
     'an index entry whose session is gone is not listed, and the user’s next login removes the entry',
     async (t) => {
@@ -226,7 +226,7 @@ void t.test('the index of sessions by user', { skip: withoutRedis }, async (t) =
   )
 
   void t.test(
-    'a session of another user that is in the user’s index is neither listed nor ended',
+    'if the index of a user contains another user’s session, that session is neither listed nor ended',
     async (t) => {
       const { raw, store, usersKey } = await setUp(t)
       await store.create(ID, makeRecord({ userId: 'bob' }))
@@ -303,7 +303,7 @@ void t.test('the index of sessions by user', { skip: withoutRedis }, async (t) =
   )
 })
 
-void t.test('settings of the Redis client', { skip: withoutRedis }, async (t) => {
+void t.test('the store supports various Redis client settings', { skip: withoutRedis }, async (t) => {
   const clients = {
     'ioredis with a keyPrefix': async () => new Redis(url, { keyPrefix: freshPrefix() }),
     'ioredis with autopipelining': async () => new Redis(url, { enableAutoPipelining: true }),
@@ -348,7 +348,7 @@ void t.test('settings of the Redis client', { skip: withoutRedis }, async (t) =>
   }
 })
 
-void t.test('an invalid option throws an error whose message says how to fix it', async (t) => {
+void t.test('an invalid option causes an error whose message says how to fix it', async (t) => {
   const method = async (): Promise<unknown> => undefined
   const wrong: [name: string, options: object, message: RegExp][] = [
     ['no client', {}, /"client" is undefined; it must be a client: .*createClient\(\{ url \}\)/],

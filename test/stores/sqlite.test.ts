@@ -19,7 +19,7 @@ for (const [name, driver] of [
 ] as const) {
   const problem = driver && problemOf(driver)
   void t.test(`${name} passes the store contract tests`, { skip: problem ?? false }, async (t) => {
-    // Starting processes is slow. A store with a path therefore skips the cases with two processes.
+    // Starting processes is slow, so the cases with two processes run only once for each driver.
     const unsupported = driver === undefined ? { 'two processes': 'run with an open database' } : {}
     const { run, skipped } = testStore(name, makeSqlite(driver), t.test, { unsupported })
     t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
@@ -100,7 +100,7 @@ void t.test('the store waits for a locked file for at most busyTimeout', async (
   t.equal(failures, 1)
 })
 
-void t.test('the store opens a path in WAL mode with the given synchronous setting', async (t) => {
+void t.test('the store opens the database file in WAL mode with the given synchronous setting', async (t) => {
   const levels = { normal: 1, full: 2 }
   for (const synchronous of ['normal', 'full'] as const) {
     const database = openWith(tempPath(t), { synchronous, busyTimeout: 1234 })
@@ -158,7 +158,7 @@ void t.test('the store quotes any table name', async (t) => {
   t.ok(new SqliteStore(database).get(idOf('a')))
 })
 
-void t.test('an invalid option throws an error that names it', async (t) => {
+void t.test('an invalid option causes an error that names the option', async (t) => {
   for (const [options, message] of [
     [{ table: '' }, /"table" is ''/],
     [{ table: 'a\0b' }, /"table" is/],
@@ -180,12 +180,12 @@ void t.test('an invalid option throws an error that names it', async (t) => {
   }
 })
 
-void t.test('the constructor throws the driver’s error if the path cannot be opened', async (t) => {
+void t.test('the constructor throws the driver’s error if the database file cannot be opened', async (t) => {
   t.throws(() => new SqliteStore(`${tempPath(t)}/no/such/folder.db`), /open/)
 })
 
 void t.test(
-  'the constructor throws if the table has other columns, and closes a database that the store has opened',
+  'if the table has the wrong columns, the constructor throws and closes a database that it opened itself',
   async (t) => {
     const path = tempPath(t)
     const database = open(path, workingDriver())
@@ -337,7 +337,7 @@ void t.test(
   }
 )
 
-void t.test('extending a session or changing its data does not write the user index', async (t) => {
+void t.test('extending a session or changing its data does not update the user index', async (t) => {
   const database = makeDatabase(t)
   const store = new SqliteStore(database)
   store.create(idOf('a'), makeRecord({ data: { a: '1' } }))
@@ -350,7 +350,7 @@ void t.test('extending a session or changing its data does not write the user in
 
 for (const name of ['better-sqlite3', 'node:sqlite']) {
   void t.test(
-    `with ${name}, a large patch changes any key in the same way as a small patch`,
+    `with ${name}, a patch of more than 200 keys can also change keys with special characters`,
     { skip: problemOf(name) ?? false },
     async (t) => {
       const store = new SqliteStore(open(':memory:', name))

@@ -27,7 +27,7 @@ void t.test('a session that signIn() creates lives as long as a session that a l
 })
 
 void t.test(
-  'signIn() rejects if a session would refuse a value or if the store refuses the record',
+  'signIn() rejects if a value is not allowed in a session or if the store does not accept the record',
   async (t) => {
     const app = await makeApp(t, { schema: Type.Object({ name: Type.String() }) })
     await t.rejects(signIn(app, { name: 3 }), { code: 'SESSION_VALUE_INVALID', key: 'name' })
@@ -57,7 +57,7 @@ void t.test('stopClock() stops time until move() or restore() is called', async 
   other.restore()
 })
 
-void t.test('spyStore() records all calls, and take() returns each call only one time', async (t) => {
+void t.test('spyStore() records all calls, and take() returns each call only once', async (t) => {
   const spy = spyStore()
   const record = makeRecord()
   t.equal(await spy.create('a', record), true)

@@ -194,7 +194,7 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'cleanup removes live records',
-    /cleanup removes only|cleanup during other work/,
+    /cleanup removes only|cleanup deletes only/,
     (store) => (method, _args, next) => {
       if (method !== 'cleanup') return next()
       return (
@@ -256,7 +256,7 @@ void t.test('the store test kit fails a store whose updates take quadratic time'
 })
 
 void t.test(
-  'the store test kit fails a store that hides an engine failure or does not recover from the failure',
+  'the store test kit fails a store that hides a database failure or does not recover from one',
   async (t) => {
     // A fake clock that advances whenever it is read.
     let now = 0

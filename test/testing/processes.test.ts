@@ -5,7 +5,7 @@ import { idOf, makeRecord } from '../../plugin/testing/records.js'
 const module = new URL('../fixtures/kit-process.ts', import.meta.url)
 
 void t.test(
-  'an error in a child process rejects the call in the parent, and the child process keeps working',
+  'if a child process reports an error, the call in the parent rejects and the child process keeps working',
   async (t) => {
     const processes = createProcesses()
     await t.rejects(processes.connect({ module, argument: 'throws' }), /cannot connect/)

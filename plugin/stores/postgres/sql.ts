@@ -8,7 +8,7 @@ export interface Statement {
 
 export type Statements = Readonly<Record<keyof ReturnType<typeof textsOfStatements>, Statement>>
 
-/** Returns the statements for a table. Each has a hash of its text as its name, so that two stores can share a pool. */
+/** Returns the statements for a table. Each name is a hash of the text, and therefore unique in a shared pool. */
 export function statementsOf(table: string): Statements {
   const texts = Object.entries(textsOfStatements(table))
   return Object.fromEntries(texts.map(([name, text]) => [name, { name: nameOf(text), text }])) as Statements
@@ -26,7 +26,7 @@ const LIVE = `(expires_at > ${at('$2')}) IS NOT FALSE`
 const ROW = `version, data::text AS data, ${ms('created_at')} AS "createdAt", ${ms('last_accessed')} AS "lastAccessed",
   ${ms('expires_at')} AS "expiresAt", user_id AS "userId"`
 
-/** Converts milliseconds to a timestamptz, which is easier to read and represents every millisecond exactly. */
+/** Converts milliseconds to a timestamptz. This type is easy to read and represents every millisecond exactly. */
 function at(parameter: string): string {
   return `to_timestamp(${parameter}::float8 / 1000)`
 }
@@ -56,8 +56,8 @@ function textsOfStatements(table: string) {
 }
 
 /**
- * The statement first locks the row and reads it again, so that a session that has ended in the meantime is `gone` and
- * not a `conflict`. `$6` is a JSON merge patch. Stored values are strings, so null can only mean a removed key.
+ * The statement first locks the row and reads it again, so that a session that has ended in the meantime counts as
+ * `gone`, not as a `conflict`. Values are strings, so a null in the JSON merge patch `$6` only means a removed key.
  */
 function updateOf(table: string): string {
   return `WITH target AS MATERIALIZED (SELECT id, version FROM ${table} WHERE id = $1 AND ${LIVE} FOR UPDATE),
@@ -77,7 +77,7 @@ written AS (UPDATE ${table} AS t SET
 SELECT EXISTS (SELECT FROM target) AS found, EXISTS (SELECT FROM written) AS written`
 }
 
-/** PostgreSQL releases the advisory lock even if the process dies. Locked rows are left for the next sweep. */
+/** An advisory lock prevents concurrent sweeps, and is released if the process dies. Locked rows are skipped. */
 function cleanupOf(table: string): string {
   return `DELETE FROM ${table} WHERE id = ANY (ARRAY(
   SELECT id FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(${lockOf(table)})) AND expires_at <= ${at('$1')}

@@ -12,27 +12,27 @@ export interface PostgresPool {
 }
 
 export interface PostgresQuery {
-  /** The name under which each connection prepares the statement. Absent: the statement is not prepared. */
+  /** The name under which each connection prepares the statement. If it is not set, the statement is not prepared. */
   name?: string
   text: string
   values?: unknown[]
 }
 
 export interface PostgresStoreOptions {
-  /** A Pool of `pg`, or any object with the same `query` method. The store never ends the pool. */
+  /** A `Pool` from `pg`, or any object with the same `query` method. The store never ends the pool. */
   readonly pool: PostgresPool
   /** The name of the table: at most 48 bytes, because the indexes are named after the table. Default `'sessions'`. */
   readonly table?: string
   /** The name of an existing schema. Default: the first schema in the connection's `search_path`. */
   readonly schema?: string
-  /** Set to `false` behind a pooler that does not keep prepared statements. Default `true`. */
+  /** Set this to `false` if the pool connects to a pooler that does not keep prepared statements. Default `true`. */
   readonly prepare?: boolean
 }
 
 /** The longest name in bytes. PostgreSQL silently truncates longer names, so two different names could become equal. */
 const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
-/** How many sessions a sweep deletes in one statement. Such a statement takes some tens of milliseconds. */
+/** How many sessions a sweep deletes in one statement. Such a statement takes a few tens of milliseconds. */
 const SWEEP_BATCH = 1000
 /** How many times a statement is tried if PostgreSQL rolls it back because of a concurrent statement. */
 const ATTEMPTS = 5
@@ -67,7 +67,7 @@ export class PostgresStore implements SessionStore {
     this.#sql = statementsOf(this.#table)
   }
 
-  /** Creates the table and its indexes if they are missing. Several processes may call this at the same time. */
+  /** Creates the table and its indexes if they are missing. Several processes can call this at the same time. */
   async migrate(): Promise<void> {
     // Several statements in one query run in one transaction, on one connection.
     await this.#pool.query({ text: this.#migration })
@@ -75,7 +75,7 @@ export class PostgresStore implements SessionStore {
 
   /**
    * Checks that the store can read its table.
-   * @throws {SessionOptionError} if the table is missing or has other columns, the pool has ended, or the login fails.
+   * @throws {SessionOptionError} if the table is missing or has wrong columns, the pool has ended, or the login fails.
    */
   async ready(): Promise<void> {
     if (this.#pool.ending === true) throw new SessionOptionError('pool', 'was ended: pass an open pool')

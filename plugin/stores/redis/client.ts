@@ -1,7 +1,7 @@
 import { SessionOptionError } from '../../errors.js'
 import type { Script } from './scripts.js'
 
-/** A client of `redis` (node-redis) from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
+/** A `redis` (node-redis) client from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
 export interface NodeRedisClient {
   hGetAll(key: string): Promise<unknown>
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
@@ -66,7 +66,7 @@ function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
 
 /**
  * Returns a client without the application's type mapping, which may turn replies into Buffers. If the offline queue is
- * disabled, also removes the command timeout: its AbortSignal costs as much as the command itself.
+ * disabled, also removes the command timeout, because its AbortSignal uses as much CPU time as the command itself.
  */
 function withOwnOptions(given: NodeRedisClient): NodeRedisClient {
   const { options, withCommandOptions, withTypeMapping } = given as {

@@ -19,7 +19,7 @@ function script(body: string): Script {
 
 /**
  * `ARGV[1]` is always the current time of this process, which decides whether a session has expired. Redis' own expiry
- * only frees memory. Redis does not roll back a failed script, so commands that can run out of memory come first.
+ * only frees memory. Redis does not roll back a failed script, so commands that can fail for lack of memory run first.
  */
 const SHARED = `
 local now = tonumber(ARGV[1])

@@ -16,18 +16,18 @@ export interface RedisStoreOptions {
   readonly prefix?: string
 }
 
-/** A script's reply. `user` is the session's previous user or, with `enter`, the user whose list needs an entry. */
+/** A script's reply. `user` is the previous user or, if the status is `enter`, the user whose list needs an entry. */
 type Answer = readonly [status: string, user?: string]
-/** How many leading hex digits of an id form the hash tag of its key. Two give 256 tags, each in one cluster slot. */
+/** How many leading hex digits of an id form its key's hash tag. Two digits give 256 tags, each in one cluster slot. */
 const TAG_LENGTH = 2
 
 /**
  * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. Each session is a hash with one field per
  * key, each write is one script, and Redis itself removes expired sessions. In a cluster, the list of a user's sessions
- * is in another slot than the sessions. An entry is added before its session is written, and removed after its session.
+ * is in another slot. An entry is added before its session is written, and removed after its session has been removed.
  */
 export class RedisStore implements SessionStore {
-  /** 2 in a cluster, so that a session stays in the same slot when its id changes. */
+  /** In a cluster, a new id begins with the same 2 digits as the old one, so that the session stays in its slot. */
   readonly rotationPrefix?: number
   readonly #client: RedisStoreOptions['client']
   readonly #engine: Engine
@@ -51,7 +51,7 @@ export class RedisStore implements SessionStore {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
-      // No session has the id `ready`. The calls fail if the client may not run scripts or use keys with this prefix.
+      // These calls change no session. They fail if the client is not allowed to run scripts or to access session keys.
       await Promise.all([this.get('ready'), this.destroy('ready')])
     } catch (error) {
       throw fatalError(error as Error) ?? error
@@ -105,7 +105,7 @@ export class RedisStore implements SessionStore {
     return found
   }
 
-  /** Repeats until no session is left, because a session whose id changes meanwhile is listed under its new id. */
+  /** Repeats until no session is left, because a session renamed during this call is listed under its new id. */
   async destroyByUser(userId: string, except?: string): Promise<number> {
     const user = MARK + encode(userId)
     const seen = new Set<string>()
@@ -124,7 +124,7 @@ export class RedisStore implements SessionStore {
     if (tagOf(target) !== tagOf(id))
       throw new Error(`RedisStore: in a cluster a rotation keeps the first ${TAG_LENGTH} digits of the id`)
     let answer = await this.#run(UPDATE, keys, args)
-    // Only the stored record names its user. Until that user's list has an entry, the script changes nothing.
+    // The script reads the session's user, and changes nothing until that user's list has an entry for the session.
     while (answer[0] === 'enter') {
       args[ENTERED] = answer[1] as string
       await this.#enter(args[ENTERED], target, args)
@@ -159,7 +159,7 @@ export class RedisStore implements SessionStore {
     await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, expiresAt, id] as string[])
   }
 
-  /** The result is ignored, because `listByUser` leaves out a leftover entry until the entry expires. */
+  /** Ignores errors, because `listByUser` skips an entry that has no session, and such an entry expires later. */
   #leave(user: string, id: string): void {
     this.#run(LEAVE, [this.#userPrefix + user], [String(Date.now()), id]).catch(() => undefined)
   }
@@ -177,7 +177,7 @@ function tagOf(id: string): string {
   return id.slice(0, TAG_LENGTH)
 }
 
-/** The index of one argument in the result of `argsOf()`: the user whose list already has an entry for the session. */
+/** The position, in the result of `argsOf()`, of the user whose list already contains the session. */
 const ENTERED = 10
 
 function argsOf(id: string, patch: SessionPatch): string[] {

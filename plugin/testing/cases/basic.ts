@@ -65,7 +65,7 @@ const create: readonly Case[] = [
     }
   },
   {
-    name: 'every method treats an id as absent until it is created',
+    name: 'every method treats a record as absent until it is created',
     async run({ store }) {
       assert.equal(await store.get(ID), undefined)
       assert.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'gone')
@@ -141,7 +141,7 @@ const destroy: readonly Case[] = [
     }
   },
   {
-    name: 'a destroyed id can be created again with a fresh record',
+    name: 'after a destroy, a new record can be created at the same id',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { a: '1' }, userId: 'ada' }))
       await store.destroy(ID)
@@ -152,7 +152,7 @@ const destroy: readonly Case[] = [
   }
 ]
 
-/** A patch that is applied to the record `BEFORE`. `expected` holds the fields that then have a new value. */
+/** A patch for the record `BEFORE`. `expected` holds the fields that the patch changes, with their new values. */
 interface PatchCase {
   readonly name: string
   readonly patch: Parameters<typeof makePatch>[0]
@@ -168,12 +168,12 @@ const PATCHES: readonly PatchCase[] = [
     expected: {}
   },
   {
-    name: 'set in a patch adds a new key to the record',
+    name: 'a patch with set adds a new key to the record',
     patch: { set: { c: '3' } },
     expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
   {
-    name: 'set in a patch replaces the value of an existing key',
+    name: 'a patch with set replaces the value of an existing key',
     patch: { set: { a: '{"x":[1]}' } },
     expected: { data: { a: '{"x":[1]}', b: '2' }, version: 4 }
   },
@@ -188,7 +188,7 @@ const PATCHES: readonly PatchCase[] = [
     expected: { data: { c: '3', d: '4' }, version: 4 }
   },
   {
-    name: 'remove in a patch deletes a key from the record',
+    name: 'a patch with remove deletes a key from the record',
     patch: { remove: ['a'] },
     expected: { data: { b: '2' }, version: 4 }
   },
@@ -218,7 +218,7 @@ const PATCHES: readonly PatchCase[] = [
     expected: { data: { a: '9', b: '2' }, version: 4 }
   },
   {
-    name: 'clear: false keeps the data',
+    name: 'a patch with clear: false keeps the data',
     patch: { clear: false, set: { c: '3' } },
     expected: { data: { a: '1', b: '2', c: '3' }, version: 4 }
   },
@@ -268,7 +268,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'the old id of a renamed record can be created again',
+    name: 'after a rename, a new record can be created at the old id',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { a: '1' } }))
       await store.update(ID, makePatch({ renameTo: NEW_ID }))
@@ -304,7 +304,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'retrying an applied rename returns gone and leaves the record unchanged (E12)',
+    name: 'retrying a rename that was already applied returns gone and leaves the record unchanged (E12)',
     async run({ store }) {
       await store.create(ID, makeRecord(BEFORE))
       const patch = makePatch({ renameTo: NEW_ID, set: { a: '9' }, createdAt: 5000 })
@@ -334,7 +334,7 @@ const renames: readonly Case[] = [
     }
   },
   {
-    name: 'one patch can change data, times, user and id together',
+    name: 'one patch can change the data, times, user and id of a record',
     async run({ store }) {
       await store.create(ID, makeRecord(BEFORE))
       const times = { createdAt: 5000, lastAccessed: 6000, expiresAt: Date.now() + 90_000 }
@@ -358,7 +358,7 @@ const isolation: readonly Case[] = [
       await store.update(ID, makePatch({ set }))
       set['b'] = 'mutated'
       const returned = (await store.get(ID)) as SessionRecord
-      // A store is also allowed to return frozen records. The next two calls then change nothing.
+      // A store is also allowed to return frozen records. `Reflect.set` does not change them, and throws no error.
       Reflect.set(returned.data, 'a', 'mutated')
       Reflect.set(returned, 'version', 99)
       const { data: kept, version } = (await store.get(ID)) as SessionRecord

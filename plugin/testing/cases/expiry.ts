@@ -18,7 +18,7 @@ interface Time {
 
 type RunWithTime = (store: SessionStore, time: Time) => Promise<void>
 
-/** All of these cases run in real time. Those without `needs` also run with a mocked clock. */
+/** All of these cases run in real time. Cases without a `needs` property also run with a mocked clock. */
 const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime }[] = [
   {
     name: 'get and destroy treat an expired record as absent',
@@ -81,7 +81,7 @@ const TIMED_CASES: readonly { name: string; needs?: Capability; run: RunWithTime
       const extended = await store.update(ID, makePatch())
       await store.update(NEW_ID, makePatch({ expiresAt: Date.now() + lifetime }))
       await expire()
-      // On a very slow machine, the first record expires before the touch. That record must then stay absent.
+      // On a very slow machine, the first record may expire before the touch. In that case, it must stay absent.
       assert.equal((await store.get(ID)) !== undefined, extended === 'ok')
       assert.equal(await store.get(NEW_ID), undefined)
     }

@@ -5,7 +5,7 @@ import { assertRecord, idOf, makePatch, makeRecord } from '../records.js'
 import type { Case } from '../store.js'
 
 const ID = idOf('one')
-/** After its database has come back, a store must work again within this many milliseconds. */
+/** The time in milliseconds within which a store must work again after its database has come back. */
 const RECOVERY = 2000
 
 export const failureCases: readonly Case[] = [
@@ -18,7 +18,7 @@ export const failureCases: readonly Case[] = [
     }
   },
   {
-    name: 'calls that are in progress when close is called do not stay pending',
+    name: 'calls that are in progress when close is called do not hang',
     async run({ store }) {
       await store.create(ID, makeRecord({ data: { n: '0' } }))
       const calls = Array.from({ length: 50 }, (_, index) => callsOf(store, index)).flat()
@@ -52,7 +52,7 @@ export const failureCases: readonly Case[] = [
   }
 ]
 
-/** Starts several calls on the store. Returns one promise for each call, which never rejects. */
+/** Starts several calls on the store. Returns one promise for each call. None of the promises ever rejects. */
 function callsOf(store: SessionStore, index: number): Promise<PromiseSettledResult<unknown>>[] {
   return [
     settle(() => store.get(ID)),

@@ -209,7 +209,7 @@ const userRaces: readonly Race[] = [
     }
   },
   {
-    name: 'destroyByUser ends the existing session and either keeps or ends one created at the same time',
+    name: 'destroyByUser ends the existing session, but a session created at the same time may survive',
     needs: 'by user',
     before: {},
     sides: ({ other, user }) => [
@@ -259,7 +259,7 @@ function roundOf(index: number): Round {
   return { id, other, another, user: `user ${index}` }
 }
 
-/** Swaps the calls of every second round. Otherwise a synchronous store would run the same call first each time. */
+/** Swaps the calls in every second round. Otherwise a synchronous store would run the same call first each time. */
 function inOneProcess({ store }: Subject): RunSides {
   return async ([first, second]) => {
     const answers: [unknown[], unknown[]] = [[], []]
@@ -286,7 +286,7 @@ async function inTwoProcesses({ processes, process }: Subject): Promise<RunSides
 
 const increments: readonly Case[] = [
   {
-    name: '1,000 parallel increments add 1,000 (E7)',
+    name: '1,000 parallel increments add 1,000 in total (E7)',
     async run({ store }) {
       const id = idOf('counter')
       await store.create(id, makeRecord({ data: { n: '0' } }))
@@ -295,7 +295,7 @@ const increments: readonly Case[] = [
     }
   },
   {
-    name: '400 increments from two processes add 400 (E7, E14)',
+    name: '400 increments from two processes add 400 in total (E7, E14)',
     needs: 'two processes',
     async run(subject) {
       const id = idOf('counter')
@@ -313,7 +313,7 @@ const increments: readonly Case[] = [
 ]
 
 const sweep: Case = {
-  name: 'cleanup during other work removes only expired records (E13)',
+  name: 'cleanup deletes only expired records, even while other calls are running (E13)',
   needs: 'cleanup',
   async run({ store }) {
     const rounds = Array.from({ length: ROUNDS }, (_, index) => roundOf(index))

@@ -5,11 +5,11 @@ import type { Case } from '../store.js'
 
 const FEW = 4000
 const MANY = 16_000
-/** For four times as many keys, an update in linear time takes 4 times as long, and one in quadratic time 16 times. */
+/** Updating 4 times as many keys takes 4 times as long in linear time, but 16 times as long in quadratic time. */
 const MAX_RATIO = 12
-/** In milliseconds. Shorter times depend more on the CPU's caches and the garbage collector than on the store. */
+/** Times below this limit (in ms) always pass, because they depend mostly on CPU caches and garbage collection. */
 const NEGLIGIBLE = 100
-/** The shortest time of several rounds counts, because noise only adds time. The first rounds warm up the store. */
+/** Early rounds warm up the store. Only the shortest times are compared, because other processes only add time. */
 const MIN_ROUNDS = 3
 const MAX_ROUNDS = 10
 
@@ -39,7 +39,7 @@ async function timeOf(store: SessionStore, count: number, change: Change): Promi
   const id = idOf(`${count} keys`)
   const keys = Array.from({ length: count }, (_, index) => `key ${index}`)
   await store.create(id, makeRecord({ data: textsFor(keys, '1') }))
-  // The patch lists the keys in reverse order. A linear search for each key then takes quadratic time in total.
+  // The patch has the keys in reverse order, so that a linear search for each key would take quadratic time in total.
   const patch = makePatch(change(keys.toReversed()))
   const start = performance.now()
   assert.equal(await store.update(id, patch), 'ok')

@@ -121,7 +121,7 @@ export const textCases: readonly Case[] = [
     }
   },
   {
-    name: 'any string works as a key, and no two keys are confused',
+    name: 'any string works as a key, and different keys are never mixed up',
     async run({ store }) {
       const data = textsFor(KEYS, 'created')
       await store.create(ID, makeRecord({ data }))
@@ -170,7 +170,7 @@ export const textCases: readonly Case[] = [
   }
 ]
 
-/** Returns an object that maps each key to a JSON text. It has no prototype, so `__proto__` is an ordinary key. */
+/** Returns an object with a JSON string for each key. It has no prototype, so `__proto__` is an ordinary key. */
 function textsFor(keys: readonly string[], word = ''): Record<string, string> {
   const data = Object.create(null) as Record<string, string>
   keys.forEach((key, index) => (data[key] = `"${word} ${index}"`))

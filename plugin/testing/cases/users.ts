@@ -7,7 +7,7 @@ type ByUser = SessionStore & Required<Pick<SessionStore, 'listByUser' | 'destroy
 
 const [A, B, C] = [idOf('a'), idOf('b'), idOf('c')]
 
-/** Distinct user ids that an engine could confuse by trimming, case folding, truncating, splitting or interpolating. */
+/** Different user ids that a database could confuse if it trims, case-folds, truncates, splits or interpolates them. */
 const USERS = [
   '',
   ' ',
