@@ -262,6 +262,20 @@ void t.test('a write to a cluster can safely fail at any step', { skip: withoutS
     }
   )
 
+  void t.test(
+    'the removal of an entry does not affect a session that is then created with the same id',
+    async (t) => {
+      const { raw, store, entries } = await setUp(t)
+      const record = makeRecord({ userId: 'ada' })
+      await Promise.all(raw.nodes('master').map((node) => node.script('FLUSH')))
+      await store.create(idOf('other'), record)
+      await store.create(ID, record)
+      await store.destroy(ID)
+      await store.create(ID, record)
+      t.ok((await entries('ada')).includes(ID))
+    }
+  )
+
   void t.test('an entry in the user index never expires before its session', async (t) => {
     const { raw, store, prefix, entries } = await setUp(t)
     const record = makeRecord({ userId: 'ada' })

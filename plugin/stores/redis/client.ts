@@ -56,6 +56,7 @@ function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
     read: (key) => client.hGetAll(key) as Promise<Hash>,
     run({ sha, text }, keys, args) {
       const options = { keys, arguments: args }
+      if (sha === undefined) return client.eval(text, options)
       return client.evalSha(sha, options).catch((error: unknown) => {
         if (isReply(error, 'NOSCRIPT')) return client.eval(text, options)
         throw error
@@ -84,6 +85,7 @@ function ioRedisEngine(client: IoRedisClient, isCluster: boolean): Engine {
     isCluster,
     read: (key) => client.hgetall(key) as Promise<Hash>,
     run({ sha, text }, keys, args) {
+      if (sha === undefined) return client.eval(text, keys.length, ...keys, ...args)
       return client.evalsha(sha, keys.length, ...keys, ...args).catch((error: unknown) => {
         if (isReply(error, 'NOSCRIPT')) return client.eval(text, keys.length, ...keys, ...args)
         throw error

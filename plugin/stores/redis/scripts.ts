@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 
-/** A Lua script and the SHA-1 hash under which Redis caches the script. */
+/** A Lua script and the SHA-1 hash under which Redis caches it. Without a hash, the text is sent each time. */
 export interface Script {
   readonly text: string
-  readonly sha: string
+  readonly sha?: string
 }
 
 /** Special values in place of a user id: `UNCHANGED` keeps the session's user, and `NOBODY` means no user. */
@@ -111,9 +111,7 @@ enter(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
 return { 'ok' }
 `)
 
-export const LEAVE = script(`
-redis.call('ZREM', KEYS[1], ARGV[2])
-return { 'ok' }
-`)
+/** Not cached: if Redis did not know the hash, the second attempt could come after a later ENTER of the same id. */
+export const LEAVE: Script = { text: `redis.call('ZREM', KEYS[1], ARGV[2]) return { 'ok' }` }
 
 export const LIST = script(`return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')`)
