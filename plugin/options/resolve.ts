@@ -58,8 +58,9 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
   })
 }
 
-/** Returns a copy of the options with a compiled schema. */
+/** Returns a copy of the options with a compiled schema, or the same options if they have no schema. */
 export async function withSchema(options: ResolvedOptions): Promise<ResolvedOptions> {
+  if (options.schema === undefined) return options
   return Object.freeze({ ...options, problemOf: await compileSchema(options.schema) })
 }
 

@@ -22,8 +22,7 @@ function isObject(value: unknown): value is object {
  * Compiles each property of `schema` separately, so that reading one key checks only one value. TypeBox is imported
  * only here, because loading it takes more CPU time than loading Fastify, and most applications have no schema.
  */
-export async function compileSchema(schema: ObjectSchema | undefined): Promise<ProblemOf> {
-  if (schema === undefined) return () => undefined
+export async function compileSchema(schema: ObjectSchema): Promise<ProblemOf> {
   const { Compile } = await import('typebox/compile')
   const { properties, additionalProperties } = schema
   const validators = new Map(
