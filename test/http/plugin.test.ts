@@ -1,9 +1,9 @@
 import { request as httpRequest } from 'node:http'
 import { Readable } from 'node:stream'
 import type { AddressInfo } from 'node:net'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
-import sessions, { MemoryStore } from '../../plugin/index.js'
+import sessions, { MemoryStore, type Session } from '../../plugin/index.js'
 import { contextOf, addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, makeRecord, spyStore } from '../fixtures/stores.js'
@@ -92,13 +92,7 @@ void t.test(
   async (t) => {
     const store = spyStore()
     const app = await makeApp(t, { store })
-    app.get('/late', async ({ session }, reply) => {
-      reply.hijack()
-      reply.raw.writeHead(200)
-      session.set('name', 'ada')
-      const error = await session.save().catch((reason: unknown) => reason)
-      reply.raw.end((error as { code: string }).code)
-    })
+    addLateSave(app, (session) => session.set('name', 'ada'))
     t.equal((await app.inject('/late')).body, 'SESSION_HEADERS_SENT')
     t.same(store.take(), [])
   }
@@ -109,13 +103,9 @@ void t.test(
   async (t) => {
     const memory = new MemoryStore()
     const app = addRoutes(await makeApp(t, { store: memory }))
-    app.get('/late', async ({ session }, reply) => {
-      reply.hijack()
-      reply.raw.writeHead(200)
+    addLateSave(app, (session) => {
       session.invalidate()
       session.set('name', 'eve')
-      const error = await session.save().catch((reason: unknown) => reason)
-      reply.raw.end((error as { code: string }).code)
     })
     const browser = new Browser(app)
     await browser.get('/set?name=ada')
@@ -129,13 +119,7 @@ void t.test(
   async (t) => {
     const memory = new MemoryStore()
     const app = addRoutes(await makeApp(t, { store: memory }))
-    app.get('/late', async ({ session }, reply) => {
-      reply.hijack()
-      reply.raw.writeHead(200)
-      session.invalidate()
-      await session.save()
-      reply.raw.end('ended')
-    })
+    addLateSave(app, (session) => session.invalidate())
     const browser = new Browser(app)
     await browser.get('/set?name=ada')
     const response = await browser.get('/late')
@@ -331,3 +315,17 @@ void t.test('an app without a store option uses a MemoryStore', async (t) => {
   t.type(store, MemoryStore)
   t.equal(store.create('a', makeRecord()), true)
 })
+
+/** Adds `/late`, which sends the headers, then changes and saves the session. Replies `ended` or the error's code. */
+function addLateSave(app: FastifyInstance, change: (session: Session) => void): void {
+  app.get('/late', async ({ session }, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200)
+    change(session)
+    const outcome = await session.save().then(
+      () => 'ended',
+      (error: unknown) => (error as { code: string }).code
+    )
+    reply.raw.end(outcome)
+  })
+}
