@@ -21,7 +21,7 @@ declare module 'fastify-sesame' {
 
 export interface AppOptions {
   readonly secret: SessionOptions['secret']
-  /** Where sessions are stored. By default they are kept in memory. */
+  /** The store of the sessions. By default, sessions are kept in memory. */
   readonly store?: SessionStore | undefined
   /** The users who can sign in. By default these are the demo accounts. */
   readonly users?: Users

@@ -45,7 +45,7 @@ declare module 'fastify' {
     [kState]: RequestState | null
   }
   interface FastifyContextConfig {
-    /** By default, the session is loaded and saved. `'readonly'` loads it but never saves it. `false` does neither. */
+    /** `'readonly'` loads the session but never saves it. `false` does neither. The default is to do both. */
     session?: false | 'readonly'
     /** `false` exempts this route from CSRF protection. */
     csrf?: false

@@ -19,7 +19,7 @@ const LONGEST_PAUSE = 250
 export type CookieOrder =
   { readonly kind: 'set'; readonly value: string; readonly expiresAt: number } | { readonly kind: 'clear' }
 
-/** What the commit of a session needs to know about the reply. */
+/** The properties of the reply that affect the commit of a session. */
 export interface CommitReply {
   /** True if the reply has a 5xx status. In that case, only an `invalidate()` is applied. */
   readonly failed: boolean

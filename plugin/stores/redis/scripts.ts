@@ -111,7 +111,7 @@ enter(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
 return { 'ok' }
 `)
 
-/** Not cached: if Redis did not know the hash, the second attempt could come after a later ENTER of the same id. */
+/** This script has no hash, because an attempt repeated after NOSCRIPT could run after a later ENTER of the same id. */
 export const LEAVE: Script = { text: `redis.call('ZREM', KEYS[1], ARGV[2]) return { 'ok' }` }
 
 export const LIST = script(`return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')`)
