@@ -5,45 +5,76 @@ import type { ResolvedOptions } from '../options/resolve.js'
 /** Returns the value of a Set-Cookie header. */
 export type CookieWriter = (name: string, value: string, attributes?: SerializeOptions) => string
 
-/** Reads, sets and clears the session cookie. */
-export interface SessionCookie {
-  /** Returns up to four session cookie values, because other subdomains can set cookies with the same name. */
+/** Reads, sets and clears one of the plugin's two cookies. */
+export interface Cookie {
+  readonly name: string
+  /** Returns up to four values of the cookie, because other subdomains can set cookies with the same name. */
   read(header: string): string[]
-  /** Sets the cookie. Max-Age never exceeds the time until the session ends at `expiresAt`, in ms since the epoch. */
-  write(reply: FastifyReply, value: string, expiresAt: number): void
+  /** Returns true if a request's `Cookie` header contains the cookie, with any value. */
+  isIn(header: string): boolean
+  /**
+   * Sets the cookie. `persistent` adds Max-Age, which never exceeds the time until `expiresAt` in ms since the epoch.
+   * Otherwise, the browser deletes the cookie when it closes.
+   */
+  write(reply: FastifyReply, value: string, expiresAt: number, persistent: boolean): void
   /** Deletes the cookie. All attributes are repeated, because the browser would otherwise keep the old cookie. */
   clear(reply: FastifyReply): void
-  /** Sets `Cache-Control: no-store` again if the reply sets the session cookie and the handler changed this header. */
+}
+
+/** The cookies of the plugin. Both have the attributes in `options.cookie`. */
+export interface Cookies {
+  readonly session: Cookie
+  readonly visitor: Cookie
+  /** Sets `Cache-Control: no-store` again if the reply sets one of the cookies and the handler changed this header. */
   keepPrivate(reply: FastifyReply): void
 }
 
-/** The maximum number of session cookies to read. Subdomains can set many, and verifying each one takes CPU time. */
+type Send = (reply: FastifyReply, name: string, value: string, maxAge: number | undefined) => void
+
+/** The maximum number of values to read. Subdomains can set many, and verifying each one takes CPU time. */
 const CANDIDATES = 4
 const NO_STORE = ['cache-control', 'no-store'] as const
 
-export function createCookie(options: ResolvedOptions, serialize: CookieWriter): SessionCookie {
-  const { cookieName, cookie } = options
-  const { persistent, secure, ...attributes } = cookie
+export function createCookies(options: ResolvedOptions, serialize: CookieWriter): Cookies {
+  const send = createSend(options, serialize)
+  const session = createCookie(options.cookieName, send)
+  const visitor = createCookie(`${options.cookieName}_visitor`, send)
+  const isOurs = (text: string): boolean =>
+    text.startsWith(`${session.name}=`) || text.startsWith(`${visitor.name}=`)
+  return {
+    session,
+    visitor,
+    keepPrivate(reply) {
+      const cookies = [reply.getHeader('set-cookie') ?? []].flat()
+      if (cookies.some((text) => isOurs(String(text)))) reply.header(...NO_STORE)
+    }
+  }
+}
+
+function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send {
+  const { path, domain, secure, httpOnly, sameSite, partitioned } = cookie
+  const attributes = { path, httpOnly, sameSite, partitioned, ...(domain !== undefined && { domain }) }
   const isSecure = (request: FastifyRequest): boolean =>
     secure === 'auto' ? request.protocol === 'https' : secure
   const warn = secure === true ? createPlainHttpWarning() : undefined
-
-  function send(reply: FastifyReply, value: string, maxAge: number | undefined): void {
+  return function send(reply, name, value, maxAge) {
     warn?.(reply.request)
     const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
     // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
-    reply.header('set-cookie', serialize(cookieName, value, all))
+    reply.header('set-cookie', serialize(name, value, all))
     reply.header(...NO_STORE)
   }
+}
 
+function createCookie(name: string, send: Send): Cookie {
+  const start = `${name}=`
   return {
-    read: (header) => cookieValues(header, `${cookieName}=`),
-    write: (reply, value, expiresAt) => send(reply, value, persistent ? secondsUntil(expiresAt) : undefined),
-    clear: (reply) => send(reply, '', 0),
-    keepPrivate(reply) {
-      const cookies = [reply.getHeader('set-cookie') ?? []].flat()
-      if (cookies.some((text) => String(text).startsWith(`${cookieName}=`))) reply.header(...NO_STORE)
-    }
+    name,
+    read: (header) => cookieValues(header, start),
+    isIn: (header) => cookieValues(header, start).length > 0,
+    write: (reply, value, expiresAt, persistent) =>
+      send(reply, name, value, persistent ? secondsUntil(expiresAt) : undefined),
+    clear: (reply) => send(reply, name, '', 0)
   }
 }
 

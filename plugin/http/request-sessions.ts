@@ -10,7 +10,7 @@ import { Session } from '../session/session.js'
 import { SessionState, type SessionContext, type SessionMode } from '../session/state.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import type { Awaitable } from '../types.js'
-import { createCookie, varyByCookie, type CookieWriter, type SessionCookie } from './cookie.js'
+import { createCookies, varyByCookie, type Cookies, type CookieWriter } from './cookie.js'
 import { kState, RequestState, sessionConfigOf } from './request-state.js'
 
 /** The key of the plugin's `RequestSessions` on the Fastify instance. */
@@ -32,7 +32,7 @@ export class RequestSessions {
   readonly context: SessionContext
   readonly #load: Load
   readonly #committer: Committer
-  readonly #cookie: SessionCookie
+  readonly #cookies: Cookies
   /** The running commits. A reply waits for the commit of its session, which may set a cookie on the reply. */
   readonly #commits = new WeakMap<SessionState, Promise<void>>()
 
@@ -41,7 +41,7 @@ export class RequestSessions {
     this.context = { options, tokens: createTokens(options.secrets, options.idLength) }
     this.#load = createLoad(this.context, store)
     this.#committer = new Committer(this.context, store)
-    this.#cookie = createCookie(options, serialize)
+    this.#cookies = createCookies(options, serialize)
   }
 
   stateOf(request: FastifyRequest): RequestState {
@@ -103,7 +103,7 @@ export class RequestSessions {
       return
     }
     const internal = Session.stateOf(session)
-    if (internal.committed) this.#cookie.keepPrivate(reply)
+    if (internal.committed) this.#cookies.keepPrivate(reply)
     if (internal.mutatedAfterCommit())
       throw new SessionUsageError(
         'SESSION_COMMITTED',
@@ -121,7 +121,7 @@ export class RequestSessions {
   #loadCookie(request: FastifyRequest, state: RequestState, header: string): Awaitable<void> {
     const mode = sessionConfigOf(request) === 'readonly' ? 'readonly' : 'open'
     try {
-      const found = this.#load(this.#cookie.read(header))
+      const found = this.#load(this.#cookies.session.read(header))
       if (!isPromise(found)) return this.#loaded(state, found, mode)
       return found.then(
         (later) => this.#loaded(state, later, mode),
@@ -164,9 +164,11 @@ export class RequestSessions {
   }
 
   #apply(reply: FastifyReply, orders: readonly CookieOrder[]): void {
+    const { session } = this.#cookies
+    const { persistent } = this.options.cookie
     for (const order of orders) {
-      if (order.kind === 'set') this.#cookie.write(reply, order.value, order.expiresAt)
-      else if (!reply.raw.headersSent) this.#cookie.clear(reply)
+      if (order.kind === 'set') session.write(reply, order.value, order.expiresAt, persistent)
+      else if (!reply.raw.headersSent) session.clear(reply)
     }
   }
 }

@@ -107,6 +107,8 @@ function checkCookie({ cookie, cookieName, idLength }: FilledOptions): void {
   }
   if (cookie.sameSite === 'none') requireSecure("sameSite: 'none'")
   if (cookie.partitioned) requireSecure('partitioned')
+  // The visitor cookie's name then also fits, because its suffix is shorter than a session cookie's value. The length
+  // of the visitor cookie's value is limited where the value is made.
   const room = COOKIE_BYTES - cookieValueLength(idLength)
   if (cookieName.length > room) {
     throw new SessionOptionError(

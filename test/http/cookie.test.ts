@@ -4,7 +4,7 @@ import { fastifyCookie } from '@fastify/cookie'
 import fc from 'fast-check'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import { createCookie } from '../../plugin/http/cookie.js'
+import { createCookies, type Cookies } from '../../plugin/http/cookie.js'
 import sessions, { MemoryStore, type SessionOptions } from '../../plugin/index.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
@@ -21,10 +21,12 @@ async function setUp(t: Test, options: Partial<SessionOptions> = {}, server: Fas
 }
 
 function readerOf(options: Partial<SessionOptions> = {}): (header: string) => string[] {
-  return createCookie(
-    resolveOptions({ secret: SECRET, ...options }, () => new MemoryStore()),
-    String
-  ).read
+  return cookiesOf(options).session.read
+}
+
+function cookiesOf(options: Partial<SessionOptions> = {}): Cookies {
+  const resolved = resolveOptions({ secret: SECRET, ...options }, () => new MemoryStore())
+  return createCookies(resolved, fastifyCookie.serialize)
 }
 
 const HEADERS: Record<string, string[]> = {
@@ -73,6 +75,62 @@ void t.test(
       t.same(read(header), values, JSON.stringify(header))
   }
 )
+
+void t.test('the session cookie and the visitor cookie are told apart in one header', async (t) => {
+  const { session, visitor } = cookiesOf({ cookieName: '__Host-id' })
+  t.same([session.name, visitor.name], ['__Host-id', '__Host-id_visitor'])
+  const header = '__Host-id_visitor=a; __Host-id=b; __Host-id_visitor=c'
+  t.same([session.read(header), visitor.read(header)], [['b'], ['a', 'c']])
+  const present: [header: string, session: boolean, visitor: boolean][] = [
+    ['', false, false],
+    ['__Host-id=', true, false],
+    ['__Host-id_visitor=', false, true],
+    ['x=__Host-id=; __Host-id_=', false, false],
+    [header, true, true]
+  ]
+  for (const [header, ...found] of present)
+    t.same([session.isIn(header), visitor.isIn(header)], found, JSON.stringify(header))
+})
+
+void t.test(
+  'both cookies have the same attributes, and the caller decides whether each one is persistent',
+  async (t) => {
+    const { start } = stopClock(t)
+    const cookie = { path: '/app', domain: 'a.test', sameSite: 'none', partitioned: true } as const
+    const cookies = cookiesOf({ cookie })
+    const { app } = await setUp(t)
+    app.get('/write', async (_request, reply) => {
+      cookies.session.write(reply, 's', start + 9000, false)
+      cookies.visitor.write(reply, 'v', start + 9000, true)
+      cookies.visitor.clear(reply)
+      return 'written'
+    })
+    const attributes = 'Domain=a.test; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None'
+    t.same((await app.inject('/write')).headers['set-cookie'], [
+      `session_id=s; ${attributes}`,
+      `session_id_visitor=v; Max-Age=9; ${attributes}`,
+      `session_id_visitor=; Max-Age=0; ${attributes}`
+    ])
+  }
+)
+
+void t.test('keepPrivate marks a reply no-store only if it sets one of the plugin’s cookies', async (t) => {
+  const { keepPrivate } = cookiesOf()
+  const { app } = await setUp(t)
+  app.get('/keep', async ({ query }, reply) => {
+    const { name } = query as { name: string }
+    reply.header('cache-control', 'public').header('set-cookie', `${name}=x`)
+    keepPrivate(reply)
+    return 'kept'
+  })
+  for (const [name, cacheControl] of [
+    ['session_id', 'no-store'],
+    ['session_id_visitor', 'no-store'],
+    ['session_id_', 'public'],
+    ['x_session_id_visitor', 'public']
+  ] as const)
+    t.equal((await app.inject(`/keep?name=${name}`)).headers['cache-control'], cacheControl, name)
+})
 
 void t.test(
   'the cookie name is matched literally, even if it contains special regex characters',
