@@ -29,10 +29,14 @@ export interface Cookies {
   keepPrivate(reply: FastifyReply): void
 }
 
+/** All attributes of a cookie. The serializer would look up a missing attribute in a polluted `Object.prototype`. */
+type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
+
 type Send = (reply: FastifyReply, name: string, value: string, maxAge: number | undefined) => void
 
 /** The maximum number of values to read. Subdomains can set many, and verifying each one takes CPU time. */
 const CANDIDATES = 4
+const UNUSED = { encode: undefined, expires: undefined, priority: undefined }
 const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookies(options: ResolvedOptions, serialize: CookieWriter): Cookies {
@@ -53,15 +57,15 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
 
 function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send {
   const { path, domain, secure, httpOnly, sameSite, partitioned } = cookie
-  const attributes = { path, httpOnly, sameSite, partitioned, ...(domain !== undefined && { domain }) }
+  const fixed = { path, domain, httpOnly, sameSite, partitioned, ...UNUSED }
   const isSecure = (request: FastifyRequest): boolean =>
     secure === 'auto' ? request.protocol === 'https' : secure
   const warn = secure === true ? createPlainHttpWarning() : undefined
   return function send(reply, name, value, maxAge) {
     warn?.(reply.request)
-    const all = { ...attributes, secure: isSecure(reply.request), ...(maxAge !== undefined && { maxAge }) }
+    const attributes: Attributes = { ...fixed, secure: isSecure(reply.request), maxAge }
     // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
-    reply.header('set-cookie', serialize(name, value, all))
+    reply.header('set-cookie', serialize(name, value, attributes as SerializeOptions))
     reply.header(...NO_STORE)
   }
 }

@@ -351,3 +351,43 @@ void t.test('Max-Age is rounded down to whole seconds and is never negative', as
     t.match(setCookieOf(await browser.get('/set?name=ada')), `Max-Age=${String(seconds)};`)
   }
 })
+
+void t.test('a polluted Object.prototype does not change the attributes of the cookie', async (t) => {
+  stopClock(t)
+  const pollution: Record<string, unknown> = {
+    domain: 'evil.test',
+    expires: new Date(0),
+    priority: 'high',
+    maxAge: 1,
+    partitioned: true,
+    httpOnly: false,
+    secure: false,
+    sameSite: 'none',
+    encode: () => 'evil',
+    persistent: false
+  }
+  for (const [name, value] of Object.entries(pollution)) {
+    for (const persistent of [true, false]) {
+      const before = await setUp(t, { cookie: { persistent } })
+      Object.defineProperty(Object.prototype, name, {
+        value,
+        configurable: true,
+        enumerable: true,
+        writable: true
+      })
+      try {
+        const after = await setUp(t, { cookie: { persistent } })
+        for (const { browser } of [before, after]) {
+          const [set, cleared] = [await browser.get('/set?name=ada'), await browser.get('/logout')].map(
+            setCookieOf
+          )
+          const attributes = 'Path=/; HttpOnly; Secure; SameSite=Lax'
+          t.equal(set?.replace(/^[^;]+; /, ''), `${persistent ? 'Max-Age=86400; ' : ''}${attributes}`, name)
+          t.equal(cleared, `session_id=; Max-Age=0; ${attributes}`, name)
+        }
+      } finally {
+        Reflect.deleteProperty(Object.prototype, name)
+      }
+    }
+  }
+})
