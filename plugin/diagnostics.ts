@@ -1,4 +1,5 @@
 import { channel, type Channel } from 'node:diagnostics_channel'
+import type { EndReason } from './types.js'
 
 /** A channel of `node:diagnostics_channel`, with a TypeScript type for its messages. */
 export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubscribers'> {
@@ -13,22 +14,22 @@ export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubs
  * Check `hasSubscribers` before building a message, so that no time is spent on a message that nobody receives.
  */
 export const channels = {
-  /** `{ id, userId }`: a session was stored for the first time. */
-  created: typed<{ id: string; userId: string | null }>('fastify-sesame:created'),
-  /** `{ id, userId }`: a request's cookie belongs to a live session. */
-  loaded: typed<{ id: string; userId: string | null }>('fastify-sesame:loaded'),
-  /** `{ id }`: changes to a session were written to the store, or only its last access time. */
-  saved: typed<{ id: string }>('fastify-sesame:saved'),
-  /** `{ id, previousId }`: a session received a new id. */
-  rotated: typed<{ id: string; previousId: string }>('fastify-sesame:rotated'),
-  /** `{ id }`: a logout, `revoke` or the session limit ended a session. `{ userId, count }`: `revokeAll` ended `count` sessions. */
-  destroyed: typed<{ id: string } | { userId: string; count: number }>('fastify-sesame:destroyed'),
-  /** `{ id }`: a correctly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
-  expired: typed<{ id: string } | { count: number }>('fastify-sesame:expired'),
-  /** `{ id }`: a session ended before its changes could be written. */
-  gone: typed<{ id: string }>('fastify-sesame:gone'),
-  /** `{ id, attempt }`: another request changed the session, so the write and its `update` functions are retried. */
-  conflict: typed<{ id: string; attempt: number }>('fastify-sesame:conflict'),
+  /** `{ id, userId, requestId }`: a session was stored for the first time. */
+  created: typed<{ id: string; userId: string | null; requestId: string }>('fastify-sesame:created'),
+  /** `{ id, userId, requestId }`: a request's cookie belongs to a live session. */
+  loaded: typed<{ id: string; userId: string | null; requestId: string }>('fastify-sesame:loaded'),
+  /** `{ id, requestId }`: changes to a session were written to the store, or only its last access time. */
+  saved: typed<{ id: string; requestId: string }>('fastify-sesame:saved'),
+  /** `{ id, previousId, requestId }`: a session received a new id. */
+  rotated: typed<{ id: string; previousId: string; requestId: string }>('fastify-sesame:rotated'),
+  /** `{ id, reason, requestId? }`: a session ended: `'invalidated'` (logout), `'revoked'` (manager) or `'limit'`. */
+  destroyed: typed<{ id: string; reason: EndReason; requestId?: string }>('fastify-sesame:destroyed'),
+  /** `{ id, requestId }`: a correctly signed cookie has no live session. `{ count }`: a sweep removed `count` expired sessions. */
+  expired: typed<{ id: string; requestId: string } | { count: number }>('fastify-sesame:expired'),
+  /** `{ id, requestId }`: a session ended before its changes could be written. */
+  gone: typed<{ id: string; requestId: string }>('fastify-sesame:gone'),
+  /** `{ id, attempt, requestId }`: another request changed the session, so the write and its `update` functions are retried. */
+  conflict: typed<{ id: string; attempt: number; requestId: string }>('fastify-sesame:conflict'),
   /** `{ id }`: the memory store was full and evicted a session that had not been used recently. */
   evicted: typed<{ id: string }>('fastify-sesame:evicted'),
   /** `{ reason }`: a session cookie is malformed or its signature is wrong. */

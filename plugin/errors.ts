@@ -39,6 +39,13 @@ export class SessionValueError extends SessionError {
   }
 }
 
+/** `SESSION_TOO_LARGE`, 413: the session would be larger than `maxSize`. Nothing was saved. */
+export class SessionSizeError extends SessionError {
+  constructor(size: number, maxSize: number) {
+    super('SESSION_TOO_LARGE', 413, `The session would have ${size} bytes, but maxSize is ${maxSize}`)
+  }
+}
+
 /** A mistake in the application, such as using the session on a route with `session: false`. */
 export class SessionUsageError extends SessionError {
   constructor(code: UsageCode, message: string) {
@@ -48,10 +55,12 @@ export class SessionUsageError extends SessionError {
 
 export type UsageCode =
   | 'SESSION_COMMITTED'
+  | 'SESSION_GUARD_NOT_CALLED'
   | 'SESSION_HEADERS_SENT'
   | 'SESSION_NOT_LOADED'
   | 'SESSION_OFF'
   | 'SESSION_PLUGIN_MISSING'
+  | 'SESSION_PROPERTY_UNKNOWN'
   | 'SESSION_READONLY'
   | 'SESSION_STORE_UNSUPPORTED'
 

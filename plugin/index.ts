@@ -1,7 +1,14 @@
 export { default } from './http/plugin.js'
-export { requireAuth, type RequireAuthOptions } from './http/require-auth.js'
+export {
+  guarded,
+  requireAuth,
+  type RequireAuthOptions,
+  type SignedInRequest,
+  type UserId
+} from './http/require-auth.js'
 export type { SessionManager } from './http/session-manager.js'
-export type { SessionInfo } from './session/record.js'
+export type { LoginOptions } from './session/login.js'
+export type { SessionInfo, SessionInfoWithData } from './session/record.js'
 export type { Session } from './session/session.js'
 export type { CookieOptions, CsrfOptions, SessionOptions } from './options/session-options.js'
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.js'
@@ -9,6 +16,7 @@ export { channels, type ChannelMessages, type SessionChannel } from './diagnosti
 export * from './errors.js'
 export type {
   Awaitable,
+  EndReason,
   JsonForm,
   JsonValue,
   SessionData,

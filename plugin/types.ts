@@ -42,7 +42,7 @@ export interface SessionRecord {
   readonly version: number
   /** Maps each key to its value as JSON text, which a store never parses. Any string can be a key, even `__proto__`. */
   readonly data: Readonly<Record<string, string>>
-  /** The time when the session was created or last rotated, in milliseconds since the epoch. */
+  /** The time when the session was created, or of the last login, in milliseconds since the epoch. */
   readonly createdAt: number
   /** The time of the last recorded access, in milliseconds since the epoch. */
   readonly lastAccessed: number
@@ -77,6 +77,9 @@ export interface SessionPatch {
  * that nothing was written, because the version differs from `ifVersion` or another record has the id `renameTo`.
  */
 export type UpdateResult = 'ok' | 'gone' | 'conflict'
+
+/** Why a session has ended: by a logout, by `revoke` or `revokeAll`, or by `maxSessionsPerUser`. */
+export type EndReason = 'invalidated' | 'revoked' | 'limit'
 
 /** A record and its id. */
 export interface StoredSession {

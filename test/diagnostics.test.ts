@@ -25,6 +25,9 @@ interface Scenario {
   readonly work: (stage: Stage) => Promise<unknown[]>
 }
 
+/** Stands for the id of the request in expected messages. */
+const requestId = 'the id of the request'
+
 async function signIn({ browser, id }: Stage): Promise<string> {
   await browser.get('/set?name=ada&userId=7')
   return id()
@@ -38,11 +41,11 @@ const failingCreate = wrap(new MemoryStore(), (method, _args, next) => {
 /** Scenarios that publish messages. Each channel has at least one scenario. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
-    'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7' }] },
+    'a first change': { work: async (stage) => [{ id: await signIn(stage), userId: '7', requestId }] },
     'a first change by an anonymous visitor': {
       async work({ browser, id }) {
         await browser.get('/set?name=ada')
-        return [{ id: id(), userId: null }]
+        return [{ id: id(), userId: null, requestId }]
       }
     }
   },
@@ -51,7 +54,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/read')
-        return [{ id: id(), userId: '7' }]
+        return [{ id: id(), userId: '7', requestId }]
       }
     }
   },
@@ -60,7 +63,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/set?color=red')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     },
     'a touch': {
@@ -69,14 +72,14 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       async work({ browser, id, clock }) {
         clock.move(50_000)
         await browser.get('/read')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     },
     'a rotation': {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/login')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     }
   },
@@ -86,7 +89,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       async work({ browser, id }) {
         const previousId = id()
         await browser.get('/login')
-        return [{ id: id(), previousId }]
+        return [{ id: id(), previousId, requestId }]
       }
     }
   },
@@ -96,7 +99,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       async work({ browser, id }) {
         const ended = id()
         await browser.get('/logout')
-        return [{ id: ended }]
+        return [{ id: ended, reason: 'invalidated', requestId }]
       }
     },
     'revoke()': {
@@ -105,15 +108,26 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
         const { sessionManager } = browser.app
         await sessionManager.revoke(id())
         await sessionManager.revoke(id())
-        return [{ id: id() }]
+        return [{ id: id(), reason: 'revoked' }]
       }
     },
     'revokeAll()': {
       before: signIn,
-      async work({ browser: { app } }) {
-        await app.sessionManager.revokeAll(7)
-        await app.sessionManager.revokeAll(7)
-        return [{ userId: '7', count: 1 }]
+      async work({ browser: { app }, id }) {
+        const other = new Browser(app)
+        await other.get('/set?userId=7')
+        const kept = idOf(other)
+        await app.sessionManager.revokeAll(7, { except: kept })
+        await app.sessionManager.revokeAll(7, { except: kept })
+        return [{ id: id(), reason: 'revoked' }]
+      }
+    },
+    maxSessionsPerUser: {
+      options: { maxSessionsPerUser: 1 },
+      before: signIn,
+      async work({ browser: { app }, id }) {
+        await new Browser(app).get('/set?userId=7')
+        return [{ id: id(), reason: 'limit' }]
       }
     }
   },
@@ -123,7 +137,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       async work({ browser, id, clock }) {
         clock.move(86_400_000)
         await browser.get('/read')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     },
     'a sweep': {
@@ -141,14 +155,14 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/ended-first/set')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     },
     'a logout after the session ended': {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/ended-first/invalidate')
-        return [{ id: id() }]
+        return [{ id: id(), requestId }]
       }
     }
   },
@@ -157,7 +171,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       before: signIn,
       async work({ browser, id }) {
         await browser.get('/overtaken')
-        return [{ id: id(), attempt: 1 }]
+        return [{ id: id(), attempt: 1, requestId }]
       }
     }
   },
@@ -245,8 +259,18 @@ async function makeStage(t: Test, { options = {} }: Scenario): Promise<Stage> {
     return 'overtaken'
   })
   const browser = new Browser(app)
-  const id = () => idOfToken(browser.cookies.get('session_id')?.split('.')[0] ?? '')
+  const id = () => idOf(browser)
   return { browser, memory, clock, id }
+}
+
+function idOf({ cookies }: Browser): string {
+  return idOfToken(cookies.get('session_id')?.split('.')[0] ?? '')
+}
+
+/** Replaces the id of a Fastify request, such as `req-1`. */
+function withoutRequestId(message: unknown): unknown {
+  const { requestId: given } = message as { requestId?: string }
+  return given?.startsWith('req-') === true ? { ...(message as object), requestId } : message
 }
 
 for (const [key, scenarios] of Object.entries(SCENARIOS)) {
@@ -258,7 +282,7 @@ for (const [key, scenarios] of Object.entries(SCENARIOS)) {
       const messages = listen(t, String(name).slice('fastify-sesame:'.length))
       const tokens = [...stage.browser.cookies.values()]
       const expected = await scenario.work(stage)
-      t.same(messages, expected)
+      t.same(messages.map(withoutRequestId), expected)
       tokens.push(...stage.browser.cookies.values())
       for (const value of tokens) t.notMatch(inspect(messages), value.split('.')[0])
     })

@@ -76,8 +76,8 @@ async function tryLogin(
   t.equal(login.headers.location, '/dashboard')
   const cookie = String(login.headers['set-cookie']).split(';', 1)[0]
   const dashboard = async () => (await app.inject({ url: '/dashboard', headers: { cookie } })).json<unknown>()
-  t.same(await dashboard(), { user: 'ada', message: 'Welcome back!' })
-  t.same(await dashboard(), { user: 'ada', message: 'Dashboard' })
+  t.same(await dashboard(), { userId: 'ada', message: 'Welcome back!' })
+  t.same(await dashboard(), { userId: 'ada', message: 'Dashboard' })
   await app.inject({ method: 'POST', url: '/logout', headers: { cookie } })
   const after = await app.inject({ url: '/dashboard', headers: { cookie, accept: 'text/html' } })
   t.equal(after.headers.location, '/login')
@@ -97,7 +97,7 @@ async function tryForm(
 function complete(code: string): string {
   if (code.includes('import Fastify')) return `${code.replace('port: 3000', 'port: 0')}\nexport { app }\n`
   const imported = code.match(/^import .*/gm)?.join() ?? ''
-  const named = ['requireAuth', 'MemoryStore']
+  const named = ['guarded', 'requireAuth', 'MemoryStore']
     .filter((name) => code.includes(name) && !imported.includes(name))
     .join(', ')
   return [

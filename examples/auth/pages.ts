@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http'
-import type { SessionInfo } from 'fastify-sesame'
+import type { SessionInfoWithData } from 'fastify-sesame'
 import { html, type Html } from './html.js'
 import type { User } from './users.js'
 
@@ -78,7 +78,7 @@ export function profilePage(frame: Frame, name: string, problem?: string): Html 
 }
 
 /** Returns the page that lists the user's sessions. `current` is the id of the session of the current request. */
-export function sessionsPage(frame: Frame, list: readonly SessionInfo[], current: string): Html {
+export function sessionsPage(frame: Frame, list: readonly SessionInfoWithData[], current: string): Html {
   const others = list.filter(({ id }) => id !== current)
   return layout(
     'Sessions',
@@ -91,7 +91,7 @@ export function sessionsPage(frame: Frame, list: readonly SessionInfo[], current
   )
 }
 
-function sessionItem(frame: Frame, info: SessionInfo, isCurrent: boolean): Html {
+function sessionItem(frame: Frame, info: SessionInfoWithData, isCurrent: boolean): Html {
   const { id, createdAt, lastAccessed, data } = info
   const browser = data.browser ?? 'Unknown browser'
   return html`<li class="card">

@@ -13,7 +13,7 @@ export async function sessionRoutes(app: FastifyInstance, { users }: { users: Us
   const { sessionManager } = app
 
   app.get('/sessions', signedIn(users), async (request, reply) => {
-    const list = await sessionManager.list(request.user.id)
+    const list = await sessionManager.list(request.user.id, { data: true })
     return sendPage(reply, sessionsPage(frameOf(request, reply), list, request.session.id))
   })
 

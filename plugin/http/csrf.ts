@@ -2,6 +2,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
 import { CsrfError, type CsrfCode } from '../errors.js'
+import { CSRF_KEY } from '../session/record.js'
 import { Session } from '../session/session.js'
 import type { RequestSessions } from './request-sessions.js'
 
@@ -91,7 +92,7 @@ function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
 }
 
 function secretOf(session: Session): Buffer | undefined {
-  const text = Session.stateOf(session).csrfSecret
+  const text = Session.stateOf(session).own(CSRF_KEY)
   if (typeof text !== 'string') return undefined
   const secret = Buffer.from(text, 'base64url')
   return secret.length === SECRET_BYTES ? secret : undefined
@@ -99,7 +100,7 @@ function secretOf(session: Session): Buffer | undefined {
 
 function newSecret(session: Session): Buffer {
   const secret = randomBytes(SECRET_BYTES)
-  Session.stateOf(session).setCsrfSecret(secret.toString('base64url'))
+  Session.stateOf(session).setOwn(CSRF_KEY, secret.toString('base64url'))
   return secret
 }
 

@@ -117,6 +117,7 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
   app.addHook('onError', function endSession(request, reply, _error, done) {
     // Fastify calls this hook at most twice: for the first error, and again if an onSend hook also throws an error.
     const isLast = failed.has(request)
+    sessions.fail(request)
     failed.add(request)
     settle(isLast ? sessions.abandon(request, reply) : undefined, done)
   })

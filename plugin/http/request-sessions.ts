@@ -7,7 +7,9 @@ import { Committer, type CookieOrder } from '../session/commit.js'
 import { createLoad, type Load } from '../session/load.js'
 import type { FoundSession } from '../session/plan.js'
 import { Session } from '../session/session.js'
-import { SessionState, type SessionContext, type SessionMode } from '../session/state.js'
+import type { SessionMode } from '../session/refusals.js'
+import { SessionState, type SessionContext } from '../session/state.js'
+import { createVisitors } from '../session/visitor.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import type { Awaitable } from '../types.js'
 import { createCookies, varyByCookie, type Cookies, type CookieWriter } from './cookie.js'
@@ -38,14 +40,18 @@ export class RequestSessions {
 
   constructor(options: ResolvedOptions, store: GuardedStore, serialize: CookieWriter) {
     this.options = options
-    this.context = { options, tokens: createTokens(options.secrets, options.idLength) }
+    this.context = {
+      options,
+      tokens: createTokens(options.secrets, options.idLength),
+      visitors: createVisitors(options)
+    }
     this.#load = createLoad(this.context, store)
     this.#committer = new Committer(this.context, store)
     this.#cookies = createCookies(options, serialize)
   }
 
   stateOf(request: FastifyRequest): RequestState {
-    return (request[kState] ??= new RequestState(this))
+    return (request[kState] ??= new RequestState(this, request))
   }
 
   /** Loads the session of a request. Later calls do not load it again. */
@@ -54,10 +60,15 @@ export class RequestSessions {
     if (state.error !== undefined) throw state.error
     if (state.phase !== 'unloaded') return
     if (state.loading !== undefined) return state.loading
-    const header = request.headers.cookie
+    const header = state.cookieHeader
     if (header !== undefined && sessionConfigOf(request) !== false)
       return (state.loading = this.#loadCookie(request, state, header))
     state.phase = header === undefined ? 'loaded' : 'off'
+  }
+
+  /** Returns the values of the visitor cookies in a `Cookie` header. */
+  visitorCookies(header = ''): readonly string[] {
+    return this.#cookies.visitor.read(header)
   }
 
   /** Returns the session for `request.session`. Creates a new session on the first use if none was loaded. */
@@ -65,13 +76,7 @@ export class RequestSessions {
     const state = this.stateOf(request)
     state.used = true
     if (state.session !== undefined) return state.session
-    const config = sessionConfigOf(request)
-    if (config === false)
-      throw new SessionUsageError(
-        'SESSION_OFF',
-        'This route has config { session: false }: it has no session'
-      )
-    const opened = this.#newSession(state, modeOf(state, config))
+    const opened = this.#newSession(state, modeOf(state, sessionConfigOf(request)))
     if (state.phase === 'unloaded') return opened
     if (state.phase === 'late') Session.stateOf(opened).committed = true
     return (state.session = opened)
@@ -112,6 +117,17 @@ export class RequestSessions {
     return this.#commit(session, reply, reply.statusCode >= 500 ? 'failed' : 'reply')
   }
 
+  /**
+   * Runs before the error handler. A request that has no loaded session gets an empty one that is never saved, so that
+   * an error page that reads the session does not become another error.
+   */
+  fail(request: FastifyRequest): void {
+    const state = this.stateOf(request)
+    if (state.phase !== 'unloaded' && sessionConfigOf(request) !== false) return
+    state.phase = 'failed'
+    state.session = undefined
+  }
+
   /** Runs when no more `onSend` hooks will follow. Applies a pending `invalidate()` and ignores all other changes. */
   abandon(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const { session } = this.stateOf(request)
@@ -121,7 +137,7 @@ export class RequestSessions {
   #loadCookie(request: FastifyRequest, state: RequestState, header: string): Awaitable<void> {
     const mode = sessionConfigOf(request) === 'readonly' ? 'readonly' : 'open'
     try {
-      const found = this.#load(this.#cookies.session.read(header))
+      const found = this.#load(this.#cookies.session.read(header), request.id)
       if (!isPromise(found)) return this.#loaded(state, found, mode)
       return found.then(
         (later) => this.#loaded(state, later, mode),
@@ -146,13 +162,14 @@ export class RequestSessions {
   }
 
   #newSession(state: RequestState, mode: SessionMode, found?: FoundSession): Session {
-    return new Session(new SessionState(this.context, mode, found), state)
+    return new Session(new SessionState(this.context, mode, state, found), state)
   }
 
   #commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {
     const state = Session.stateOf(session)
     if (state.committed) return this.#commits.get(state)
     const orders = this.#committer.commit(state, {
+      requestId: reply.request.id,
       failed: moment === 'failed',
       canSetCookie: () => canSetCookie(reply, moment)
     })
@@ -164,19 +181,30 @@ export class RequestSessions {
   }
 
   #apply(reply: FastifyReply, orders: readonly CookieOrder[]): void {
-    const { session } = this.#cookies
-    const { persistent } = this.options.cookie
+    if (orders.length === 0 || reply.raw.headersSent) return
+    const { session, visitor } = this.#cookies
     for (const order of orders) {
-      if (order.kind === 'set') session.write(reply, order.value, order.expiresAt, persistent)
-      else if (!reply.raw.headersSent) session.clear(reply)
+      if (order.kind === 'clear') {
+        if (order.cookie === 'session') session.clear(reply)
+      } else if (order.cookie === 'session') {
+        session.write(reply, order.value, order.expiresAt, order.persistent)
+      } else {
+        visitor.write(reply, order.value, Date.now() + this.options.maxAge, this.options.cookie.persistent)
+      }
     }
+    // A stored session, or its end, replaces what the visitor cookie holds.
+    const keepsVisitor = orders.some((order) => order.cookie === 'visitor' && order.kind === 'set')
+    if (!keepsVisitor && this.stateOf(reply.request).visitorCookies().length > 0) visitor.clear(reply)
   }
 }
 
 /** If the browser may have a session that was not loaded, changes must not create a second session. */
-function modeOf({ phase, error }: RequestState, config: 'readonly' | undefined): SessionMode {
+function modeOf({ phase, error }: RequestState, config: false | 'readonly' | undefined): SessionMode {
   if (phase === 'unloaded') return 'unloaded'
-  if (phase === 'failed' || phase === 'off' || error !== undefined) return 'detached'
+  if (phase === 'failed' || error !== undefined) return 'detached'
+  if (config === false) return 'off'
+  // A not-found handler that a route without a session has called.
+  if (phase === 'off') return 'detached'
   return config === 'readonly' ? 'readonly' : 'open'
 }
 

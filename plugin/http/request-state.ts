@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { SessionStoreError } from '../errors.js'
 import type { Saver, Session } from '../session/session.js'
+import type { SessionRequest } from '../session/state.js'
 import type { Awaitable } from '../types.js'
 import type { RequestSessions } from './request-sessions.js'
 
@@ -15,8 +16,11 @@ export const kState = Symbol('fastify-sesame.state')
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
 /** The session state of a request. It is a single object, because each request decorator slows down all requests. */
-export class RequestState implements Saver {
+export class RequestState implements Saver, SessionRequest {
   readonly #sessions: RequestSessions
+  readonly #request: FastifyRequest
+  /** The `Cookie` header. Kept, because the schema of a route can remove it from `request.headers`. */
+  readonly cookieHeader: string | undefined
   phase: Phase = 'unloaded'
   /** The loaded session, or the new session that `request.session` created. */
   session: Session | undefined
@@ -30,8 +34,18 @@ export class RequestState implements Saver {
   /** The reply that `session.save()` sets the cookie on. The `onRequest` hook assigns it. */
   reply: FastifyReply | undefined
 
-  constructor(sessions: RequestSessions) {
+  constructor(sessions: RequestSessions, request: FastifyRequest) {
     this.#sessions = sessions
+    this.#request = request
+    this.cookieHeader = request.headers.cookie
+  }
+
+  visitorCookies(): readonly string[] {
+    return this.#sessions.visitorCookies(this.cookieHeader)
+  }
+
+  isPassive(): boolean {
+    return this.#request.method === 'HEAD' || isPrefetch(this.#request)
   }
 
   save(): Promise<void> {
@@ -50,6 +64,11 @@ declare module 'fastify' {
     /** `false` exempts this route from CSRF protection. */
     csrf?: false
   }
+}
+
+/** Returns true if the browser loads the page in advance and may never show it (Fetch Metadata, Sec-Purpose). */
+export function isPrefetch({ headers }: FastifyRequest): boolean {
+  return headers['sec-purpose']?.includes('prefetch') === true
 }
 
 export function sessionConfigOf(request: FastifyRequest): false | 'readonly' | undefined {

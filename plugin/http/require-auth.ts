@@ -1,24 +1,39 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { SessionAuthError, SessionUsageError } from '../errors.js'
 import { checkOptions, number, text, type Rule } from '../options/rules.js'
-import type { Session } from '../session/session.js'
-import type { Awaitable } from '../types.js'
+import { rememberPage } from '../session/return-path.js'
+import { Session } from '../session/session.js'
+import type { Awaitable, SessionData } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
-import { kSessions } from './request-sessions.js'
-import { sessionConfigOf } from './request-state.js'
+import { kSessions, type RequestSessions } from './request-sessions.js'
+import { isPrefetch, sessionConfigOf } from './request-state.js'
 
 export interface RequireAuthOptions {
-  /** The session key that holds the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. */
+  /**
+   * The session key that holds the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. Only
+   * the plugin's key makes `set` a login: with another key, call `session.login()` or `session.regenerate()` yourself.
+   */
   readonly userKey?: string
-  /** The path or URL of the login page, to which page requests are redirected. Default: `'/login'`. */
-  readonly loginPath?: string
+  /**
+   * The path or URL of the login page, to which page requests are redirected. `false` never redirects, so that the reply
+   * is always an error. Default: `'/login'`.
+   */
+  readonly loginPath?: string | false
   /** The text of the JSON error or of the flash message with the key `error`. Default: `'Please login to continue'`. */
   readonly message?: string
-  /** The user must log in again this many seconds after the session was created or regenerated. Default: no limit. */
+  /** The user must log in again this many seconds after the last login. Default: no limit. */
   readonly freshWithin?: number
   /** Returns `false` to refuse a signed-in session with 403. If it throws an error, that error becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
+
+/** The id of a signed-in user: the declared type of `userId` in `SessionData`, or a string or number. */
+export type UserId = SessionData extends { userId: infer Id }
+  ? Exclude<Id, null | undefined>
+  : string | number
+
+/** A request that has passed `guarded`. */
+export type SignedInRequest = FastifyRequest & { readonly userId: UserId }
 
 const MESSAGE = 'Please login to continue'
 const EXPIRED = 'Session expired'
@@ -28,13 +43,15 @@ export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<u
 
 /**
  * Returns a preHandler that lets only signed-in requests pass. Other requests are redirected to `loginPath` with a
- * flash message if they accept HTML, and get 401 otherwise. If `check` refuses a session, the reply is 403.
+ * flash message if they accept HTML, and get 401 otherwise. If `check` refuses a session, the reply is 403. The page
+ * that was asked for is remembered: after the login, redirect to `session.takeReturnTo()`.
  * @throws {SessionOptionError} immediately, if an option is wrong or unknown.
  * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
  */
 export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
-  const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
+  requireCall(options)
   checkOptions(options, RULES, 'requireAuth.')
+  const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
 
   function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
     if (!isSignedIn(session.get(userKey)))
@@ -46,12 +63,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   }
 
   async function requireAuth(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    const sessions = request.server[kSessions]
-    if (sessions === undefined)
-      throw new SessionUsageError(
-        'SESSION_PLUGIN_MISSING',
-        'requireAuth needs fastify-sesame: register it before the route'
-      )
+    const sessions = sessionsOf(request)
     // A cache must not store the user's private page, and the browser must not show it again after a logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
@@ -64,17 +76,65 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   return requireAuth as AuthPreHandler
 }
 
+/**
+ * Returns the `preHandler` and the `handler` of a route that only signed-in users can use. The handler's request has the
+ * user's id as `userId`. Example: `app.get('/me', guarded(async ({ userId }) => userId))`.
+ * @throws {SessionOptionError} immediately, if an option is wrong or unknown.
+ */
+export function guarded<Reply>(
+  handler: (request: SignedInRequest, reply: FastifyReply) => Reply,
+  options: RequireAuthOptions = {}
+): { preHandler: AuthPreHandler; handler: (request: FastifyRequest, reply: FastifyReply) => Reply } {
+  const preHandler = requireAuth(options)
+  return {
+    preHandler,
+    handler(this: unknown, request, reply) {
+      const userKey = options.userKey ?? sessionsOf(request).options.userKey
+      const signedIn = Object.assign(request, { userId: request.session.get(userKey) as UserId })
+      return handler.call(this, signedIn, reply)
+    }
+  }
+}
+
+/** @throws {SessionUsageError} if Fastify, and not the application, has called `requireAuth`. */
+function requireCall(options: RequireAuthOptions): void {
+  if (!Object.hasOwn(options, 'raw')) return
+  throw new SessionUsageError(
+    'SESSION_GUARD_NOT_CALLED',
+    'requireAuth was passed to a route without being called: write preHandler: requireAuth()'
+  )
+}
+
+function sessionsOf({ server }: FastifyRequest): RequestSessions {
+  const sessions = server[kSessions]
+  if (sessions !== undefined) return sessions
+  throw new SessionUsageError(
+    'SESSION_PLUGIN_MISSING',
+    'requireAuth needs fastify-sesame: register it before the route'
+  )
+}
+
 function askForLogin(
   request: FastifyRequest,
   reply: FastifyReply,
-  loginPath: string,
+  loginPath: string | false,
   error: SessionAuthError
 ): FastifyReply {
-  if (!wantsPage(request)) throw error
-  if (sessionConfigOf(request) !== 'readonly') request.session.setFlash('error', error.message)
+  if (loginPath === false || !wantsPage(request)) throw error
+  prompt(request, error.message)
   // With status 303, the browser requests the login page with GET, even after a POST: RFC 9110 section 15.4.4.
   const isRead = request.method === 'GET' || request.method === 'HEAD'
   return reply.redirect(loginPath, isRead ? 302 : 303)
+}
+
+/** Sets the message for the login page, and remembers the page that the user has asked for. */
+function prompt(request: FastifyRequest, message: string): void {
+  const { session } = request
+  // On a readonly route, the stored session of a user who must log in again cannot change.
+  if (sessionConfigOf(request) === 'readonly' && !session.isNew) return
+  session.setFlash('error', message)
+  if (request.method === 'GET' && !isPrefetch(request))
+    rememberPage(Session.stateOf(session), request.originalUrl)
 }
 
 /**
@@ -92,9 +152,14 @@ function isSignedIn(value: unknown): boolean {
   return value === 0 || Boolean(value)
 }
 
+const LOGIN_PATH = text(/^[\x21-\x7e]+$/, '')
+
 const RULES: Record<keyof RequireAuthOptions, Rule> = {
   userKey: text(/^(?!\$)/, 'a key that does not begin with "$"'),
-  loginPath: text(/^[\x21-\x7e]+$/, 'a path or URL, percent-encoded where needed'),
+  loginPath: {
+    want: 'a path or URL, percent-encoded where needed, or false',
+    accepts: (value) => value === false || LOGIN_PATH.accepts(value)
+  },
   message: text(/^/, 'a string'),
   freshWithin: number('a finite number of seconds above 0', (value) => value > 0),
   check: { want: 'a function', accepts: (value) => typeof value === 'function' }

@@ -1,9 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
-import { infoOf, type SessionInfo } from '../session/record.js'
+import type { ResolvedOptions } from '../options/resolve.js'
+import { infoOf, infoWithDataOf, type SessionInfo, type SessionInfoWithData } from '../session/record.js'
 import { Session } from '../session/session.js'
 import { liveSessionsOf } from '../session/session-limit.js'
 import { endSession, type GuardedStore } from '../stores/guarded.js'
+import { isRecord } from '../stores/record.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
@@ -25,13 +27,18 @@ export interface SessionManager {
   cleanup(): Promise<number>
 
   /**
-   * Returns the live sessions of a user, starting with the most recently used session.
+   * Returns the live sessions of a user, starting with the most recently used session. With `data: true`, each comes
+   * with its data. Do not send that to a browser as it is.
    * @throws {SessionUsageError} `SESSION_STORE_UNSUPPORTED`, as `revokeAll` does, if the store cannot search by user.
    */
-  list(userId: string | number): Promise<SessionInfo[]>
+  list(userId: string | number, options?: { data?: false }): Promise<SessionInfo[]>
+  list(userId: string | number, options: { data: true }): Promise<SessionInfoWithData[]>
 
-  /** Ends a session, so that requests that use it can no longer save changes. Returns `false` if it does not exist. */
-  revoke(id: string): Promise<boolean>
+  /**
+   * Ends a session, so that requests that use it can no longer save changes. Returns `false` if it does not exist.
+   * `userId` protects other users: the session of another user is not ended, and `false` is returned.
+   */
+  revoke(id: string, options?: { userId?: string | number }): Promise<boolean>
 
   /**
    * Ends all sessions of a user and returns how many ended. `except` is a session to keep, or its id. If you have
@@ -66,17 +73,34 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       if (count > 0 && channels.expired.hasSubscribers) channels.expired.publish({ count })
       return count
     },
-    async list(userId) {
-      const found = await liveSessionsOf(sessions.options, store, String(userId))
-      return found.map(({ id, record }) => infoOf(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
+    list: createList(sessions.options, store),
+    async revoke(id, { userId } = {}) {
+      // A session only changes its user together with its id, so this check holds until the session is destroyed.
+      if (userId !== undefined && (await userOf(store, id)) !== String(userId)) return false
+      return endSession(store, id, { reason: 'revoked' })
     },
-    revoke: async (id) => endSession(store, id),
-    async revokeAll(userId, { except } = {}) {
-      const user = String(userId)
-      const kept = except instanceof Session ? Session.stateOf(except).storedId : except
-      const count = await store.destroyByUser(user, kept)
-      if (count > 0 && channels.destroyed.hasSubscribers) channels.destroyed.publish({ userId: user, count })
-      return count
-    }
+    revokeAll: (userId, { except } = {}) =>
+      revokeAll(store, String(userId), except instanceof Session ? Session.stateOf(except).storedId : except)
   }
+}
+
+function createList(options: ResolvedOptions, store: GuardedStore): SessionManager['list'] {
+  async function list(userId: string | number, { data = false } = {}): Promise<SessionInfo[]> {
+    const found = await liveSessionsOf(options, store, String(userId))
+    const describe = data ? infoWithDataOf : infoOf
+    return found.map(({ id, record }) => describe(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
+  }
+  return list as SessionManager['list']
+}
+
+async function userOf(store: GuardedStore, id: string): Promise<string | null | undefined> {
+  const record = await store.get(id)
+  return record !== undefined && isRecord(id, record) ? record.userId : undefined
+}
+
+async function revokeAll(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {
+  const listed = channels.destroyed.hasSubscribers ? await store.listByUser(userId) : []
+  const count = await store.destroyByUser(userId, kept)
+  for (const { id } of listed) if (id !== kept) channels.destroyed.publish({ id, reason: 'revoked' })
+  return count
 }

@@ -31,6 +31,8 @@ export type ResolvedOptions = Omit<FilledOptions, 'secret' | 'idleTimeout' | 'st
   readonly secrets: readonly KeyObject[]
   /** The value is `Infinity` if there is no idle timeout. */
   readonly idleTimeout: number
+  /** The lifetime of a session whose login has chosen no other. */
+  readonly lifetime: Lifetime
   /** Checks a value against `schema`. `withSchema` sets this function. Without a schema, it accepts every value. */
   readonly problemOf: ProblemOf
 }
@@ -44,12 +46,15 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
   const options = checkAndFill(given)
   checkCookie(options)
   checkTimes(options)
-  const { secret, maxAge, idleTimeout, cleanupInterval, cookie, csrf, ...rest } = options
+  const { secret, cleanupInterval, cookie, csrf, ...rest } = options
+  const maxAge = milliseconds(options.maxAge)
+  const idleTimeout = milliseconds(options.idleTimeout ?? Infinity)
   return Object.freeze({
     ...rest,
     secrets: resolveSecrets(secret),
-    maxAge: milliseconds(maxAge),
-    idleTimeout: milliseconds(idleTimeout ?? Infinity),
+    maxAge,
+    idleTimeout,
+    lifetime: Object.freeze({ maxAge, idleTimeout, persistent: cookie.persistent }),
     cleanupInterval: cleanupInterval * 1000,
     cookie: Object.freeze(cookie),
     csrf: resolveCsrf(csrf),
@@ -64,8 +69,16 @@ export async function withSchema(options: ResolvedOptions): Promise<ResolvedOpti
   return Object.freeze({ ...options, problemOf: await compileSchema(options.schema) })
 }
 
+/** How long a session lives, in milliseconds. `idleTimeout` is `Infinity` if there is no idle timeout. */
+export interface Lifetime {
+  readonly maxAge: number
+  readonly idleTimeout: number
+  /** True if the cookie survives when the browser closes. */
+  readonly persistent: boolean
+}
+
 /** Converts seconds to whole milliseconds, because a store may keep times as integers. */
-function milliseconds(seconds: number): number {
+export function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 

@@ -17,7 +17,10 @@ export interface SessionOptions {
    * attributes. Default: `'session_id'`.
    */
   cookieName?: string | undefined
-  /** Even an active session ends this many seconds after it was created or regenerated. Default: `86400`. */
+  /**
+   * Even an active session ends this many seconds after the login, or after its creation if nobody has logged
+   * in. Default: `86400`.
+   */
   maxAge?: number | undefined
   /**
    * A session ends this many seconds after its last request, or up to a tenth of this time earlier. By
@@ -39,10 +42,15 @@ export interface SessionOptions {
   /** The maximum number of sessions that a user can have at once. By default, there is no limit. */
   maxSessionsPerUser?: number | undefined
   /**
-   * If a login exceeds `maxSessionsPerUser`, `'end-oldest'` ends the least recently written session, and
-   * `'reject'` refuses the login with 403. Default: `'end-oldest'`.
+   * If a login exceeds `maxSessionsPerUser`, `'end-oldest'` ends the oldest login, and `'reject'` refuses the
+   * login with 403. Default: `'end-oldest'`.
    */
   onLimit?: 'end-oldest' | 'reject' | undefined
+  /**
+   * The maximum size of a session in bytes: the keys and values as JSON text. A request that would exceed it
+   * gets 413. Default: `1048576`.
+   */
+  maxSize?: number | undefined
   /** The options that protect against forged requests from other sites (CSRF). */
   csrf?: CsrfOptions | undefined
   /**

@@ -110,7 +110,8 @@ export const OPTIONS = {
   maxAge: {
     ...lifetime,
     default: 86400,
-    description: 'Even an active session ends this many seconds after it was created or regenerated.'
+    description:
+      'Even an active session ends this many seconds after the login, or after its creation if nobody has logged in.'
   },
   idleTimeout: {
     ...lifetime,
@@ -151,7 +152,13 @@ export const OPTIONS = {
     ...oneOf('end-oldest', 'reject'),
     default: 'end-oldest',
     description:
-      "If a login exceeds `maxSessionsPerUser`, `'end-oldest'` ends the least recently written session, and `'reject'` refuses the login with 403."
+      "If a login exceeds `maxSessionsPerUser`, `'end-oldest'` ends the oldest login, and `'reject'` refuses the login with 403."
+  },
+  maxSize: {
+    ...number('a whole number of bytes above 0', (n) => Number.isInteger(n) && n > 0),
+    default: 1_048_576,
+    description:
+      'The maximum size of a session in bytes: the keys and values as JSON text. A request that would exceed it gets 413.'
   },
   csrf: {
     ...objectOf('CSRF options'),

@@ -1,5 +1,6 @@
 import { SessionValueError } from '../errors.js'
 import type { ProblemOf } from '../options/schema.js'
+import { isOwnKey, LIFETIME_KEY } from './record.js'
 import { deserialize, reportInvalidValue, reserialize, serialize } from './serialize.js'
 
 export type Updater = (current: unknown) => unknown
@@ -9,6 +10,8 @@ interface Change {
   readonly text: string | undefined
   /** The `update` functions to run again on a newer record. Absent if the value does not depend on the stored one. */
   readonly updaters?: readonly Updater[]
+  /** True if the value was made from the loaded one, by `update` or by a change in place. */
+  readonly derived?: boolean
 }
 
 /** The difference between the loaded data and the data at the end of the request. */
@@ -16,11 +19,13 @@ export interface Difference {
   readonly set: Readonly<Record<string, string>>
   readonly remove: readonly string[]
   readonly clear: boolean
-  /** True if an `update` function read the stored value. The write must fail if the version has changed since then. */
+  /** True if the new values depend on stored ones. The write must fail if the version has changed since the load. */
   readonly versioned: boolean
+  /** True if the request itself gave a key a new value. */
+  readonly sets: { readonly data: boolean; readonly own: boolean }
 }
 
-type Texts = Readonly<Record<string, string>>
+export type Texts = Readonly<Record<string, string>>
 
 /** Returns an object without a prototype, so that `__proto__` is an ordinary key. */
 export function emptyTexts(): Record<string, string> {
@@ -36,6 +41,8 @@ const NOTHING: Texts = Object.freeze(emptyTexts())
 export class Changes {
   #base: Texts
   #cleared = false
+  /** Decides which loaded values stay. `undefined` keeps all of them. */
+  #keeps: ((key: string) => boolean) | undefined
   #changes: Map<string, Change> | undefined
   /** The objects that `value` has returned or that the application has set, by key. */
   #objects: Map<string, object> | undefined
@@ -62,10 +69,7 @@ export class Changes {
   }
 
   keys(): string[] {
-    const keys = new Set([
-      ...(this.#cleared ? [] : Object.keys(this.#base)),
-      ...(this.#changes?.keys() ?? [])
-    ])
+    const keys = new Set([...Object.keys(this.#base), ...(this.#changes?.keys() ?? [])])
     return [...keys].filter((key) => this.has(key))
   }
 
@@ -78,9 +82,10 @@ export class Changes {
     this.#recordMutation(key)
     const { value, text } = this.#run(key, updater)
     const change = this.#changes?.get(key)
-    const dependsOnStored = !this.#cleared && (change === undefined || change.updaters !== undefined)
+    const dependsOnStored = this.#survives(key) && (change === undefined || change.updaters !== undefined)
     const updaters = [...(change?.updaters ?? []), updater]
-    this.#put(key, value, dependsOnStored ? { text, updaters } : { text })
+    const derived = change?.derived === true
+    this.#put(key, value, dependsOnStored ? { text, updaters, derived: true } : { text, derived })
   }
 
   remove(key: string): void {
@@ -88,11 +93,38 @@ export class Changes {
     if (this.#text(key) !== undefined) this.#mark(key, { text: undefined })
   }
 
-  /** Removes all keys. Clearing an empty session is not a change. */
+  /** Removes all keys, except for the session's lifetime. Clearing an empty session is not a change. */
   clear(): void {
     this.#objects = undefined
     this.#changes = undefined
-    this.#cleared ||= !isEmpty(this.#base)
+    this.#cleared ||= Object.keys(this.#base).some((key) => key !== LIFETIME_KEY)
+  }
+
+  /** Uses `base` as the loaded values. Changes that were made before stay. */
+  load(base: Texts): void {
+    this.#base = base
+  }
+
+  /**
+   * Keeps only the loaded values at the keys that `keeps` accepts, instead of those that an earlier call kept. Values
+   * that the request has set stay. Values that it made from a loaded value that goes are dropped.
+   */
+  keepOnly(keeps: ((key: string) => boolean) | undefined): void {
+    this.#keeps = keeps
+    if (keeps !== undefined) this.#drop((key) => Object.hasOwn(this.#base, key) && !keeps(key))
+  }
+
+  /** Forgets the loaded values and all that was made from them. Values that the request has set stay. */
+  forget(): void {
+    this.#recordMutations()
+    this.#drop((key) => Object.hasOwn(this.#base, key))
+    for (const [key, { text }] of this.#changes ?? []) {
+      if (text === undefined) this.#changes?.delete(key)
+      else this.#mark(key, { text })
+    }
+    this.#base = NOTHING
+    this.#cleared = false
+    this.#keeps = undefined
   }
 
   /**
@@ -101,17 +133,33 @@ export class Changes {
    */
   difference(all = false): Difference | undefined {
     this.#recordMutations()
-    if (this.#changes === undefined && !this.#cleared) return undefined
-    const set = emptyTexts()
-    const remove: string[] = []
-    let versioned = false
-    for (const [key, { text, updaters }] of this.#changed(all)) {
-      if (text === undefined) remove.push(key)
-      else set[key] = text
-      versioned ||= updaters !== undefined
-    }
-    const isNothing = !this.#cleared && remove.length === 0 && isEmpty(set)
-    return isNothing ? undefined : { set, remove, clear: this.#cleared, versioned }
+    const clear = this.#cleared || this.#keeps !== undefined
+    if (this.#changes === undefined && !clear) return undefined
+    const changed = this.#changed(all)
+    if (changed.length === 0 && !clear) return undefined
+    const set = clear ? this.#kept() : emptyTexts()
+    apply(changed, set)
+    const remove = changed.flatMap(([key, { text }]) => (text === undefined && !clear ? [key] : []))
+    const versioned = this.#keeps !== undefined || changed.some(([, { updaters }]) => updaters !== undefined)
+    return { set, remove, clear, versioned, sets: kindsOf(changed) }
+  }
+
+  /** Returns all values as they are after the changes, as JSON text. */
+  result(): Record<string, string> {
+    this.#recordMutations()
+    const texts = this.#kept()
+    apply(this.#changes ?? [], texts)
+    return texts
+  }
+
+  /** Returns the JSON text at `key` after the changes, or `undefined`. */
+  text(key: string): string | undefined {
+    return this.#text(key)
+  }
+
+  /** Returns true if the request has set or removed the value at `key`. */
+  isChanged(key: string): boolean {
+    return this.#changes?.has(key) === true
   }
 
   #changed(all: boolean): [string, Change][] {
@@ -190,7 +238,37 @@ export class Changes {
     if (object === undefined || !isMutated(key, object, this.#text(key))) return
     const problem = this.#problemOf(key, object)
     if (problem !== undefined) throw new SessionValueError(key, problem)
-    this.#mark(key, { text: serialize(key, object) })
+    const change = this.#changes?.get(key)
+    this.#mark(key, {
+      text: serialize(key, object),
+      derived: change === undefined || change.derived === true
+    })
+  }
+
+  /** Drops the values at the keys that `goes` accepts, unless the request has set them. */
+  #drop(goes: (key: string) => boolean): void {
+    const isSet = (key: string): boolean => {
+      const change = this.#changes?.get(key)
+      return change !== undefined && change.derived !== true
+    }
+    const dropFrom = (map: Map<string, unknown> = new Map()): void => {
+      for (const key of map.keys()) if (goes(key) && !isSet(key)) map.delete(key)
+    }
+    dropFrom(this.#objects)
+    dropFrom(this.#changes)
+  }
+
+  #survives(key: string): boolean {
+    return (!this.#cleared || key === LIFETIME_KEY) && (this.#keeps?.(key) ?? true)
+  }
+
+  /** Returns the loaded values that stay. */
+  #kept(): Record<string, string> {
+    const texts = emptyTexts()
+    for (const key of Object.keys(this.#base)) {
+      if (this.#survives(key)) texts[key] = this.#base[key] as string
+    }
+    return texts
   }
 
   #text(key: string): string | undefined {
@@ -199,7 +277,7 @@ export class Changes {
   }
 
   #baseText(key: string): string | undefined {
-    return !this.#cleared && Object.hasOwn(this.#base, key) ? this.#base[key] : undefined
+    return Object.hasOwn(this.#base, key) && this.#survives(key) ? this.#base[key] : undefined
   }
 
   #parse(key: string, text: string | undefined): unknown {
@@ -209,6 +287,19 @@ export class Changes {
     reportInvalidValue(this.#session.id, key, 'schema')
     return undefined
   }
+}
+
+function apply(changes: Iterable<[string, Change]>, texts: Record<string, string>): void {
+  for (const [key, { text }] of changes) {
+    if (text === undefined) Reflect.deleteProperty(texts, key)
+    else texts[key] = text
+  }
+}
+
+/** Returns whether the changes set values of the application and of the library. */
+function kindsOf(changes: readonly [string, Change][]): Difference['sets'] {
+  const keys = changes.filter(([, { text }]) => text !== undefined).map(([key]) => key)
+  return { data: keys.some((key) => !isOwnKey(key)), own: keys.some(isOwnKey) }
 }
 
 /** Returns true if the object differs from the stored JSON text. A mere difference in formatting does not count. */

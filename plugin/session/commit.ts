@@ -4,8 +4,8 @@ import { SessionConflictError, SessionGoneError, SessionStoreError, SessionUsage
 import { endSession, type GuardedStore } from '../stores/guarded.js'
 import { isRecord } from '../stores/record.js'
 import type { Awaitable, UpdateResult } from '../types.js'
-import type { CreatePlan, DestroyPlan, Plan, PlannedCookie, UpdatePlan } from './plan.js'
-import { isOwnKey } from './record.js'
+import { isEmpty } from './changes.js'
+import type { CreatePlan, DestroyPlan, IfGone, Plan, PlannedCookie, UpdatePlan, VisitorPlan } from './plan.js'
 import { RetryQueue } from './retry-queue.js'
 import { createSessionLimit, type SessionLimit } from './session-limit.js'
 import type { SessionContext, SessionState } from './state.js'
@@ -15,12 +15,23 @@ const ATTEMPTS = 32
 /** The longest pause between two attempts to write a session, in milliseconds. */
 const LONGEST_PAUSE = 250
 
-/** An instruction to set or clear the session cookie. `expiresAt` is in milliseconds since the epoch. */
+/** An instruction to set or clear the session cookie or the visitor cookie. */
 export type CookieOrder =
-  { readonly kind: 'set'; readonly value: string; readonly expiresAt: number } | { readonly kind: 'clear' }
+  | {
+      readonly cookie: 'session'
+      readonly kind: 'set'
+      readonly value: string
+      /** When the session ends, in milliseconds since the epoch. */
+      readonly expiresAt: number
+      readonly persistent: boolean
+    }
+  | { readonly cookie: 'visitor'; readonly kind: 'set'; readonly value: string }
+  | { readonly cookie: 'session' | 'visitor'; readonly kind: 'clear' }
 
-/** The properties of the reply that affect the commit of a session. */
+/** The properties of the request and its reply that affect the commit of a session. */
 export interface CommitReply {
+  /** The id of the request, for diagnostics. */
+  readonly requestId: string
   /** True if the reply has a 5xx status. In that case, only an `invalidate()` is applied. */
   readonly failed: boolean
   /** Returns false after the headers have been sent. */
@@ -43,67 +54,95 @@ export class Committer {
     this.#limit = createSessionLimit(context.options, store)
   }
 
-  /** Commits a session. Returns synchronously if nothing has to be written. Must be called at most once per request. */
+  /**
+   * Commits a session. Returns synchronously if nothing has to be written to the store. Must be called at most once per
+   * request, except after an error that was thrown before the session was committed.
+   */
   commit(state: SessionState, reply: CommitReply): Awaitable<readonly CookieOrder[]> {
-    const plan = state.plan(Date.now(), reply.failed)
-    if (plan !== undefined) requireHeaders(plan, reply)
+    const plan = this.#plan(state, reply)
     state.committed = true
-    return plan === undefined ? NO_COOKIES : this.#carryOut(state, plan, reply)
+    if (plan === undefined) return NO_COOKIES
+    return plan.kind === 'visitor' ? [visitorOrder(state, plan)] : this.#carryOut(state, plan, reply)
   }
 
-  async #carryOut(state: SessionState, plan: Plan, reply: CommitReply): Promise<readonly CookieOrder[]> {
-    switch (plan.kind) {
-      case 'create':
-        return this.#create(plan)
-      case 'update':
-        return this.#update(state, plan)
-      case 'destroy':
-        return this.#destroy(plan, reply)
-    }
-  }
-
-  async #create(plan: CreatePlan): Promise<readonly CookieOrder[]> {
-    const { id, record, cookie } = plan
+  #plan(state: SessionState, reply: CommitReply): Plan | undefined {
     try {
-      if (this.#limit !== undefined) await this.#limit.before(record.userId, id)
-      if (!(await this.#store.create(id, record))) throw new SessionConflictError()
-      if (channels.created.hasSubscribers) channels.created.publish({ id, userId: record.userId })
-      await this.#limit?.after(record.userId, id)
-      return [this.#issue(id, cookie)]
+      const plan = state.plan(Date.now(), reply.failed || state.refused)
+      if (plan !== undefined) requireHeaders(plan, reply)
+      return plan
     } catch (error) {
-      if (error instanceof SessionStoreError && this.#context.options.onStoreError === 'anonymous')
-        return NO_COOKIES
+      // The error page must not run into the same error.
+      state.refused = true
       throw error
     }
   }
 
-  async #update(state: SessionState, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
+  async #carryOut(
+    state: SessionState,
+    plan: CreatePlan | UpdatePlan | DestroyPlan,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    if (plan.kind === 'destroy') return this.#destroy(state, plan, reply)
+    const userId = signedInBy(plan)
+    if (userId === null || this.#limit === undefined) return this.#write(state, plan, reply)
+    return this.#limit.signIn(userId, { before: state.storedId, after: state.id }, (newest) => {
+      state.signInAfter(newest)
+      return this.#write(state, state.plan(Date.now(), false) as CreatePlan | UpdatePlan, reply)
+    })
+  }
+
+  async #write(
+    state: SessionState,
+    plan: CreatePlan | UpdatePlan,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    return plan.kind === 'create' ? this.#create(state, plan, reply) : this.#update(state, plan, reply)
+  }
+
+  async #create(
+    state: SessionState,
+    { id, record, cookie }: CreatePlan,
+    { requestId }: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    const { userId } = record
+    try {
+      if (!(await this.#store.create(id, record))) throw new SessionConflictError()
+    } catch (error) {
+      const isOptional = error instanceof SessionStoreError && userId === null
+      if (isOptional && this.#context.options.onStoreError === 'anonymous') return NO_COOKIES
+      throw error
+    }
+    state.markStored()
+    if (channels.created.hasSubscribers) channels.created.publish({ id, userId, requestId })
+    return [this.#issue(id, cookie)]
+  }
+
+  async #update(state: SessionState, plan: UpdatePlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
     const { id, patch } = plan
     // A write with `ifVersion` would conflict with the queued retries for the same session, so it joins their queue.
     if (patch.ifVersion === undefined || !this.#retries.has(id)) {
-      const result = await this.#write(plan)
-      if (result !== 'conflict') return this.#settle(result, plan)
+      const result = await this.#store.update(id, patch)
+      if (result !== 'conflict') return this.#settle(state, result, plan, reply)
     }
-    return this.#retries.run(id, () => this.#retry(state, id))
+    return this.#retries.run(id, () => this.#retry(state, plan, reply))
   }
 
-  /** Without a session limit, the write starts synchronously, so that pipelined requests reach the store in order. */
-  async #write({ id, patch }: UpdatePlan): Promise<UpdateResult> {
-    if (this.#limit !== undefined) await this.#limit.before(patch.userId, id)
-    return this.#store.update(id, patch)
-  }
-
-  async #retry(state: SessionState, id: string): Promise<readonly CookieOrder[]> {
+  async #retry(
+    state: SessionState,
+    { id, ifGone }: UpdatePlan,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    const { requestId } = reply
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt })
+      if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt, requestId })
       const began = performance.now()
       const record = await this.#store.get(id)
-      if (record === undefined || !isRecord(id, record)) return gone(id, true)
+      if (record === undefined || !isRecord(id, record)) return this.#gone(state, id, ifGone, reply)
       state.rebase(record)
       const plan = state.plan(Date.now(), false)
       if (plan?.kind !== 'update') return NO_COOKIES
-      const result = await this.#write(plan)
-      if (result !== 'conflict') return this.#settle(result, plan)
+      const result = await this.#store.update(id, plan.patch)
+      if (result !== 'conflict') return this.#settle(state, result, plan, reply)
       // Only another process can cause a conflict here. Wait for a random time, which is longer if the store is slow.
       const tried = performance.now() - began
       await delay(Math.random() * Math.min(LONGEST_PAUSE, 2 * tried * 2 ** attempt))
@@ -111,52 +150,89 @@ export class Committer {
     throw new SessionConflictError()
   }
 
-  async #settle(result: UpdateResult, plan: UpdatePlan): Promise<readonly CookieOrder[]> {
-    const { id, patch, cookie, lossy } = plan
-    if (result === 'gone') return gone(id, lossy)
-    const { renameTo: newId = id, userId } = patch
-    if (channels.saved.hasSubscribers) channels.saved.publish({ id: newId })
+  async #settle(
+    state: SessionState,
+    result: UpdateResult,
+    { id, patch, cookie, ifGone }: UpdatePlan,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    if (result === 'gone') return this.#gone(state, id, ifGone, reply)
+    const { requestId } = reply
+    const { renameTo: newId = id } = patch
+    if (channels.saved.hasSubscribers) channels.saved.publish({ id: newId, requestId })
     if (newId !== id && channels.rotated.hasSubscribers)
-      channels.rotated.publish({ id: newId, previousId: id })
-    await this.#limit?.after(userId, newId)
+      channels.rotated.publish({ id: newId, previousId: id, requestId })
     return cookie === undefined ? NO_COOKIES : [this.#issue(newId, cookie)]
   }
 
-  async #destroy({ id, next }: DestroyPlan, reply: CommitReply): Promise<readonly CookieOrder[]> {
+  /**
+   * Handles a session that has ended before its changes could be written.
+   * @throws {SessionGoneError} if the client has to be told that its change has been lost.
+   */
+  async #gone(
+    state: SessionState,
+    id: string,
+    ifGone: IfGone,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    const { requestId } = reply
+    if (channels.gone.hasSubscribers) channels.gone.publish({ id, requestId })
+    if (ifGone === 'refuse') throw new SessionGoneError()
+    if (ifGone === 'ignore') return NO_COOKIES
+    state.startOver()
+    return this.#create(state, state.plan(Date.now(), false) as CreatePlan, reply)
+  }
+
+  async #destroy(
+    state: SessionState,
+    { id, next, ifGone }: DestroyPlan,
+    reply: CommitReply
+  ): Promise<readonly CookieOrder[]> {
+    const { requestId } = reply
+    const existed = await endSession(this.#store, id, { reason: 'invalidated', requestId })
     // If another request has already ended the session, do not clear the cookie: the browser may have a newer one.
-    if (!(await endSession(this.#store, id))) return gone(id, next !== undefined && holdsData(next))
-    if (next === undefined) return [{ kind: 'clear' }]
+    if (!existed && ifGone !== 'create') return this.#gone(state, id, ifGone, reply)
+    if (next === undefined) return [CLEAR_SESSION]
     requireHeaders(next, reply)
-    return this.#create(next)
+    return next.kind === 'visitor'
+      ? [CLEAR_SESSION, visitorOrder(state, next)]
+      : this.#carryOut(state, next, reply)
   }
 
-  #issue(id: string, { token, expiresAt }: PlannedCookie): CookieOrder {
-    return { kind: 'set', value: this.#context.tokens.issue(token, id), expiresAt }
+  #issue(id: string, { token, expiresAt, persistent }: PlannedCookie): CookieOrder {
+    const value = this.#context.tokens.issue(token, id)
+    return { cookie: 'session', kind: 'set', value, expiresAt, persistent }
   }
 }
 
-/** Flash messages do not count as data, so that a double click on a logout button does not cause an error. */
-function holdsData({ record }: CreatePlan): boolean {
-  return Object.keys(record.data).some((key) => !isOwnKey(key))
+const CLEAR_SESSION: CookieOrder = { cookie: 'session', kind: 'clear' }
+
+function visitorOrder(state: SessionState, { texts }: VisitorPlan): CookieOrder {
+  return isEmpty(texts)
+    ? { cookie: 'visitor', kind: 'clear' }
+    : { cookie: 'visitor', kind: 'set', value: state.sealVisitor(texts) }
 }
 
-/** @throws {SessionGoneError} if the client has to be told that its change has been lost. */
-function gone(id: string, lossy: boolean): readonly CookieOrder[] {
-  if (channels.gone.hasSubscribers) channels.gone.publish({ id })
-  if (lossy) throw new SessionGoneError()
-  return NO_COOKIES
+/** Returns the user that a write logs in, or `null`. */
+function signedInBy(plan: CreatePlan | UpdatePlan): string | null {
+  if (plan.kind === 'create') return plan.record.userId
+  return plan.signsIn ? (plan.patch.userId ?? null) : null
 }
 
 /**
- * Throws an error, before any write, if a new session cookie is needed but the headers have already been sent. A
- * session can still be ended or extended after the headers are sent, but its cookie is not updated.
+ * Throws an error, before any write, if a new cookie is needed but the headers have already been sent. A session can
+ * still be ended or extended after the headers are sent, but its cookie is not updated.
  */
 function requireHeaders(plan: Plan, reply: CommitReply): void {
-  const hasNewToken = plan.kind === 'create' || (plan.kind === 'update' && plan.patch.renameTo !== undefined)
-  if (!hasNewToken || reply.canSetCookie()) return
+  if (!needsNewCookie(plan) || reply.canSetCookie()) return
   throw new SessionUsageError(
     'SESSION_HEADERS_SENT',
     'Cannot set the session cookie: the response headers were already sent (or belong to a WebSocket upgrade). ' +
       'Call save() earlier, in a hook or before the upgrade.'
   )
+}
+
+function needsNewCookie(plan: Plan): boolean {
+  if (plan.kind === 'update') return plan.patch.renameTo !== undefined
+  return plan.kind === 'create' || plan.kind === 'visitor'
 }

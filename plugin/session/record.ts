@@ -1,6 +1,13 @@
 import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
 import { deserialize } from './serialize.js'
 
+/** The key of the CSRF secret in the session data. */
+export const CSRF_KEY = '$csrf'
+/** The key of the lifetime that a login chose for its session. */
+export const LIFETIME_KEY = '$lifetime'
+/** The key of the page that a signed-out user has asked for. */
+export const RETURN_KEY = '$returnTo'
+
 /** The part of a session that is safe to show in a list of the user's devices. */
 export interface SessionInfo {
   readonly id: string
@@ -9,11 +16,15 @@ export interface SessionInfo {
   readonly createdAt: number
   readonly lastAccessed: number
   readonly expiresAt: number
-  /** The application's keys and values, without flash messages and the CSRF secret. */
+}
+
+/** A session in a list, together with its data. */
+export interface SessionInfoWithData extends SessionInfo {
+  /** The application's keys and values, without the library's own keys. */
   readonly data: { readonly [K in SessionKey]?: SessionValue<K> }
 }
 
-/** Returns true if the library itself uses the key, for a flash message or the CSRF secret. */
+/** Returns true if the library itself uses the key, for example for a flash message or the CSRF secret. */
 export function isOwnKey(key: string): boolean {
   return key.startsWith('$')
 }
@@ -25,11 +36,15 @@ export function userIdOf(value: unknown): string | null {
 
 export function infoOf(id: string, record: SessionRecord): SessionInfo {
   const { userId, createdAt, lastAccessed, expiresAt } = record
-  return { id, userId, createdAt, lastAccessed, expiresAt, data: valuesOf(id, record) }
+  return { id, userId, createdAt, lastAccessed, expiresAt }
 }
 
-function valuesOf(id: string, record: SessionRecord): SessionInfo['data'] {
-  const values = Object.create(null) as SessionInfo['data']
+export function infoWithDataOf(id: string, record: SessionRecord): SessionInfoWithData {
+  return { ...infoOf(id, record), data: valuesOf(id, record) }
+}
+
+function valuesOf(id: string, record: SessionRecord): SessionInfoWithData['data'] {
+  const values = Object.create(null) as SessionInfoWithData['data']
   for (const [key, text] of Object.entries(record.data)) {
     if (!isOwnKey(key)) Reflect.set(values, key, deserialize(id, key, text))
   }

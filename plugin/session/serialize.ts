@@ -1,5 +1,5 @@
 import { channels } from '../diagnostics.js'
-import { SessionValueError } from '../errors.js'
+import { SessionSizeError, SessionValueError } from '../errors.js'
 
 /** Objects that JSON.stringify silently turns into `{}`. */
 const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer, URLSearchParams]
@@ -23,7 +23,7 @@ export function serialize(key: string, value: unknown): string {
   } catch (error) {
     throw error instanceof SessionValueError ? error : notJson(key, reasonOf(error))
   }
-  if (text === undefined) throw notJson(key, 'it is undefined; use remove()')
+  if (text === undefined) throw notJson(key, 'it is undefined')
   return text
 }
 
@@ -50,6 +50,17 @@ export function deserialize(id: string, key: string, text: unknown): unknown {
 export function reportInvalidValue(id: string, key: string, reason: string): void {
   const channel = channels.invalidRecord
   if (channel.hasSubscribers) channel.publish({ id, key, reason })
+}
+
+/** @throws {SessionSizeError} if the keys and texts together have more than `maxSize` bytes of UTF-8. */
+export function checkSize(texts: Readonly<Record<string, string>>, maxSize: number): void {
+  let characters = 0
+  for (const key in texts) characters += key.length + (texts[key] as string).length
+  // A character of a string has at most three bytes of UTF-8, so most sessions do not have to be measured exactly.
+  if (characters * 3 <= maxSize) return
+  let size = 0
+  for (const key in texts) size += Buffer.byteLength(key) + Buffer.byteLength(texts[key] as string)
+  if (size > maxSize) throw new SessionSizeError(size, maxSize)
 }
 
 function notJson(key: string, reason: string): SessionValueError {

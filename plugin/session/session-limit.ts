@@ -1,19 +1,28 @@
-import { SessionGoneError, SessionLimitError, SessionStoreError } from '../errors.js'
+import { SessionGoneError, SessionLimitError } from '../errors.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { endSession, type GuardedStore } from '../stores/guarded.js'
 import { isRecord } from '../stores/record.js'
 import type { StoredSession } from '../types.js'
 import { isLive } from './lifetime.js'
+import { RetryQueue } from './retry-queue.js'
+import { createLock } from './user-lock.js'
 
 /** Keeps the number of a user's sessions within `maxSessionsPerUser`. Calls the store only when somebody signs in. */
 export interface SessionLimit {
   /**
-   * Runs before a session of the user is written.
+   * Runs `write`, which signs in a user, and ends the oldest logins beyond the limit. The sign-ins of a user run one
+   * after the other, in all processes. `write` gets the time of the user's newest login, or 0, and must store a later
+   * one.
    * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user already has the maximum number of sessions.
+   * @throws {SessionGoneError} if other sign-ins that ran at the same time have already reached the maximum.
    */
-  before(userId: string | null | undefined, id: string): Promise<void>
-  /** Runs after the write and ends the sessions beyond the limit. Concurrent sign-ins always end the same sessions. */
-  after(userId: string | null | undefined, id: string): Promise<void>
+  signIn<T>(userId: string, ids: SignInIds, write: (newest: number) => Promise<T>): Promise<T>
+}
+
+/** The id of the session before the sign-in, if it is stored, and its id afterwards. */
+export interface SignInIds {
+  readonly before: string | undefined
+  readonly after: string
 }
 
 /** Returns the user's sessions that have not expired. */
@@ -29,50 +38,66 @@ export async function liveSessionsOf(
 
 /** Returns `undefined` if the number of sessions per user is not limited. */
 export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
-  const { maxSessionsPerUser: max, onLimit } = options
+  const { maxSessionsPerUser: max, onLimit, storeTimeout } = options
   if (max === undefined) return undefined
-  const rejects = onLimit === 'reject'
+  const queue = new RetryQueue()
 
-  async function endSurplus(userId: string, own: string): Promise<void> {
-    const sessions = await liveSessionsOf(options, store, userId)
-    const surplus = sessions.sort(rejects ? oldestFirst : newestFirst).slice(max)
-    for (const { id } of surplus) await endSession(store, id)
-    if (surplus.some(({ id }) => id === own)) throw rejects ? new SessionLimitError() : new SessionGoneError()
+  async function idsOf(userId: string): Promise<ReadonlySet<string>> {
+    return new Set((await liveSessionsOf(options, store, userId)).map(({ id }) => id))
   }
 
   return {
-    async before(userId, own) {
-      if (userId == null || !rejects) return
-      const sessions = await liveSessionsOf(options, store, userId)
-      if (sessions.filter(({ id }) => id !== own).length >= max) throw new SessionLimitError()
-    },
-    async after(userId, own) {
-      if (userId == null) return
-      try {
-        await endSurplus(userId, own)
-      } catch (error) {
-        if (error instanceof SessionStoreError) await endQuietly(store, own)
-        throw error
-      }
+    async signIn(userId, ids, write) {
+      const seen = queue.has(userId) ? await idsOf(userId) : undefined
+      return queue.run(userId, async () => {
+        const lock = createLock(store, userId, storeTimeout)
+        const known = (await lock.tryTake()) ? seen : (seen ?? (await idsOf(userId)))
+        await lock.take()
+        try {
+          const sessions = await liveSessionsOf(options, store, userId)
+          const others = sessions.filter(({ id }) => id !== ids.before)
+          const surplus = surplusOf(others, known, max, onLimit)
+          const result = await write(Math.max(0, ...others.map(({ record }) => record.createdAt)))
+          await endAll(store, surplus, ids.after)
+          return result
+        } finally {
+          await lock.release()
+        }
+      })
     }
   }
 }
 
-/** Ends the new session of a failed request. No cookie was sent for it, but it would still count towards the limit. */
-async function endQuietly(store: GuardedStore, id: string): Promise<void> {
+/**
+ * Returns the sessions that a sign-in ends, which are the oldest logins. It never ends the session of a sign-in that ran
+ * at the same time, because that has been answered with success. `known` holds the ids from before such sign-ins.
+ * @throws {SessionLimitError} or {SessionGoneError} if the sign-in itself is the surplus.
+ */
+function surplusOf(
+  others: readonly StoredSession[],
+  known: ReadonlySet<string> | undefined,
+  max: number,
+  onLimit: ResolvedOptions['onLimit']
+): readonly StoredSession[] {
+  if (onLimit === 'reject' && others.length >= max) throw new SessionLimitError()
+  const older = others.filter(({ id }) => known?.has(id) ?? true).sort(newestFirst)
+  const room = max - 1 - (others.length - older.length)
+  if (room < 0) throw new SessionGoneError()
+  return older.slice(room)
+}
+
+/** If the surplus cannot be ended, the sign-in fails, and its session must not count towards the limit. */
+async function endAll(store: GuardedStore, surplus: readonly StoredSession[], own: string): Promise<void> {
+  const end = async (id: string) => endSession(store, id, { reason: 'limit' })
   try {
-    await endSession(store, id)
-  } catch {
-    // The caller throws the first error.
+    for (const { id } of surplus) await end(id)
+  } catch (error) {
+    await end(own).catch(() => undefined)
+    throw error
   }
 }
 
-/** Ties are broken by id, so that concurrent sign-ins agree on the order. */
+/** Sorts by the time of the login, because a write changes `lastAccessed`. Ties are broken by id. */
 function newestFirst(a: StoredSession, b: StoredSession): number {
-  return b.record.lastAccessed - a.record.lastAccessed || (a.id < b.id ? -1 : 1)
-}
-
-/** Sorts by `createdAt`, because a write changes `lastAccessed` and could make an old session look new. */
-function oldestFirst(a: StoredSession, b: StoredSession): number {
-  return a.record.createdAt - b.record.createdAt || newestFirst(b, a)
+  return b.record.createdAt - a.record.createdAt || (a.id < b.id ? -1 : 1)
 }

@@ -1,17 +1,15 @@
 import type { JsonValue, SessionData, SessionInput, SessionKey, SessionValue } from '../types.js'
+import { SessionUsageError } from '../errors.js'
 import type { Updater } from './changes.js'
-import { isOwnKey } from './record.js'
+import { expiring, unexpired } from './expiring.js'
+import type { LoginOptions } from './login.js'
+import { isOwnKey, RETURN_KEY } from './record.js'
+import { pageToReturnTo } from './return-path.js'
 import { serialize } from './serialize.js'
 import type { SessionState } from './state.js'
+import { tooLarge } from './visitor.js'
 
 const FLASH_PREFIX = '$flash.'
-/** The lifetime of a flash message: one hour, in milliseconds. An older message would only confuse the user. */
-const FLASH_LIFETIME = 3_600_000
-
-interface Flash {
-  readonly value: JsonValue
-  readonly at: number
-}
 
 /** Writes the session of a request before its reply is sent. */
 export interface Saver {
@@ -41,14 +39,22 @@ export class Session<D = SessionData> {
     return session.#state
   }
 
-  /** The SHA-256 hash of the token, as 64 hex digits. It is safe to print, because it cannot be used as a cookie. */
+  /**
+   * The SHA-256 hash of the token, as 64 hex digits. It is safe to print, because it cannot be used as a cookie. Until
+   * the session is stored, each request of the same browser has another id, so the id cannot serve to limit requests.
+   */
   get id(): string {
     return this.#state.id
   }
 
-  /** When the session was created or last regenerated, in milliseconds since the epoch. */
+  /** When the session was created, or when the user logged in since, in milliseconds since the epoch. */
   get createdAt(): number {
     return this.#state.createdAt
+  }
+
+  /** When the user logged in, in milliseconds since the epoch. `undefined` without a user. */
+  get authenticatedAt(): number | undefined {
+    return this.#state.authenticatedAt
   }
 
   /** When the session was last written or extended before this request, in milliseconds since the epoch. */
@@ -61,12 +67,12 @@ export class Session<D = SessionData> {
     return this.#state.expiresAt
   }
 
-  /** True if the store does not have this session yet. */
+  /** True if the store does not have this session (yet). This is always so for a visitor. */
   get isNew(): boolean {
     return this.#state.isNew
   }
 
-  /** True if there is something to write: changed data (even if changed in place), a new id, or the session's end. */
+  /** True until the session is saved, if there is something to write: data (even if changed in place), an id, or an end. */
   get modified(): boolean {
     return this.#state.modified
   }
@@ -77,13 +83,13 @@ export class Session<D = SessionData> {
   }
 
   /**
-   * Sets the value at `key`. A value equal to the current one causes no write, unless the request calls `regenerate()`.
+   * Sets the value at `key`. `undefined` removes it. A value equal to the current one causes no write, unless the
+   * request calls `regenerate()`. Setting the user (the plugin's `userKey`) is a login, as `login()` is, if the session
+   * has another user or none, or if the request also calls `regenerate()`.
    * @throws {SessionValueError} if JSON cannot hold the value, the schema refuses it, or the key begins with `$`.
    */
-  set<K extends SessionKey<D>>(key: K, value: SessionInput<K, D>): void {
-    const changes = this.#state.change(key)
-    this.#state.check(key, value)
-    changes.set(key, value)
+  set<K extends SessionKey<D>>(key: K, value: SessionInput<K, D> | undefined): void {
+    this.#state.set(key, value)
   }
 
   /**
@@ -96,65 +102,95 @@ export class Session<D = SessionData> {
     key: K,
     fn: (current: SessionValue<K, D> | undefined) => SessionInput<K, D>
   ): void {
-    this.#state.change(key).update(key, (current) => {
-      const value = (fn as Updater)(current)
-      this.#state.check(key, value)
-      return value
-    })
+    this.#state.update(key, fn as Updater)
   }
 
-  /** Removes the value at `key`. Removing an absent key is not a change. */
+  /** Returns the value at `key` and removes it. Returns `undefined` if there is none. */
+  take<K extends SessionKey<D>>(key: K): SessionValue<K, D> | undefined {
+    const value = this.get(key)
+    this.remove(key)
+    return value
+  }
+
+  /** Removes the value at `key`. Removing an absent key is not a change. Removing the user is a logout. */
   remove(key: SessionKey<D>): void {
-    this.#state.change(key).remove(key)
+    this.#state.remove(key)
   }
 
   has(key: SessionKey<D>): boolean {
     return !isOwnKey(key) && this.#state.data.has(key)
   }
 
-  /** Returns the application's keys, without flash messages and the CSRF secret. */
+  /** Returns the application's keys, without those of the library. */
   keys(): SessionKey<D>[] {
     return this.#state.data.keys().filter((key) => !isOwnKey(key)) as SessionKey<D>[]
   }
 
-  /** Removes all data, including flash messages and the CSRF secret. The session itself stays. */
+  /**
+   * Removes all data, including flash messages and the CSRF secret. The session itself stays, unless it has a user: then
+   * this is a logout.
+   */
   clear(): void {
-    this.#state.change().clear()
+    this.#state.clear()
   }
 
   /**
    * Stores a flash message for a later request. A message that is not read within an hour is dropped.
-   * @throws {SessionValueError} if JSON cannot hold the value.
+   * @throws {SessionValueError} if JSON cannot hold the value, or if it does not fit into a visitor's cookie.
    */
   setFlash(key: string, value: JsonValue | object): void {
-    const changes = this.#state.change()
     const text = serialize(key, value)
     const flash = this.#flash(key)
     // Setting the same message again is not a change, so that reloading a page does not cause a write each time.
-    if (flash !== undefined && JSON.stringify(flash.value) === text) return
-    changes.set(FLASH_PREFIX + key, { value, at: Date.now() })
+    const isSame = flash !== undefined && JSON.stringify(flash) === text
+    if (!isSame && !this.#state.setOwn(FLASH_PREFIX + key, expiring(value))) throw tooLarge(key)
   }
 
-  /** Returns the flash message at `key` and removes it. Returns `undefined` if there is none. */
+  /** Returns the flash message at `key` and removes it, except on HEAD and prefetch. `undefined` if there is none. */
   getFlash(key: string): JsonValue | undefined {
-    const changes = this.#state.change()
     const flash = this.#flash(key)
-    changes.remove(FLASH_PREFIX + key)
-    return flash?.value
+    this.#use(FLASH_PREFIX + key)
+    return flash
   }
 
   /** Returns the flash message at `key` without removing it, or `undefined` if there is none. */
   peekFlash(key: string): JsonValue | undefined {
-    return this.#flash(key)?.value
+    return this.#flash(key)
   }
 
   /**
-   * Gives the session a new token and id. Call this method at every login and whenever the user's rights change. The
-   * data stays, but the CSRF secret is removed. The periods `maxAge` and `idleTimeout` start again. When the session is
-   * saved, its record moves to the new id in one step, and the old id stops working.
+   * Logs the user in: sets the user (at the plugin's `userKey`), gives the session a new token and id, removes the CSRF
+   * secret and starts `maxAge` and `idleTimeout`. The data stays, unless it belongs to another user. Values that this
+   * request sets stay. The options choose what stays of the data, and how long this session lives ("remember me").
+   * @param userId a non-empty string or a finite number.
+   * @throws {SessionValueError} if the user id is neither.
+   * @throws {SessionOptionError} if an option is unknown or wrong.
+   * @throws {SessionStoreError} if the session could not be loaded (`onStoreError: 'anonymous'`).
    */
-  regenerate(): void {
-    this.#state.rotate()
+  login(userId: string | number, options: LoginOptions = {}): void {
+    this.#state.login(userId, options)
+  }
+
+  /**
+   * Gives the session a new token and id, and removes the CSRF secret. Call this method when the rights of the user
+   * change. `maxAge` and `idleTimeout` go on. When the session is saved, its record moves to the new id in one step, and
+   * the old id stops working.
+   * @param keep the only keys whose loaded values stay. If the user is not among them, the session becomes anonymous.
+   * By default, all data stays. Values that this request sets stay too.
+   * @throws {SessionOptionError} if `keep` is not a list of keys.
+   */
+  regenerate(keep?: readonly string[]): void {
+    this.#state.rotate(keep)
+  }
+
+  /**
+   * Returns the page that `requireAuth` has redirected to the login within the last hour, and forgets it. It is a path
+   * of this origin. Returns `fallback` (default: `'/'`) if there is none.
+   */
+  takeReturnTo(fallback = '/'): string {
+    const path = pageToReturnTo(this.#state)
+    this.#use(RETURN_KEY)
+    return path ?? fallback
   }
 
   /**
@@ -174,10 +210,25 @@ export class Session<D = SessionData> {
     await this.#saver.save()
   }
 
-  #flash(key: string): Flash | undefined {
-    const flash = this.#state.data.value(FLASH_PREFIX + key) as Partial<Flash> | undefined
-    return typeof flash?.at === 'number' && Date.now() - flash.at < FLASH_LIFETIME
-      ? (flash as Flash)
-      : undefined
+  #flash(key: string): JsonValue | undefined {
+    return unexpired(this.#state.own(FLASH_PREFIX + key))
+  }
+
+  #use(key: string): void {
+    if (!this.#state.request.isPassive()) this.#state.setOwn(key, undefined)
   }
 }
+
+/**
+ * Makes an assignment to an unknown property of a session throw an error, because it would be lost. This object is at
+ * the end of the prototype chain, so that reading and calling the known members does not become slower.
+ */
+const strict = new Proxy(Object.prototype, {
+  set(_target, property) {
+    throw new SessionUsageError(
+      'SESSION_PROPERTY_UNKNOWN',
+      `session.${String(property)} cannot be assigned: write session.set(${JSON.stringify(String(property))}, value)`
+    )
+  }
+})
+Object.setPrototypeOf(Session.prototype, strict)

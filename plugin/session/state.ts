@@ -1,46 +1,70 @@
 import { idOfToken, type Tokens } from '../cookies/tokens.js'
-import { SessionStoreError, SessionUsageError, SessionValueError } from '../errors.js'
-import type { ResolvedOptions } from '../options/resolve.js'
+import { SessionStoreError, SessionValueError } from '../errors.js'
+import type { Lifetime, ResolvedOptions } from '../options/resolve.js'
 import type { SessionRecord } from '../types.js'
-import { Changes } from './changes.js'
-import { expiryOf } from './lifetime.js'
-import { CSRF_KEY, plan, type FoundSession, type Plan } from './plan.js'
-import { isOwnKey, userIdOf } from './record.js'
+import { checkValue } from './check-value.js'
+import { Changes, type Difference, type Texts, type Updater } from './changes.js'
+import { expiryOf, lifetimeOf, type ChosenLifetime } from './lifetime.js'
+import { keepsOf } from './keep.js'
+import { checkKeep, chosenLifetime, type LoginOptions } from './login.js'
+import { OwnKeys } from './own-keys.js'
+import { plan, type EndedSession, type FoundSession, type Outcome, type Plan } from './plan.js'
+import { CSRF_KEY, isOwnKey, LIFETIME_KEY, userIdOf } from './record.js'
+import { requireChangeable, requireReadable, type SessionMode } from './refusals.js'
+import { checkSize } from './serialize.js'
+import type { Visitors } from './visitor.js'
 
-/** The options and tokens that all sessions of one plugin share. */
+/** What all sessions of one plugin share. */
 export interface SessionContext {
   readonly options: ResolvedOptions
   readonly tokens: Tokens
+  readonly visitors: Visitors
 }
 
-/**
- * Determines whether changes to a session are saved. In `detached` mode they are not, because the browser may have a
- * session that could not be loaded. In `unloaded` mode, the plugin's `onRequest` hook has not run yet.
- */
-export type SessionMode = 'open' | 'readonly' | 'detached' | 'unloaded'
+/** What a session needs to know about its request. */
+export interface SessionRequest {
+  /** Returns the values of the visitor cookies that the request carries. */
+  visitorCookies(): readonly string[]
+  /** Returns true for HEAD and prefetch: nobody may see the reply, so it must not use up a flash message. */
+  isPassive(): boolean
+}
 
 /** A session during one request: the loaded record, the changes and the ids. Handlers access it through `Session`. */
 export class SessionState {
   readonly #context: SessionContext
   readonly #mode: SessionMode
+  readonly request: SessionRequest
   #found: FoundSession | undefined
-  #endedId: string | undefined
+  #ended: EndedSession | undefined
   #changes: Changes
+  readonly #own: OwnKeys
   #createdAt: number
-  #rotated = false
+  /** True after `regenerate()` or a login. */
+  #renewed = false
+  /** True if the request sets the user, even to the same one. */
+  #setsUser = false
+  #signsIn = false
+  #keptByRotation: ReadonlySet<string> | undefined
+  #keptByLogin: ReadonlySet<string> | undefined
   #token: string | undefined
   #id: string | undefined
+  #isStored: boolean
   /** True after the session has been saved. A request saves its session at most once. */
   committed = false
+  /** True if the session could not be saved. From then on, the request can only end it. */
+  refused = false
 
-  constructor(context: SessionContext, mode: SessionMode, found?: FoundSession) {
+  constructor(context: SessionContext, mode: SessionMode, request: SessionRequest, found?: FoundSession) {
     this.#context = context
     this.#mode = mode
+    this.request = request
     this.#found = found
+    this.#isStored = found !== undefined
     this.#token = found?.token
     this.#id = found?.id
     this.#createdAt = found === undefined ? Date.now() : found.record.createdAt
     this.#changes = new Changes(this, context.options.problemOf, found?.record.data)
+    this.#own = new OwnKeys(context.visitors, this)
   }
 
   get id(): string {
@@ -56,104 +80,184 @@ export class SessionState {
     return this.#createdAt
   }
 
+  get authenticatedAt(): number | undefined {
+    return this.#userId() === null ? undefined : this.#createdAt
+  }
+
   get lastAccessed(): number {
-    return this.#found === undefined || this.#rotated ? this.#createdAt : this.#found.record.lastAccessed
+    return this.#begins ? this.#createdAt : (this.#found as FoundSession).record.lastAccessed
   }
 
   get expiresAt(): number {
-    const expiry = expiryOf(this.#context.options, this.#createdAt, this.lastAccessed)
-    return this.#found === undefined || this.#rotated
-      ? expiry
-      : Math.min(expiry, this.#found.record.expiresAt)
+    const expiry = expiryOf(this.#lifetime, this.#createdAt, this.lastAccessed)
+    return this.#begins ? expiry : Math.min(expiry, (this.#found as FoundSession).record.expiresAt)
   }
 
   get isNew(): boolean {
-    return this.#found === undefined
+    return !this.#isStored
+  }
+
+  /** True if the request has ended the session that it was loaded with. */
+  get hasEnded(): boolean {
+    return this.#ended !== undefined
   }
 
   get modified(): boolean {
-    return this.#endedId !== undefined || this.#rotated || this.#changes.difference() !== undefined
-  }
-
-  get data(): Pick<Changes, 'value' | 'has' | 'keys'> {
-    return this.#changes
-  }
-
-  get csrfSecret(): unknown {
-    return this.#changes.value(CSRF_KEY)
-  }
-
-  setCsrfSecret(secret: string): void {
-    this.change().set(CSRF_KEY, secret)
+    if (this.committed) return false
+    const isRotated = this.#renewed && this.#found !== undefined
+    return this.hasEnded || isRotated || this.#own.isDue || this.#changes.difference() !== undefined
   }
 
   /**
-   * Checks that a change is allowed and returns the session data. Call this method before every change.
-   * @throws {SessionUsageError} if the session cannot be changed.
-   * @throws {SessionValueError} if the application is not allowed to write `key`.
+   * The data as it is after the changes.
+   * @throws {SessionUsageError} if the session cannot be read.
    */
-  change(key?: string): Changes {
-    const refusal = this.committed ? COMMITTED : REFUSALS[this.#mode]
-    if (refusal !== undefined) throw new SessionUsageError(...refusal)
-    if (key !== undefined && isOwnKey(key))
-      throw new SessionValueError(key, 'begins with "$", which is reserved')
+  get data(): Pick<Changes, 'value' | 'has' | 'keys'> {
+    requireReadable(this.#mode)
     return this.#changes
   }
 
-  /** @throws {SessionValueError} if `value` is not allowed at `key`. */
-  check(key: string, value: unknown): void {
-    const { userKey, problemOf } = this.#context.options
-    const problem = problemOf(key, value)
-    if (problem !== undefined) throw new SessionValueError(key, problem)
-    if (key !== userKey || value === null || userIdOf(value) !== null) return
-    throw new SessionValueError(
-      key,
-      'says whose session it is, so it must be a non-empty string, a finite number or null'
-    )
+  /** The same as `data`, without the check. */
+  get changes(): Changes {
+    return this.#changes
   }
 
-  rotate(): void {
-    this.change().remove(CSRF_KEY)
+  /** True if there is no stored session. On a readonly route, a visitor's cookie can still change. */
+  get isVisitor(): boolean {
+    return this.#found === undefined && (this.#mode === 'open' || this.#mode === 'readonly')
+  }
+
+  visitorCookies(): readonly string[] {
+    return this.request.visitorCookies()
+  }
+
+  /** Returns the value at one of the library's own keys. */
+  own(key: string): unknown {
+    requireReadable(this.#mode)
+    return this.#own.value(key)
+  }
+
+  /** Sets the value at one of the library's own keys. Returns false if it does not fit into a visitor's cookie. */
+  setOwn(key: string, value: unknown): boolean {
+    requireChangeable(this.isVisitor ? 'open' : this.#mode, this.committed)
+    return this.#own.set(key, value)
+  }
+
+  /** Keeps the CSRF token of a form that is printed now valid for long enough. */
+  refreshVisitor(): void {
+    if (!this.committed) this.#own.refresh()
+  }
+
+  /** The CSRF secret of a visitor cookie that came together with the session, if it is not older than the login. */
+  get secretBesideSession(): unknown {
+    return this.#own.secretBesideSession(this.authenticatedAt ?? 0)
+  }
+
+  /** Sets a value. `undefined` removes it. Setting another user than before is a login. */
+  set(key: string, value: unknown): void {
+    if (value === undefined || (value === null && key === this.#userKey)) return this.remove(key)
+    const changes = this.#change(key)
+    checkValue(this.#context.options, key, value)
+    if (key === this.#userKey) this.#setUser(value)
+    else changes.set(key, value)
+  }
+
+  update(key: string, fn: Updater): void {
+    const changes = this.#change(key)
+    if (key === this.#userKey) return this.set(key, fn(changes.value(key)))
+    changes.update(key, (current) => {
+      const value = fn(current)
+      checkValue(this.#context.options, key, value)
+      return value
+    })
+  }
+
+  /** Removes a value. Removing the user is a logout. */
+  remove(key: string): void {
+    const changes = this.#change(key)
+    if (key === this.#userKey) this.#removeUser()
+    else changes.remove(key)
+  }
+
+  clear(): void {
+    const changes = this.#change()
+    this.#requireLoaded()
+    if (this.#userBefore !== null) return this.end()
+    this.#own.open()
+    changes.clear()
+    this.#setsUser = this.#signsIn = false
+  }
+
+  login(userId: string | number, options: LoginOptions): void {
+    const changes = this.#change(this.#userKey)
+    checkValue(this.#context.options, this.#userKey, userId)
+    const lifetime = chosenLifetime(this.#context.options, options)
+    this.#requireLoaded()
+    changes.set(this.#userKey, userId)
+    this.#keptByLogin = options.keep && new Set(options.keep)
+    this.#startLogin(lifetime)
+  }
+
+  /** Gives the session a new id. `keep` names the loaded values that stay. By default, all of them stay. */
+  rotate(keep?: readonly string[]): void {
+    checkKeep(keep)
+    const changes = this.#change()
+    this.#keptByRotation = keep && new Set(keep)
+    this.#own.open()
+    changes.remove(CSRF_KEY)
     this.#renew()
-    this.#rotated = this.#found !== undefined
+    if (this.#setsUser && !this.#signsIn) this.#startLogin()
+    else this.#filter()
   }
 
+  /** Ends the session. Nothing that the request has set before stays. */
   end(): void {
-    this.change()
-    if (this.#mode === 'detached')
-      throw new SessionStoreError(new Error('A session that could not be loaded cannot be ended'))
-    this.#endedId ??= this.#found?.id
-    this.#found = undefined
-    this.#rotated = false
-    this.#changes = new Changes(this, this.#context.options.problemOf)
-    this.#renew()
+    this.#change()
+    this.#requireLoaded()
+    this.#leave(new Changes(this, this.#context.options.problemOf))
   }
 
   /** Applies the request's changes to a record that is newer than the loaded one. */
   rebase(record: SessionRecord): void {
     this.#found = { ...(this.#found as FoundSession), record }
-    this.#changes.rebase(record.data, this.#rotated)
+    this.#changes.rebase(record.data, this.#renewed)
+    this.#filter()
   }
 
-  /** Returns the write that this request needs, or `undefined`. `failed` is true if the reply is a 5xx. */
+  /** Prepares a login whose session is gone for a new session, without anything of the old record. */
+  startOver(): void {
+    this.#found = undefined
+    this.#changes.forget()
+  }
+
+  /** Makes a login the newest of its user's logins, even if the clock of this server is behind. */
+  signInAfter(time: number): void {
+    this.#createdAt = Math.max(this.#createdAt, time + 1)
+  }
+
+  /** Notes that the store has the session. */
+  markStored(): void {
+    this.#isStored = true
+  }
+
+  /**
+   * Returns the write that this request needs, or `undefined`. `failed` is true if the reply is a 5xx.
+   * @throws {SessionSizeError} if the session would be larger than `maxSize`.
+   */
   plan(now: number, failed: boolean): Plan | undefined {
-    if (this.#mode !== 'open') return undefined
     const found = this.#found
-    const difference = this.#changes.difference(this.#rotated)
-    if (found === undefined && difference === undefined && this.#endedId === undefined) return undefined
-    const outcome = {
-      options: this.#context.options,
-      found,
-      ended: this.#endedId,
-      rotated: this.#rotated,
-      createdAt: this.#createdAt,
-      difference,
-      userId: difference === undefined ? null : this.#userId(),
-      failed
-    }
-    // A token is generated only when it is first needed, because most visitors never need one.
-    const isSame = found !== undefined && !this.#rotated
-    return plan(outcome, now, isSame ? found : { token: this.#secretToken(), id: this.id })
+    if (found === undefined ? !this.isVisitor : this.#mode !== 'open') return undefined
+    const difference = failed ? undefined : this.#changes.difference(this.#renewed)
+    const isUnchanged = difference === undefined && !this.hasEnded && !this.#own.isDue
+    if (found === undefined && isUnchanged) return undefined
+    return plan(this.#outcome(difference, failed), now, () =>
+      found === undefined || this.#renewed ? { token: this.#secretToken(), id: this.id } : found
+    )
+  }
+
+  /** Returns the value of a visitor cookie with `texts`. */
+  sealVisitor(texts: Texts): string {
+    return this.#own.seal(texts)
   }
 
   /** Returns true if an object was changed in place after the session was saved. Reports each change only once. */
@@ -161,36 +265,133 @@ export class SessionState {
     return this.committed && this.#mode === 'open' && this.#changes.mutatedAfterCommit()
   }
 
+  get #userKey(): string {
+    return this.#context.options.userKey
+  }
+
+  /** The user of the loaded record, or `null`. */
+  get #userBefore(): string | null {
+    return this.#found?.record.userId ?? null
+  }
+
+  get #lifetime(): Lifetime {
+    return lifetimeOf(this.#context.options, this.#changes.text(LIFETIME_KEY))
+  }
+
+  /** True if the session begins with this request. */
+  get #begins(): boolean {
+    return this.#found === undefined || this.#signsIn
+  }
+
+  #outcome(difference: Difference | undefined, failed: boolean): Outcome {
+    const { options } = this.#context
+    this.#own.open()
+    const isChanged = difference !== undefined
+    const data = isChanged || this.#found === undefined ? this.#changes.result() : undefined
+    if (isChanged) checkSize(data as Texts, options.maxSize)
+    return {
+      lifetime: this.#lifetime,
+      userKey: options.userKey,
+      found: this.#found,
+      ended: this.#ended,
+      rotated: this.#renewed && this.#found !== undefined,
+      signsIn: this.#signsIn,
+      createdAt: this.#createdAt,
+      difference,
+      visitorDue: this.#own.isDue,
+      data,
+      userId: isChanged ? this.#userId() : null,
+      failed
+    }
+  }
+
+  /** Checks that a change is allowed, and returns the session data. Call this method before every change. */
+  #change(key?: string): Changes {
+    requireChangeable(this.#mode, this.committed)
+    if (key !== undefined && isOwnKey(key))
+      throw new SessionValueError(key, 'begins with "$", which is reserved')
+    return this.#changes
+  }
+
+  /** A login or logout that cannot be written must fail: the browser would keep the session of the user before. */
+  #requireLoaded(): void {
+    if (this.#mode === 'detached')
+      throw new SessionStoreError(new Error('A session that could not be loaded cannot be replaced or ended'))
+  }
+
+  #setUser(value: unknown): void {
+    const user = String(value)
+    const isNow = this.#userId()
+    this.#requireLoaded()
+    this.#changes.set(this.#userKey, value)
+    this.#setsUser = true
+    if (this.#signsIn ? user !== isNow : this.#renewed || user !== this.#userBefore) this.#startLogin()
+  }
+
+  #startLogin(lifetime?: ChosenLifetime): void {
+    this.#signsIn = true
+    this.#createdAt = Date.now()
+    this.#own.open()
+    this.#own.takeOver()
+    this.#changes.remove(CSRF_KEY)
+    if (lifetime === undefined) this.#changes.remove(LIFETIME_KEY)
+    else this.#changes.set(LIFETIME_KEY, lifetime)
+    this.#renew()
+    this.#filter()
+  }
+
+  #removeUser(): void {
+    this.#requireLoaded()
+    const isSignedIn = this.#userBefore !== null
+    if (isSignedIn) this.#changes.forget()
+    this.#changes.remove(this.#userKey)
+    this.#changes.remove(LIFETIME_KEY)
+    this.#setsUser = this.#signsIn = false
+    if (!isSignedIn) return
+    this.#changes.remove(CSRF_KEY)
+    this.#leave(this.#changes)
+  }
+
+  /** Leaves the loaded session, which will be destroyed. `changes` go into a new session. */
+  #leave(changes: Changes): void {
+    if (this.#found !== undefined) this.#ended ??= { id: this.#found.id, userId: this.#userBefore }
+    this.#changes = changes
+    this.#own.leave()
+    this.#found = undefined
+    this.#isStored = false
+    this.#setsUser = this.#signsIn = false
+    this.#keptByRotation = this.#keptByLogin = undefined
+    this.#createdAt = Date.now()
+    this.#renew()
+    this.#renewed = false
+  }
+
+  /** Hides the loaded values that do not stay. */
+  #filter(): void {
+    if (this.#found === undefined) return
+    const [before, after] = [this.#userBefore, this.#userAfter()]
+    const keeps = keepsOf({ before, after, rotation: this.#keptByRotation, login: this.#keptByLogin })
+    this.#changes.keepOnly(keeps)
+  }
+
+  /** Returns the user after this request. */
+  #userAfter(): string | null {
+    if (this.#changes.isChanged(this.#userKey)) return this.#userId()
+    return this.#keptByRotation?.has(this.#userKey) === false ? null : this.#userBefore
+  }
+
   #userId(): string | null {
-    return userIdOf(this.#changes.value(this.#context.options.userKey))
+    return userIdOf(this.#changes.value(this.#userKey))
   }
 
   #renew(): void {
+    this.#renewed = true
     this.#token = undefined
     this.#id = undefined
-    this.#createdAt = Date.now()
   }
 
   #secretToken(): string {
     const { tokens, options } = this.#context
     return (this.#token ??= tokens.mint(this.#found?.id.slice(0, options.store.rotationPrefix ?? 0)))
   }
-}
-
-type Refusal = ConstructorParameters<typeof SessionUsageError>
-
-const COMMITTED: Refusal = [
-  'SESSION_COMMITTED',
-  'The session was already saved: change it before save() and before the reply'
-]
-
-const REFUSALS: Partial<Record<SessionMode, Refusal>> = {
-  readonly: [
-    'SESSION_READONLY',
-    "This route has config { session: 'readonly' }: its session cannot be changed"
-  ],
-  unloaded: [
-    'SESSION_NOT_LOADED',
-    'The session is not loaded yet: change it after the onRequest hook of fastify-sesame'
-  ]
 }

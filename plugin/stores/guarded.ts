@@ -1,7 +1,7 @@
 import { isPromise, then, withTimeout } from '../awaitable.js'
 import { channels } from '../diagnostics.js'
 import { SessionStoreError, SessionUsageError } from '../errors.js'
-import type { Awaitable, SessionStore } from '../types.js'
+import type { Awaitable, EndReason, SessionStore } from '../types.js'
 
 /** A store that has every optional method. If its backend fails, each method fails with a `SessionStoreError`. */
 export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
@@ -51,9 +51,13 @@ export function guardStore(store: SessionStore, timeout: number): GuardedStore {
 }
 
 /** Ends the session `id` and publishes this on `destroyed`. Returns `false` if the session does not exist. */
-export function endSession(store: GuardedStore, id: string): Awaitable<boolean> {
+export function endSession(
+  store: GuardedStore,
+  id: string,
+  why: { readonly reason: EndReason; readonly requestId?: string }
+): Awaitable<boolean> {
   return then(store.destroy(id), (existed) => {
-    if (existed && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id })
+    if (existed && channels.destroyed.hasSubscribers) channels.destroyed.publish({ id, ...why })
     return existed
   })
 }

@@ -30,7 +30,7 @@ export async function signIn(app: FastifyInstance, data: Partial<SessionData> & 
     data: texts,
     createdAt: now,
     lastAccessed: now,
-    expiresAt: expiryOf(options, now, now),
+    expiresAt: expiryOf(options.lifetime, now, now),
     userId: userIdOf((data as Record<string, unknown>)[options.userKey])
   })
   if (!created) throw new SessionConflictError()

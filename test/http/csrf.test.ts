@@ -353,9 +353,12 @@ void t.test('no token is valid while the store fails', async (t) => {
   let broken = false
   const store = failingStore(() => broken)
   const app = await makeApp(t, { store, onStoreError: 'anonymous', csrf: { protect: 'all' } })
+  app.get('/begin', async ({ session }) => session.set('name', 'ada') ?? 'begun')
   app.get('/token', async (_request, reply) => reply.generateCsrf())
   app.post('/target', async () => 'target')
-  const { browser, token } = await visit(app)
+  const browser = new Browser(app)
+  await browser.get('/begin')
+  const { payload: token } = await browser.get('/token')
   broken = true
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token')
   const { statusCode, payload } = await browser.get('/token')

@@ -389,7 +389,11 @@ void t.test(
   async (t) => {
     const { app } = await setUp(t)
     app.get('/wrong', { preHandler: requireAuth as unknown as preHandlerHookHandler }, async () => 'wrong')
-    t.match((await app.inject('/wrong')).json(), { statusCode: 500, code: 'SESSION_OPTION_INVALID' })
+    t.match((await app.inject('/wrong')).json(), {
+      statusCode: 500,
+      code: 'SESSION_GUARD_NOT_CALLED',
+      message: /write preHandler: requireAuth\(\)/
+    })
   }
 )
 
@@ -443,24 +447,18 @@ void t.test('requireAuth fails with SESSION_OFF on a route with session: false',
   t.match((await browser.get('/off', PAGE)).json(), { statusCode: 500, code: 'SESSION_OFF' })
 })
 
-void t.test(
-  'requireAuth guards a readonly route, and redirects to the login page without a message',
-  async (t) => {
-    const store = spyStore()
-    const { app, browser } = await setUp(t, {}, { store })
-    app.get(
-      '/readonly',
-      { config: { session: 'readonly' }, preHandler: requireAuth() },
-      async () => 'readonly'
-    )
-    const response = await browser.get('/readonly', PAGE)
-    t.equal(response.headers['location'], '/login')
-    t.equal(setCookieOf(response), undefined)
-    t.same(store.take(), [])
-    await browser.get('/login')
-    t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
-  }
-)
+void t.test('requireAuth guards a readonly route, and sets its message in the visitor cookie', async (t) => {
+  const store = spyStore()
+  const { app, browser } = await setUp(t, {}, { store })
+  app.get('/readonly', { config: { session: 'readonly' }, preHandler: requireAuth() }, async () => 'readonly')
+  const response = await browser.get('/readonly', PAGE)
+  t.equal(response.headers['location'], '/login')
+  t.match(setCookieOf(response), /^session_id_visitor=/)
+  t.same((await browser.get('/flash')).json(), { error: 'Please login to continue' })
+  t.same(store.take(), [])
+  await browser.get('/login')
+  t.equal((await browser.get('/readonly', PAGE)).payload, 'readonly')
+})
 
 void t.test('requireAuth can guard a not-found handler', async (t) => {
   const { app, browser } = await setUp(t)

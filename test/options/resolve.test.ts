@@ -40,6 +40,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   storeTimeout: [/a number of milliseconds above 0/, ...NON_NUMBERS, 0, 2 ** 31],
   migrateFrom: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}, MemoryStore],
   maxSessionsPerUser: [/a whole number above 0/, ...NON_NUMBERS, 0, 1.5],
+  maxSize: [/a whole number of bytes above 0/, ...NON_NUMBERS, 0, 1.5],
   onLimit: [/one of 'end-oldest', 'reject'/, ...NON_STRINGS, 'ignore', ''],
   userKey: [/a key that does not begin with "\$"/, ...NON_STRINGS, '$csrf'],
   onStoreError: [/one of 'fail', 'anonymous'/, ...NON_STRINGS, 'ignore', ''],
@@ -291,6 +292,11 @@ const signInTwice: Observe = async (t, options) => {
   return { status: statusCode, sessions: (await app.sessionManager.list('ada')).length }
 }
 
+const saveText: Observe = async (t, options) => {
+  const app = addRoutes(await makeApp(t, options))
+  return (await app.inject('/set?name=more+than+twenty+bytes')).statusCode
+}
+
 const OLD_STORE = new MemoryStore()
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
@@ -355,6 +361,7 @@ const EFFECTS: Record<
     { migrateFrom: OLD_STORE },
     { name: 'ada' }
   ],
+  maxSize: [saveText, 200, { maxSize: 20 }, 413],
   maxSessionsPerUser: [signInTwice, { status: 200, sessions: 2 }, { maxSessionsPerUser: 1 }, { sessions: 1 }],
   onLimit: [
     (t, options) => signInTwice(t, { maxSessionsPerUser: 1, ...options }),

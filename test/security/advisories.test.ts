@@ -25,6 +25,7 @@ void t.test(
   async (t) => {
     const { app, browser } = await setUp(t)
     const attacker = new Browser(app)
+    await attacker.get('/set?name=eve')
     const token = (await attacker.get('/form')).body
     await browser.get('/set?name=ada')
     const own = (await browser.get('/form')).body

@@ -241,7 +241,10 @@ void t.test('the time to refuse a CSRF token does not depend on how much of it i
     headers,
     routeOptions: { config: {} }
   } as unknown as FastifyRequest
-  const session = new Session(new SessionState(sessions.context, 'open'), { save: async () => undefined })
+  const visitor = { visitorCookies: () => [], isPassive: () => false }
+  const session = new Session(new SessionState(sessions.context, 'open', visitor), {
+    save: async () => undefined
+  })
   Object.assign(request, { session })
   // The first half of a CSRF token is a random pad. The second half is the secret, masked with the pad.
   const spoil = (token: Buffer, where: 'first' | 'last'): string =>

@@ -97,7 +97,7 @@ for (const [name, wrapping] of Object.entries(STORES)) {
   )
 
   void t.test(
-    `E3: with ${name}, a rotation that finishes after a logout is refused and creates no session`,
+    `E3: with ${name}, a rotation that finishes after a logout sends no cookie and creates no session`,
     async (t) => {
       const { app, memory, open } = await setUp(t, wrapping)
       const cookie = await signIn(app)
@@ -105,22 +105,26 @@ for (const [name, wrapping] of Object.entries(STORES)) {
       await send(app, cookie, '/logout')
       await open('a')
       const late = await rotation
-      t.match(late.json(), { statusCode: 409, code: 'SESSION_GONE' })
+      t.equal(late.statusCode, 200)
       t.equal(setCookieOf(late), undefined)
       t.equal(memory.size, 0)
     }
   )
 
-  void t.test(`E4: with ${name}, only one of two concurrent rotations succeeds`, async (t) => {
+  void t.test(`E4: with ${name}, only one of two concurrent rotations moves the session`, async (t) => {
     const { app, memory, open } = await setUp(t, wrapping)
     const cookie = await signIn(app)
     const rotations = [send(app, cookie, '/wait/a/rotate'), send(app, cookie, '/wait/b/rotate')]
     await Promise.all([open('a'), open('b')])
-    const [first, second] = (await Promise.all(rotations)).sort((x, y) => x.statusCode - y.statusCode)
-    t.equal(first?.statusCode, 200)
-    t.equal(second?.statusCode, 409)
+    const responses = await Promise.all(rotations)
+    t.same(
+      responses.map(({ statusCode }) => statusCode),
+      [200, 200]
+    )
+    const moved = responses.filter((response) => setCookieOf(response) !== undefined)
+    t.equal(moved.length, 1)
     t.equal(memory.size, 1)
-    t.ok(memory.get(first?.body ?? ''), 'the record has the id that the winner returned')
+    t.ok(memory.get(moved[0]?.body ?? ''), 'the record has the id that the winner returned')
   })
 
   void t.test(`D4: with ${name}, a login also removes a CSRF secret created during the login`, async (t) => {

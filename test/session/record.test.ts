@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MemoryStore, type SessionRecord } from '../../plugin/index.js'
-import { infoOf } from '../../plugin/session/record.js'
+import { infoOf, infoWithDataOf } from '../../plugin/session/record.js'
 import { isRecord } from '../../plugin/stores/record.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
@@ -45,7 +45,7 @@ void t.test(
   }
 )
 
-void t.test('infoOf() returns only the application’s data', async (t) => {
+void t.test('infoOf() returns no data, and infoWithDataOf() only the application’s data', async (t) => {
   const data = {
     ['__proto__']: '{"a":1}',
     name: '"ada"',
@@ -54,7 +54,8 @@ void t.test('infoOf() returns only the application’s data', async (t) => {
     broken: '{'
   }
   const record = makeRecord({ data, userId: 'ada' })
-  const { data: values, ...info } = infoOf('id', record)
+  const { data: values, ...info } = infoWithDataOf('id', record)
+  t.same(infoOf('id', record), info)
   const { createdAt, lastAccessed, expiresAt } = record
   t.same(info, { id: 'id', userId: 'ada', createdAt, lastAccessed, expiresAt })
   t.equal(Object.getPrototypeOf(values), null)

@@ -13,7 +13,7 @@ const throwing = (error: unknown) => ({
 
 /** Values that JSON cannot represent, each with the reason that the error message must give. */
 const REFUSED: Record<string, [value: unknown, reason: RegExp]> = {
-  undefined: [undefined, /it is undefined; use remove\(\)/],
+  undefined: [undefined, /it is undefined/],
   'a function': [() => 'hunter2', /it is a function/],
   'a symbol': [Symbol('hunter2'), /it is a symbol/],
   'a BigInt': [10n, /it is a bigint/],

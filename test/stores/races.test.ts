@@ -63,7 +63,7 @@ for (const { engine, client, skip, open } of await findEngines(t)) {
 
       raced.get(kind)?.push(first.statusCode)
       const cookies = [setCookieOf(first), setCookieOf(last)]
-      const [record, left] = [await store.get(id), await app.sessionManager.list(user)]
+      const [record, left] = [await store.get(id), await app.sessionManager.list(user, { data: true })]
       const data = { userId: user, ...(first.statusCode === 200 && { [`racing ${round}`]: true }) }
       t.same(
         { hasEnded, late: last.statusCode, cookies, record, left: left.map(({ data }) => data) },
