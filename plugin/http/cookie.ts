@@ -1,6 +1,7 @@
 import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
+import { keepRawCookies } from './reply-headers.js'
 
 /** Returns the value of a Set-Cookie header. */
 export type CookieWriter = (name: string, value: string, attributes?: SerializeOptions) => string
@@ -64,6 +65,7 @@ function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send 
   return function send(reply, name, value, maxAge) {
     warn?.(reply.request)
     const attributes: Attributes = { ...fixed, secure: isSecure(reply.request), maxAge }
+    keepRawCookies(reply)
     // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
     reply.header('set-cookie', serialize(name, value, attributes as SerializeOptions))
     reply.header(...NO_STORE)
@@ -79,21 +81,6 @@ function createCookie(name: string, send: Send): Cookie {
     write: (reply, value, expiresAt, persistent) =>
       send(reply, name, value, persistent ? secondsUntil(expiresAt) : undefined),
     clear: (reply) => send(reply, name, '', 0)
-  }
-}
-
-/** Adds `Cookie` to the reply's Vary header. */
-export function varyByCookie(reply: FastifyReply): void {
-  const vary = reply.getHeader('vary')
-  if (vary === undefined) {
-    reply.header('vary', 'Cookie')
-    return
-  }
-  const fields = String(vary)
-    .split(',')
-    .map((field) => field.trim())
-  if (!fields.some((field) => field === '*' || field.toLowerCase() === 'cookie')) {
-    reply.header('vary', [...fields, 'Cookie'].join(', '))
   }
 }
 

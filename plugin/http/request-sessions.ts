@@ -12,7 +12,8 @@ import { SessionState, type SessionContext } from '../session/state.js'
 import { createVisitors } from '../session/visitor.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import type { Awaitable } from '../types.js'
-import { createCookies, varyByCookie, type Cookies, type CookieWriter } from './cookie.js'
+import { createCookies, type Cookies, type CookieWriter } from './cookie.js'
+import { keepRawCookies, varyByCookie } from './reply-headers.js'
 import { kState, RequestState, sessionConfigOf } from './request-state.js'
 
 /** The key of the plugin's `RequestSessions` on the Fastify instance. */
@@ -108,7 +109,10 @@ export class RequestSessions {
       return
     }
     const internal = Session.stateOf(session)
-    if (internal.committed) this.#cookies.keepPrivate(reply)
+    if (internal.committed) {
+      keepRawCookies(reply)
+      this.#cookies.keepPrivate(reply)
+    }
     if (internal.mutatedAfterCommit())
       throw new SessionUsageError(
         'SESSION_COMMITTED',

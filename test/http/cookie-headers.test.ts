@@ -5,6 +5,7 @@ import { createCookies } from '../../plugin/http/cookie.js'
 import sessions, { MemoryStore, type Session, type SessionOptions } from '../../plugin/index.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
+import { stopClock } from '../fixtures/clock.js'
 
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const app = addRoutes(await makeApp(t, options))
@@ -135,6 +136,26 @@ void t.test('the plugin does not add the decorators of @fastify/cookie to the ap
   t.notOk(app.hasDecorator('serializeCookie'))
   t.notOk(app.hasReplyDecorator('setCookie'))
 })
+
+void t.test(
+  'a session can still be extended after a raw cookie has been sent, but its own cookie is not sent',
+  async (t) => {
+    const clock = stopClock(t)
+    const { app, browser } = await setUp(t, { idleTimeout: 1000 })
+    app.get('/events', async ({ session }, reply) => {
+      reply.hijack()
+      reply.raw.setHeader('set-cookie', 'a=1')
+      reply.raw.writeHead(200)
+      await session.save()
+      reply.raw.end()
+    })
+    await browser.get('/set?name=ada')
+    clock.move(900_000)
+    t.equal(setCookieOf(await browser.get('/events')), 'a=1')
+    clock.move(900_000)
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+  }
+)
 
 void t.test('keepPrivate marks a reply no-store only if it sets one of the plugin’s cookies', async (t) => {
   const { keepPrivate } = createCookies(

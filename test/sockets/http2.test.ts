@@ -1,65 +1,12 @@
 import { once } from 'node:events'
-import {
-  connect,
-  constants,
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  type OutgoingHttpHeaders
-} from 'node:http2'
+import { constants } from 'node:http2'
 import { Readable } from 'node:stream'
-import { text } from 'node:stream/consumers'
-import t, { type Test } from 'tap'
-import {
-  BEFORE,
-  makeGate,
-  serve,
-  settle,
-  storedOf,
-  STORES,
-  until,
-  watchProcess,
-  type Served
-} from './fixtures/server.js'
+import t from 'tap'
+import { ask, h2, openSession, start } from './fixtures/http2.js'
+import { BEFORE, makeGate, serve, settle, storedOf, STORES, until, watchProcess } from './fixtures/server.js'
 import { cookieOf } from './fixtures/wire.js'
 
 const unhandled = watchProcess()
-
-/** Opens an HTTP/2 connection without TLS (h2c). The connection is closed at the end of the test. */
-function openSession(t: Test, { port }: Served): ClientHttp2Session {
-  const session = connect(`http://127.0.0.1:${port}`)
-  t.teardown(() => session.destroy())
-  return session
-}
-
-function start(
-  session: ClientHttp2Session,
-  path: string,
-  headers: OutgoingHttpHeaders = {}
-): ClientHttp2Stream {
-  const stream = session.request({ ':path': path, ...headers })
-  stream.on('error', () => undefined)
-  return stream
-}
-
-interface Answer {
-  readonly status: number
-  readonly cookies: readonly string[]
-  readonly body: string
-}
-
-async function ask(
-  session: ClientHttp2Session,
-  path: string,
-  headers: OutgoingHttpHeaders = {},
-  body?: string
-): Promise<Answer> {
-  const stream = start(session, path, { ...(body !== undefined && { ':method': 'POST' }), ...headers })
-  stream.end(body)
-  const [head] = (await once(stream, 'response')) as [{ ':status': number; 'set-cookie'?: string[] }]
-  return { status: head[':status'], cookies: head['set-cookie'] ?? [], body: await text(stream) }
-}
-
-const h2 = { server: { http2: true } }
 
 for (const [kind, wrapping] of Object.entries(STORES)) {
   void t.test(`with ${kind}, sessions work over HTTP/2`, async (t) => {

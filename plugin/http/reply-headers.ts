@@ -1,0 +1,29 @@
+import type { FastifyReply } from 'fastify'
+
+/** Adds `Cookie` to the reply's Vary header. */
+export function varyByCookie(reply: FastifyReply): void {
+  const vary = reply.getHeader('vary')
+  if (vary === undefined) {
+    reply.header('vary', 'Cookie')
+    return
+  }
+  const fields = String(vary)
+    .split(',')
+    .map((field) => field.trim())
+  if (!fields.some((field) => field === '*' || field.toLowerCase() === 'cookie')) {
+    reply.header('vary', [...fields, 'Cookie'].join(', '))
+  }
+}
+
+/**
+ * Moves the cookies that others set on the raw response to Fastify's reply. When Fastify sends the reply, its own
+ * `Set-Cookie` replaces the one of the raw response.
+ */
+export function keepRawCookies(reply: FastifyReply): void {
+  const { raw } = reply
+  if (raw.headersSent || !raw.hasHeader('set-cookie')) return
+  const cookies = [raw.getHeader('set-cookie'), reply.getHeader('set-cookie')].flat().map(String)
+  reply.removeHeader('set-cookie')
+  // If a stream failed before its first byte, the raw response already has copies of the reply's cookies.
+  reply.header('set-cookie', [...new Set(cookies)])
+}
