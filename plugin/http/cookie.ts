@@ -1,6 +1,8 @@
 import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
+import { createDomain } from './cookie-domain.js'
+import { createPlainHttpWarning } from './cookie-warnings.js'
 import { keepRawCookies } from './reply-headers.js'
 
 /** Returns the value of a Set-Cookie header. */
@@ -57,14 +59,16 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
 }
 
 function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send {
-  const { path, domain, secure, httpOnly, sameSite, partitioned } = cookie
-  const fixed = { path, domain, httpOnly, sameSite, partitioned, ...UNUSED }
+  const { path, secure, httpOnly, sameSite, partitioned } = cookie
+  const fixed = { path, httpOnly, sameSite, partitioned, ...UNUSED }
+  const domainOf = createDomain(cookie.domain)
   const isSecure = (request: FastifyRequest): boolean =>
     secure === 'auto' ? request.protocol === 'https' : secure
   const warn = secure === true ? createPlainHttpWarning() : undefined
   return function send(reply, name, value, maxAge) {
-    warn?.(reply.request)
-    const attributes: Attributes = { ...fixed, secure: isSecure(reply.request), maxAge }
+    const { request } = reply
+    warn?.(request)
+    const attributes: Attributes = { ...fixed, domain: domainOf(request), secure: isSecure(request), maxAge }
     keepRawCookies(reply)
     // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
     reply.header('set-cookie', serialize(name, value, attributes as SerializeOptions))
@@ -109,21 +113,4 @@ function skipSpaceBack(header: string, end: number): number {
   let at = end
   while (at > 0 && (header[at - 1] === ' ' || header[at - 1] === '\t')) at--
   return at
-}
-
-function createPlainHttpWarning(): (request: FastifyRequest) => void {
-  let warned = false
-  return function warn(request) {
-    if (warned || request.protocol === 'https' || isLoopback(request.hostname)) return
-    warned = true
-    request.log.warn(
-      'fastify-sesame: a Secure session cookie was sent over plain HTTP, and browsers drop it. ' +
-        "Behind a TLS proxy set Fastify's trustProxy; without TLS set cookie.secure to 'auto'"
-    )
-  }
-}
-
-/** Browsers accept a Secure cookie from a loopback address over plain HTTP. */
-function isLoopback(hostname: string): boolean {
-  return /^(?:.+\.)?localhost$|^127(?:\.\d+){3}$|^\[?::1\]?$/i.test(hostname)
 }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import type { SessionStore } from '../types.js'
 import type { ObjectSchema } from './schema.js'
 
@@ -68,8 +69,12 @@ export interface SessionOptions {
 export interface CookieOptions {
   /** The browser sends the cookie to this path and to the paths below it. Default: `'/'`. */
   path?: string | undefined
-  /** Sends the cookie to this host and its subdomains. By default, it goes only to the host that set it. */
-  domain?: string | undefined
+  /**
+   * Sends the cookie to this host and its subdomains. A function can choose the host from a request's
+   * `hostname` and `headers`. By default, the cookie goes only to the host that set it.
+   */
+  domain?:
+    string | ((request: { hostname: string; headers: IncomingHttpHeaders }) => string | undefined) | undefined
   /** Sends the cookie only over HTTPS. `'auto'` turns this on for HTTPS requests. Default: `true`. */
   secure?: boolean | 'auto' | undefined
   /** Hides the cookie from scripts. Default: `true`. */

@@ -25,6 +25,11 @@ const HTTP_TOKEN = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
 const HOST_NAME =
   /^\.?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/
 
+/** Returns true if a value is a host name of at most 253 characters, optionally with a leading dot. */
+export function isHostName(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= 253 && HOST_NAME.test(value)
+}
+
 export const COOKIE_OPTIONS = {
   path: {
     ...text(
@@ -36,9 +41,10 @@ export const COOKIE_OPTIONS = {
     description: 'The browser sends the cookie to this path and to the paths below it.'
   },
   domain: {
-    ...text(HOST_NAME, 'a host name, such as "example.com"', 253),
+    want: 'a host name, such as "example.com", or a function that returns one',
+    accepts: (value) => typeof value === 'function' || isHostName(value),
     description:
-      'Sends the cookie to this host and its subdomains. By default, it goes only to the host that set it.'
+      "Sends the cookie to this host and its subdomains. A function can choose the host from a request's `hostname` and `headers`. By default, the cookie goes only to the host that set it."
   },
   secure: {
     ...oneOf(true, false, 'auto'),

@@ -226,6 +226,7 @@ void t.test('B1: registration refuses settings that would make a browser reject 
   for (const cookieName of ['__Host-id', '__host-id', '__HOST-id']) {
     dropped.push(
       ['cookie.domain', { cookieName, cookie: { domain: 'a.test' } }],
+      ['cookie.domain', { cookieName, cookie: { domain: () => undefined } }],
       ['cookie.path', { cookieName, cookie: { path: '/app' } }],
       ['cookie.secure', { cookieName, cookie: { secure: false } }],
       ['cookie.secure', { cookieName, cookie: { secure: 'auto' } }]
@@ -361,7 +362,6 @@ void t.test('a polluted Object.prototype does not change the attributes of the c
     maxAge: 1,
     partitioned: true,
     httpOnly: false,
-    secure: false,
     sameSite: 'none',
     encode: () => 'evil',
     persistent: false

@@ -49,7 +49,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   cookie: [/an object of cookie attributes/, ...NON_OBJECTS],
   'cookie.path': [/a path/, ...NON_STRINGS, '', 'x', '/;Domain=x', '/<', '/\n', '/é', `/${'x'.repeat(1024)}`],
   'cookie.domain': [
-    /a host name/,
+    /a host name, such as "example.com", or a function/,
     ...[
       ...NON_STRINGS,
       '',
