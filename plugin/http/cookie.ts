@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { createDomain } from './cookie-domain.js'
 import { createPlainHttpWarning } from './cookie-warnings.js'
-import { keepRawCookies } from './reply-headers.js'
+import { addClearSiteData, keepRawCookies } from './reply-headers.js'
 
 /** Returns the value of a Set-Cookie header. */
 export type CookieWriter = (name: string, value: string, attributes?: SerializeOptions) => string
@@ -28,7 +28,12 @@ export interface Cookie {
 export interface Cookies {
   readonly session: Cookie
   readonly visitor: Cookie
-  /** Sets `Cache-Control: no-store` again if the reply sets one of the cookies and the handler changed this header. */
+  /**
+   * Sends `Clear-Site-Data: "cache"` if the option `clearSiteData` is on. Clearing the session cookie does this too, so
+   * call this function only if a session ends and a new one begins in the same request.
+   */
+  clearSiteData(reply: FastifyReply): void
+  /** Sets `Cache-Control: no-store` and Clear-Site-Data again, if the reply needs them and the handler changed them. */
   keepPrivate(reply: FastifyReply): void
 }
 
@@ -48,10 +53,23 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
   const visitor = createCookie(`${options.cookieName}_visitor`, send)
   const isOurs = (text: string): boolean =>
     text.startsWith(`${session.name}=`) || text.startsWith(`${visitor.name}=`)
+  /** The replies to requests in which a session has ended. */
+  const ended = new WeakSet<FastifyReply>()
+  function clearSiteData(reply: FastifyReply): void {
+    if (!options.clearSiteData) return
+    ended.add(reply)
+    addClearSiteData(reply)
+  }
+  function clear(reply: FastifyReply): void {
+    session.clear(reply)
+    clearSiteData(reply)
+  }
   return {
-    session,
+    session: { ...session, clear },
     visitor,
+    clearSiteData,
     keepPrivate(reply) {
+      if (ended.has(reply)) addClearSiteData(reply)
       const cookies = [reply.getHeader('set-cookie') ?? []].flat()
       if (cookies.some((text) => isOurs(String(text)))) reply.header(...NO_STORE)
     }

@@ -7,12 +7,17 @@ export function varyByCookie(reply: FastifyReply): void {
     reply.header('vary', 'Cookie')
     return
   }
-  const fields = String(vary)
-    .split(',')
-    .map((field) => field.trim())
+  const fields = listOf(vary)
   if (!fields.some((field) => field === '*' || field.toLowerCase() === 'cookie')) {
     reply.header('vary', [...fields, 'Cookie'].join(', '))
   }
+}
+
+/** Adds `"cache"` to the reply's Clear-Site-Data header. */
+export function addClearSiteData(reply: FastifyReply): void {
+  const directives = listOf(reply.getHeader('clear-site-data') ?? [])
+  if (directives.includes('"cache"') || directives.includes('"*"')) return
+  reply.header('clear-site-data', [...directives, '"cache"'].join(', '))
 }
 
 /**
@@ -26,4 +31,10 @@ export function keepRawCookies(reply: FastifyReply): void {
   reply.removeHeader('set-cookie')
   // If a stream failed before its first byte, the raw response already has copies of the reply's cookies.
   reply.header('set-cookie', [...new Set(cookies)])
+}
+
+/** Returns the elements of a header's comma-separated list (RFC 9110 section 5.6.1). */
+function listOf(header: number | string | string[]): string[] {
+  const elements = String(header).split(',')
+  return elements.map((element) => element.trim()).filter((element) => element !== '')
 }

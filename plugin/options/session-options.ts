@@ -30,6 +30,11 @@ export interface SessionOptions {
   idleTimeout?: number | undefined
   /** The attributes of the session cookie. */
   cookie?: CookieOptions | undefined
+  /**
+   * `true` sends `Clear-Site-Data: "cache"` at a logout, so that the browser deletes its cached pages of this
+   * origin. Default: `false`.
+   */
+  clearSiteData?: boolean | undefined
   /** The number of random bytes in a session token. Default: `32`. */
   idLength?: number | undefined
   /** Seconds between sweeps that remove expired sessions. 0 turns sweeps off. Default: `3600`. */

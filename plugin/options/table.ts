@@ -129,6 +129,12 @@ export const OPTIONS = {
     default: {},
     description: 'The attributes of the session cookie.'
   },
+  clearSiteData: {
+    ...flag,
+    default: false,
+    description:
+      '`true` sends `Clear-Site-Data: "cache"` at a logout, so that the browser deletes its cached pages of this origin.'
+  },
   idLength: {
     ...number('a whole number from 16 to 64', (n) => Number.isInteger(n) && n >= 16 && n <= 64),
     default: 32,

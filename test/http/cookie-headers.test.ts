@@ -1,7 +1,7 @@
 import { fastifyCookie } from '@fastify/cookie'
-import Fastify from 'fastify'
+import Fastify, { type FastifyReply } from 'fastify'
 import t, { type Test } from 'tap'
-import { createCookies } from '../../plugin/http/cookie.js'
+import { createCookies, type Cookies } from '../../plugin/http/cookie.js'
 import sessions, { MemoryStore, type Session, type SessionOptions } from '../../plugin/index.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
@@ -10,6 +10,11 @@ import { stopClock } from '../fixtures/clock.js'
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const app = addRoutes(await makeApp(t, options))
   return { app, browser: new Browser(app) }
+}
+
+function cookiesOf(options: Partial<SessionOptions> = {}): Cookies {
+  const resolved = resolveOptions({ secret: SECRET, ...options }, () => new MemoryStore())
+  return createCookies(resolved, fastifyCookie.serialize)
 }
 
 void t.test(
@@ -157,11 +162,83 @@ void t.test(
   }
 )
 
+void t.test(
+  'with clearSiteData, a logout tells the browser to delete its cache, and no other reply does',
+  async (t) => {
+    for (const [clearSiteData, expected] of [
+      [true, '"cache"'],
+      [false, undefined]
+    ] as const) {
+      const { app, browser } = await setUp(t, { clearSiteData })
+      app.get('/destroy', async ({ session }, reply) => {
+        await app.sessionManager.destroy(session, reply)
+        return 'destroyed'
+      })
+      for (const [url, isLogout] of [
+        ['/logout', false],
+        ['/login', false],
+        ['/read', false],
+        ['/logout', true],
+        ['/login', false],
+        ['/destroy', true]
+      ] as const)
+        t.equal((await browser.get(url)).headers['clear-site-data'], isLogout ? expected : undefined, url)
+    }
+  }
+)
+
+void t.test('a logout keeps the other directives of the Clear-Site-Data header', async (t) => {
+  const { app, browser } = await setUp(t, { clearSiteData: true })
+  app.get('/logout/:order', async ({ session, params, query }, reply) => {
+    const { order } = params as { order: string }
+    const { value } = query as { value: string[] }
+    session.invalidate()
+    if (order === 'save-first') await session.save()
+    if (order === 'raw') reply.raw.setHeader('clear-site-data', value)
+    else reply.header('clear-site-data', value)
+    return 'logout'
+  })
+  for (const [query, expected] of [
+    ['value="cookies"', '"cookies", "cache"'],
+    ['value="cookies","storage"', '"cookies", "storage", "cache"'],
+    ['value="cookies"&value="storage"', '"cookies", "storage", "cache"'],
+    ['value="cache","storage"', '"cache","storage"'],
+    ['value="*"', '"*"'],
+    ['value=', '"cache"']
+  ] as const) {
+    for (const order of ['plain', 'save-first', 'raw']) {
+      await browser.get('/set?name=ada')
+      const { headers } = await browser.get(`/logout/${order}?${query}`)
+      t.equal(headers['clear-site-data'], expected, `${order} ${query}`)
+    }
+  }
+})
+
+void t.test('only clearing the session cookie or clearSiteData() sends Clear-Site-Data', async (t) => {
+  const cookies = cookiesOf({ clearSiteData: true })
+  const { app } = await setUp(t)
+  const actions: Record<string, (reply: FastifyReply) => void> = {
+    'clear-visitor': (reply) => cookies.visitor.clear(reply),
+    'clear-session': (reply) => cookies.session.clear(reply),
+    both: (reply) => {
+      cookies.clearSiteData(reply)
+      cookies.session.clear(reply)
+    },
+    end: (reply) => cookies.clearSiteData(reply)
+  }
+  app.get('/do/:name', async ({ params }, reply) => {
+    const { name } = params as { name: string }
+    actions[name]?.(reply)
+    return name
+  })
+  for (const name of Object.keys(actions)) {
+    const expected = name === 'clear-visitor' ? undefined : '"cache"'
+    t.equal((await app.inject(`/do/${name}`)).headers['clear-site-data'], expected, name)
+  }
+})
+
 void t.test('keepPrivate marks a reply no-store only if it sets one of the plugin’s cookies', async (t) => {
-  const { keepPrivate } = createCookies(
-    resolveOptions({ secret: SECRET }, () => new MemoryStore()),
-    fastifyCookie.serialize
-  )
+  const { keepPrivate } = cookiesOf()
   const { app } = await setUp(t)
   app.get('/keep', async ({ query }, reply) => {
     const { name } = query as { name: string }

@@ -68,6 +68,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   'cookie.sameSite': [/one of 'strict', 'lax', 'none'/, 'Lax', true, false, null, ''],
   'cookie.partitioned': [/true or false/, 'true', 1, null],
   'cookie.persistent': [/true or false/, 'true', 1, null],
+  clearSiteData: [/true or false/, 'true', 1, null, '"cache"'],
   csrf: [/an object of CSRF options/, ...NON_OBJECTS],
   'csrf.protect': [/one of 'routes', 'all'/, true, 'none', null],
   'csrf.header': [/a header name/, ...NON_STRINGS, '', 'x y', 'x:y', 'é'],
@@ -391,6 +392,16 @@ const EFFECTS: Record<
     200,
     { schema: Type.Object({ name: Type.Number() }) },
     500
+  ],
+  clearSiteData: [
+    async (t, options) => {
+      const browser = new Browser(addRoutes(await makeApp(t, options)))
+      await browser.get('/set?name=ada')
+      return (await browser.get('/logout')).headers['clear-site-data']
+    },
+    undefined,
+    { clearSiteData: true },
+    '"cache"'
   ],
   'cookie.path': [setCookie, /; Path=\/;/, { cookie: { path: '/app' } }, /; Path=\/app;/],
   'cookie.domain': [setCookie, /^(?!.*Domain)/, { cookie: { domain: 'a.test' } }, /; Domain=a\.test;/],
