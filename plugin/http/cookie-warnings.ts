@@ -1,5 +1,12 @@
 import type { FastifyRequest } from 'fastify'
 
+const PLAIN_HTTP =
+  'a Secure session cookie was sent over plain HTTP, and browsers drop it. ' +
+  "Behind a TLS proxy set Fastify's trustProxy; without TLS set cookie.secure to 'auto'"
+const SAFARI =
+  'a Secure session cookie was sent over plain HTTP, and Safari drops it even on localhost. ' +
+  "Set cookie.secure to 'auto'"
+
 /** Returns a function that logs a warning the first time that it is called, and does nothing afterwards. */
 export function createWarning(): (request: FastifyRequest, message: string) => void {
   let warned = false
@@ -10,20 +17,29 @@ export function createWarning(): (request: FastifyRequest, message: string) => v
   }
 }
 
-/** Returns a function that warns, once, if a request on which a Secure cookie is set came over plain HTTP. */
+/**
+ * Returns a function that warns if a Secure cookie is set on a request over plain HTTP. It logs one warning for Safari
+ * on loopback hosts and one for other hosts. Other browsers accept such a cookie from a loopback host.
+ */
 export function createPlainHttpWarning(): (request: FastifyRequest) => void {
   const warn = createWarning()
+  const warnOnLoopback = createWarning()
   return function warnOverHttp(request) {
-    if (request.protocol === 'https' || isLoopback(request.hostname)) return
-    warn(
-      request,
-      'a Secure session cookie was sent over plain HTTP, and browsers drop it. ' +
-        "Behind a TLS proxy set Fastify's trustProxy; without TLS set cookie.secure to 'auto'"
-    )
+    if (request.protocol === 'https') return
+    if (!isLoopback(request.hostname)) warn(request, PLAIN_HTTP)
+    else if (isSafari(request.headers['user-agent'])) warnOnLoopback(request, SAFARI)
   }
 }
 
-/** Browsers accept a Secure cookie from a loopback address over plain HTTP. */
 function isLoopback(hostname: string): boolean {
   return /^(?:.+\.)?localhost$|^127(?:\.\d+){3}$|^\[?::1\]?$/i.test(hostname)
+}
+
+/** Most browsers have "Safari/" in their User-Agent. Only Safari has "Version/" too and no name of another browser. */
+function isSafari(userAgent = ''): boolean {
+  return (
+    userAgent.includes('Version/') &&
+    userAgent.includes('Safari/') &&
+    !/Chrom(?:e|ium)\/|Edg|Android/.test(userAgent)
+  )
 }

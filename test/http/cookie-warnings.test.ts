@@ -57,6 +57,59 @@ void t.test('B8: a warning is logged for a host that only looks like a loopback 
   }
 })
 
+const WEBKIT = 'AppleWebKit/605.1.15 (KHTML, like Gecko)'
+const MAC = `Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) ${WEBKIT}`
+const SAFARI = `${MAC} Version/18.1 Safari/605.1.15`
+
+void t.test(
+  'B8: on loopback, Safari causes one warning, which says what to do, because it drops the cookie there too',
+  async (t) => {
+    const iphone = `Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) ${WEBKIT} Version/18.1 Mobile/15E148 Safari/604.1`
+    for (const userAgent of [SAFARI, iphone]) {
+      const { app, lines } = await makeLoggedApp(t)
+      for (const host of ['localhost:3000', '127.0.0.1', '[::1]'])
+        await app.inject({ url: '/set?name=ada', headers: { host, 'user-agent': userAgent } })
+      t.equal(lines.length, 1)
+      t.match(lines[0], /"level":40.*Safari.*localhost.*Set cookie\.secure to 'auto'/)
+      await app.inject({ url: '/set?name=ada', headers: { host: 'app.test', 'user-agent': userAgent } })
+      t.equal(lines.length, 2)
+      t.match(lines[1], 'trustProxy')
+    }
+  }
+)
+
+void t.test(
+  "B8: on loopback, no warning is logged for other browsers, over HTTPS, or if cookie.secure is 'auto'",
+  async (t) => {
+    const url = '/set?name=ada'
+    const { app, lines } = await makeLoggedApp(t, {}, { trustProxy: true })
+    for (const userAgent of [
+      '',
+      'curl/8.5.0',
+      'Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0',
+      'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36',
+      `${MAC} Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0`,
+      `${MAC} Chrome/131.0.0.0 Safari/537.36 OPR/116.0.0.0`,
+      `${MAC} Version/4.0 Chrome/131.0.0.0 Mobile Safari/537.36`,
+      'Mozilla/5.0 (Linux; U; Android 4.0.3) AppleWebKit/534.30 Version/4.0 Mobile Safari/534.30',
+      `${MAC} Ubuntu Chromium/131.0 Version/17.0 Safari/537.36`,
+      `${MAC} Version/18.0 EdgiOS/131.0 Mobile/15E148 Safari/604.1`,
+      'Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16'
+    ]) {
+      await app.inject({ url, headers: { host: 'localhost', 'user-agent': userAgent } })
+      t.same(lines, [], userAgent)
+    }
+    await app.inject({
+      url,
+      headers: { host: 'localhost', 'user-agent': SAFARI, 'x-forwarded-proto': 'https' }
+    })
+    t.same(lines, [])
+    const relaxed = await makeLoggedApp(t, { cookie: { secure: 'auto' } })
+    await relaxed.app.inject({ url, headers: { host: 'localhost', 'user-agent': SAFARI } })
+    t.same(relaxed.lines, [])
+  }
+)
+
 void t.test(
   "B8: with secure: 'auto', the cookie is Secure over HTTPS, and proxy headers are used only with trustProxy",
   async (t) => {
