@@ -31,6 +31,30 @@ export function createPlainHttpWarning(): (request: FastifyRequest) => void {
   }
 }
 
+/**
+ * Returns a function that warns if a cookie is set on a request for a path to which browsers do not send it. This can
+ * be intended, but if such a route also uses sessions, it creates another one on each request.
+ */
+export function createPathWarning(cookiePath: string): (request: FastifyRequest) => void {
+  const warn = createWarning()
+  return function warnOutsidePath(request) {
+    const path = request.originalUrl.split('?', 1)[0] as string
+    // A proxy can send the whole URL instead of a path.
+    if (!path.startsWith('/') || pathMatches(path, cookiePath)) return
+    warn(
+      request,
+      `a session cookie was set on a request for '${path}', but cookie.path is '${cookiePath}', so browsers do not ` +
+        'send the cookie to that path, and each request there can create another session. Set a cookie.path that ' +
+        'covers both. If a proxy strips a prefix from the path, this warning can be ignored'
+    )
+  }
+}
+
+/** The path-match of RFC 6265 section 5.1.4. */
+function pathMatches(path: string, cookiePath: string): boolean {
+  return path === cookiePath || path.startsWith(cookiePath.endsWith('/') ? cookiePath : `${cookiePath}/`)
+}
+
 function isLoopback(hostname: string): boolean {
   return /^(?:.+\.)?localhost$|^127(?:\.\d+){3}$|^\[?::1\]?$/i.test(hostname)
 }

@@ -2,7 +2,7 @@ import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { createDomain } from './cookie-domain.js'
-import { createPlainHttpWarning } from './cookie-warnings.js'
+import { createPathWarning, createPlainHttpWarning } from './cookie-warnings.js'
 import { addClearSiteData, keepRawCookies } from './reply-headers.js'
 
 /** Returns the value of a Set-Cookie header. */
@@ -49,8 +49,9 @@ const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookies(options: ResolvedOptions, serialize: CookieWriter): Cookies {
   const send = createSend(options, serialize)
-  const session = createCookie(options.cookieName, send)
-  const visitor = createCookie(`${options.cookieName}_visitor`, send)
+  const warn = createPathWarning(options.cookie.path)
+  const session = createCookie(options.cookieName, send, warn)
+  const visitor = createCookie(`${options.cookieName}_visitor`, send, warn)
   const isOurs = (text: string): boolean =>
     text.startsWith(`${session.name}=`) || text.startsWith(`${visitor.name}=`)
   /** The replies to requests in which a session has ended. */
@@ -94,14 +95,16 @@ function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send 
   }
 }
 
-function createCookie(name: string, send: Send): Cookie {
+function createCookie(name: string, send: Send, warn: (request: FastifyRequest) => void): Cookie {
   const start = `${name}=`
   return {
     name,
     read: (header) => cookieValues(header, start),
     isIn: (header) => cookieValues(header, start).length > 0,
-    write: (reply, value, expiresAt, persistent) =>
-      send(reply, name, value, persistent ? secondsUntil(expiresAt) : undefined),
+    write(reply, value, expiresAt, persistent) {
+      warn(reply.request)
+      send(reply, name, value, persistent ? secondsUntil(expiresAt) : undefined)
+    },
     clear: (reply) => send(reply, name, '', 0)
   }
 }

@@ -127,3 +127,64 @@ void t.test(
     t.same(await isSecure({ trustProxy: true }, { 'x-forwarded-proto': 'http' }), [false, false])
   }
 )
+
+const PATHS: [cookiePath: string, matching: string[], others: string[]][] = [
+  ['/', ['/', '/app', '/app/x?y=/'], []],
+  [
+    '/app',
+    ['/app', '/app/', '/app/x', '/app?x=1'],
+    ['/', '/ap', '/apple', '/App', '/x/app', '/login?next=/app/']
+  ],
+  ['/app/', ['/app/', '/app/x'], ['/app', '/app?/', '/apple/']]
+]
+
+void t.test(
+  'a session cookie set outside cookie.path causes one warning, and the session is kept',
+  async (t) => {
+    for (const [path, matching, others] of PATHS) {
+      for (const url of [...matching, ...others]) {
+        const { app, lines } = await makeLoggedApp(t, { cookie: { path, secure: 'auto' } })
+        app.get('/*', async ({ session }) => {
+          session.set('name', 'ada')
+          return 'set'
+        })
+        const browser = new Browser(app)
+        t.match(setCookieOf(await browser.get(url)), `; Path=${path};`)
+        await browser.get('/logout')
+        t.equal(lines.length, others.includes(url) ? 1 : 0, `${url} with the path ${path}`)
+      }
+    }
+  }
+)
+
+void t.test(
+  'the warning about cookie.path names both paths and proxies that strip a prefix, but not the query',
+  async (t) => {
+    const { app, lines } = await makeLoggedApp(t, { cookie: { path: '/app', secure: 'auto' } })
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    t.same((await browser.get('/read')).json(), { name: 'ada' })
+    await browser.get('/login')
+    t.equal(lines.length, 1)
+    t.match(lines[0], /"level":40.*for '\/set', but cookie\.path is '\/app'.*proxy strips a prefix/)
+  }
+)
+
+void t.test(
+  'the warning about cookie.path uses the path that the server received, not the one that rewriteUrl makes of it',
+  async (t) => {
+    const server = { rewriteUrl: ({ url = '' }) => url.replace('/app/', '/') }
+    const { app, lines } = await makeLoggedApp(t, { cookie: { path: '/app', secure: 'auto' } }, server)
+    t.match(setCookieOf(await app.inject('/app/set?name=ada')), /^session_id=/)
+    t.same(lines, [])
+  }
+)
+
+void t.test('clearing a cookie outside cookie.path causes no warning', async (t) => {
+  const { app, lines } = await makeLoggedApp(t, { cookie: { path: '/app', secure: 'auto' } })
+  app.get('/app/set', async ({ session }) => session.set('name', 'ada'))
+  const browser = new Browser(app)
+  await browser.get('/app/set')
+  t.match(setCookieOf(await browser.get('/logout')), /^session_id=;/)
+  t.same(lines, [])
+})

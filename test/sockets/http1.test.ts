@@ -300,6 +300,14 @@ for (const [kind, wrapping] of Object.entries(STORES)) {
   })
 }
 
+void t.test('a request with a whole URL instead of a path sets a cookie without a warning', async (t) => {
+  const { port, logs } = await serve(t, (store) => store)
+  const { status, cookies } = await ask(port, 'http://app.test/set?name=ada')
+  t.equal(status, 200)
+  t.match(cookies, [/^session_id=/])
+  t.same(logs, [])
+})
+
 void t.test(
   'the tests in this file have caused no unhandled error and no warning',
   async (t) => void t.same(unhandled, [])
