@@ -1,4 +1,5 @@
 export { default } from './http/plugin.js'
+export { csrfProtection } from './http/csrf.js'
 export { requireAuth, type RequireAuthOptions } from './http/require-auth.js'
 export type { SessionManager } from './http/session-manager.js'
 export type { SessionInfo } from './session/record.js'

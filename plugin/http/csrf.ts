@@ -1,8 +1,9 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import { channels } from '../diagnostics.js'
-import { CsrfError, type CsrfCode } from '../errors.js'
+import { CsrfError, SessionUsageError, type CsrfCode } from '../errors.js'
 import { Session } from '../session/session.js'
+import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
 /** Checks the origin and the CSRF token of a request. Only pages of this site know a valid token. */
@@ -15,12 +16,40 @@ export interface CsrfProtection {
   checkToken(request: FastifyRequest): void
 }
 
+/** The key of the plugin's `CsrfProtection` on the Fastify instance. */
+export const kCsrf = Symbol('fastify-sesame.csrf')
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** @internal This property is absent if the plugin is not registered. */
+    [kCsrf]?: CsrfProtection
+  }
+}
+
 const SECRET_BYTES = 32
 /** The format of a CSRF token: a random pad and the masked secret, 64 bytes in total, encoded as base64url. */
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
+
+/**
+ * A preHandler that refuses requests that were not made by a page of this site: it checks the origin and the CSRF
+ * token. It lets GET, HEAD and OPTIONS requests pass, except for the handshake of a WebSocket from another origin.
+ * @throws {CsrfError} `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`, if the request is refused.
+ * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
+ */
+export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: HookHandlerDoneFunction): void {
+  const csrf = request.server[kCsrf]
+  if (csrf === undefined)
+    throw new SessionUsageError(
+      'SESSION_PLUGIN_MISSING',
+      'csrfProtection needs fastify-sesame: register it in the scope of the route or in a parent scope'
+    )
+  csrf.checkOrigin(request as FastifyRequest)
+  csrf.checkToken(request as FastifyRequest)
+  done()
+}
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const { csrf } = sessions.options

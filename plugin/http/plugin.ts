@@ -1,5 +1,5 @@
 import fastifyCookie from '@fastify/cookie'
-import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from '../awaitable.js'
 import { SessionOptionError } from '../errors.js'
@@ -9,9 +9,8 @@ import type { Session } from '../session/session.js'
 import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable } from '../types.js'
-import type { AnyReply, AnyRequest } from './any-server.js'
 import type { CookieWriter } from './cookie.js'
-import { createCsrf, type CsrfProtection } from './csrf.js'
+import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
 import { kState } from './request-state.js'
 import { createSessionManager, type SessionManager } from './session-manager.js'
@@ -19,11 +18,8 @@ import { createSessionManager, type SessionManager } from './session-manager.js'
 declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
-    /**
-     * A preHandler that refuses requests that were not made by a page of this site. It lets GET, HEAD and OPTIONS
-     * requests pass, except for the handshake of a WebSocket.
-     */
-    csrfProtection: (request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction) => void
+    /** The function that the package exports as `csrfProtection`. Until the plugin has loaded, this is `undefined`. */
+    csrfProtection: typeof csrfProtection
   }
   interface FastifyRequest {
     /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */
@@ -93,6 +89,8 @@ function decorate(
   csrf: CsrfProtection
 ): void {
   app.decorate(kSessions, sessions)
+  app.decorate(kCsrf, csrf)
+  app.decorate('csrfProtection', csrfProtection)
   app.decorate('sessionManager', manager)
   app.decorateRequest(kState, null)
   app.decorateRequest('session', {
@@ -137,12 +135,6 @@ function settle(pending: Awaitable<void>, done: Done): void {
  * and the token afterwards. Otherwise, only routes with the preHandler `csrfProtection` are checked.
  */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
-  function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {
-    csrf.checkOrigin(request)
-    csrf.checkToken(request)
-    done()
-  }
-  app.decorate('csrfProtection', csrfProtection as FastifyInstance['csrfProtection'])
   if (!everywhere) return
   app.addHook('onRequest', function checkOrigin(request, _reply, done) {
     csrf.checkOrigin(request)

@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { csrfProtection } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import {
   bodiesWith,
@@ -418,15 +419,16 @@ void t.test('a token from one app is not valid in another app', async (t) => {
 
 void t.test('csrfProtection works as a plugin hook, as a preHandler and in a preHandler list', async (t) => {
   const app = addRoutes(await makeApp(t))
+  t.equal(app.csrfProtection, csrfProtection, 'the decorator is the imported function')
   app.post<{ Body: { name: string }; Params: { id: string } }>(
     '/typed/:id',
-    { preHandler: app.csrfProtection },
+    { preHandler: csrfProtection },
     async ({ params }) => params.id
   )
-  app.post('/listed', { preHandler: [app.csrfProtection] }, async () => 'listed')
+  app.post('/listed', { preHandler: [csrfProtection] }, async () => 'listed')
   await app.register(
     async (child) => {
-      child.addHook('preHandler', child.csrfProtection)
+      child.addHook('preHandler', csrfProtection)
       child.post('/inside', async () => 'inside')
     },
     { prefix: '/child' }
