@@ -66,7 +66,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!isChecked(request) && !isHandshake(request)) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // With `protect: 'all'`, this check runs before the session is loaded, so the error handler sees an empty session
+      // In the `onRequest` hook, this check runs before the session is loaded, so the error handler sees an empty session
       // that is never saved.
       const state = sessions.stateOf(request)
       if (state.phase === 'unloaded') state.phase = 'failed'

@@ -42,7 +42,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
   // The CSRF hooks run before the hook that loads the session, so that a refused request does not reach the store.
-  protect(app, csrf, options.csrf.protect === 'all')
+  protect(app, csrf, options.csrf.protect)
   addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
@@ -130,16 +130,16 @@ function settle(pending: Awaitable<void>, done: Done): void {
   else done()
 }
 
-/**
- * Adds the CSRF checks. If `everywhere` is true, hooks check every route. They check the origin before the body is read
- * and the token afterwards. Otherwise, only routes with the preHandler `csrfProtection` are checked.
- */
-function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
-  if (!everywhere) return
+type Protect = ResolvedOptions['csrf']['protect']
+
+/** Adds the checks that `csrf.protect` asks for on every route. The origin is checked before the body is read. */
+function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: Protect): void {
+  if (everywhere === 'routes') return
   app.addHook('onRequest', function checkOrigin(request, _reply, done) {
     csrf.checkOrigin(request)
     done()
   })
+  if (everywhere === 'origin') return
   app.addHook('preHandler', function checkToken(request, _reply, done) {
     csrf.checkToken(request)
     done()

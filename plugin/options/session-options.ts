@@ -80,10 +80,11 @@ export interface CookieOptions {
 /** The options of the CSRF protection. */
 export interface CsrfOptions {
   /**
-   * `'all'` protects every route. `'routes'` protects only routes with the preHandler
-   * `fastify.csrfProtection`. Default: `'routes'`.
+   * `'origin'` checks the origin on every route, and the CSRF token on routes with the preHandler
+   * `csrfProtection`. `'all'` checks both on every route. `'routes'` checks both on routes with
+   * `csrfProtection` only. Default: `'origin'`.
    */
-  protect?: 'routes' | 'all' | undefined
+  protect?: 'origin' | 'all' | 'routes' | undefined
   /** The request header that carries the CSRF token. Default: `'x-csrf-token'`. */
   header?: string | undefined
   /** The body field that carries the CSRF token if the header is absent. Default: `'_csrf'`. */

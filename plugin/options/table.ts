@@ -66,10 +66,10 @@ export const COOKIE_OPTIONS = {
 
 export const CSRF_OPTIONS = {
   protect: {
-    ...oneOf('routes', 'all'),
-    default: 'routes',
+    ...oneOf('origin', 'all', 'routes'),
+    default: 'origin',
     description:
-      "`'all'` protects every route. `'routes'` protects only routes with the preHandler `fastify.csrfProtection`."
+      "`'origin'` checks the origin on every route, and the CSRF token on routes with the preHandler `csrfProtection`. `'all'` checks both on every route. `'routes'` checks both on routes with `csrfProtection` only."
   },
   header: {
     ...text(HTTP_TOKEN, 'a header name'),

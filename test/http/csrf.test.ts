@@ -197,12 +197,28 @@ void t.test('an anonymous POST is refused without setting a cookie or calling th
   t.same(store.take(), [])
 })
 
-void t.test('by default, only the routes that use csrfProtection are checked', async (t) => {
-  const app = await makeCsrfApp(t)
-  app.post('/open', async () => 'open')
-  const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
-  t.equal((await app.inject({ method: 'POST', url: '/open', headers })).statusCode, 200)
-  t.equal(verdictOf(await app.inject({ method: 'POST', url: '/target', headers })), 'origin')
+void t.test('csrf.protect decides what is checked on routes without csrfProtection', async (t) => {
+  const foreign = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
+  for (const [protect, fromElsewhere, withoutToken] of [
+    [undefined, 'origin', 'passes'],
+    ['origin', 'origin', 'passes'],
+    ['all', 'origin', 'token'],
+    ['routes', 'passes', 'passes']
+  ] as const) {
+    const app = await makeCsrfApp(t, { protect })
+    app.post('/open', async () => 'open')
+    app.setNotFoundHandler(async () => 'nothing here')
+    const { browser, token } = await visit(app)
+    const send = async (url: string, headers: Record<string, string>) =>
+      verdictOf(await browser.request({ method: 'POST', url, headers }))
+    for (const url of ['/open', '/nowhere']) {
+      t.equal(await send(url, { ...foreign, 'x-csrf-token': token }), fromElsewhere, `${protect}, ${url}`)
+      t.equal(await send(url, {}), withoutToken, `${protect}, ${url}`)
+      t.equal(await send(url, { 'x-csrf-token': token }), 'passes', `${protect}, ${url}`)
+    }
+    t.equal(await send('/target', { ...foreign, 'x-csrf-token': token }), 'origin', 'with csrfProtection')
+    t.equal(await send('/target', {}), 'token', 'with csrfProtection')
+  }
 })
 
 void t.test(
