@@ -5,6 +5,7 @@ import { CsrfError, SessionUsageError, type CsrfCode } from '../errors.js'
 import { Session } from '../session/session.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
+import { csrfConfigOf, sessionConfigOf } from './request-state.js'
 
 /** Checks the origin and the CSRF token of a request. Only pages of this site know a valid token. */
 export interface CsrfProtection {
@@ -53,7 +54,7 @@ export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: Hook
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const { csrf } = sessions.options
-  const isGuarded = ({ routeOptions }: FastifyRequest): boolean => routeOptions.config.csrf !== false
+  const isGuarded = (request: FastifyRequest): boolean => csrfConfigOf(request) !== false
   const isChecked = (request: FastifyRequest): boolean =>
     !SAFE_METHODS.has(request.method) && isGuarded(request)
   /** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
@@ -77,7 +78,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
       if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
-      const secret = request.routeOptions.config.session === false ? undefined : secretOf(request.session)
+      const secret = sessionConfigOf(request) === false ? undefined : secretOf(request.session)
       if (secret === undefined || !isMaskOf(secret, token))
         refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
     }

@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify'
 import type { SessionStoreError } from '../errors.js'
 import type { Saver, Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
@@ -52,6 +52,18 @@ declare module 'fastify' {
   }
 }
 
-export function sessionConfigOf(request: FastifyRequest): false | 'readonly' | undefined {
-  return request.routeOptions.config.session
+export function sessionConfigOf({ routeOptions }: FastifyRequest): FastifyContextConfig['session'] {
+  return own(routeOptions.config, 'session')
+}
+
+export function csrfConfigOf({ routeOptions }: FastifyRequest): FastifyContextConfig['csrf'] {
+  return own(routeOptions.config, 'csrf')
+}
+
+/** Ignores inherited values, so that a polluted `Object.prototype` cannot turn off the protection of every route. */
+function own<K extends 'session' | 'csrf'>(
+  config: FastifyContextConfig,
+  key: K
+): FastifyContextConfig[K] | undefined {
+  return Object.hasOwn(config, key) ? config[key] : undefined
 }

@@ -81,10 +81,10 @@ function checkAndFill(given: SessionOptions): FilledOptions {
   return { ...options, cookie, csrf }
 }
 
+/** An absent option becomes an own `undefined`, so that a polluted `Object.prototype` cannot provide its value. */
 function fill(given: object, table: Readonly<Record<string, Option>>): object {
-  const defaults = Object.entries(table).filter(([, option]) => option.default !== undefined)
   return Object.fromEntries([
-    ...defaults.map(([name, option]) => [name, option.default] as const),
+    ...Object.entries(table).map(([name, option]) => [name, option.default] as const),
     ...Object.entries(given).filter(([, value]) => value !== undefined)
   ])
 }
