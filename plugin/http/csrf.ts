@@ -15,6 +15,8 @@ export interface CsrfProtection {
   checkOrigin(request: FastifyRequest): void
   /** Checks the CSRF token of a request with a parsed body. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
   checkToken(request: FastifyRequest): void
+  /** Checks a CSRF token that the handler has read. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
+  verify(request: FastifyRequest, token: unknown): void
 }
 
 /** The key of the plugin's `CsrfProtection` on the Fastify instance. */
@@ -54,17 +56,11 @@ export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: Hook
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const { csrf } = sessions.options
-  const isGuarded = (request: FastifyRequest): boolean => csrfConfigOf(request) !== false
-  const isChecked = (request: FastifyRequest): boolean =>
-    !SAFE_METHODS.has(request.method) && isGuarded(request)
-  /** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
-  const isHandshake = (request: FastifyRequest): boolean =>
-    request.raw.headers.upgrade !== undefined && isGuarded(request)
-
   return {
     generate: (session) => mask(secretOf(session) ?? newSecret(session)),
     checkOrigin(request) {
-      if (!isChecked(request) && !isHandshake(request)) return
+      if (SAFE_METHODS.has(request.method) && !isHandshake(request)) return
+      if (csrfConfigOf(request) === false) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
       // In the `onRequest` hook, this check runs before the session is loaded, so the error handler sees an empty session
@@ -74,15 +70,21 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
     },
     checkToken(request) {
-      if (!csrf.token || !isChecked(request)) return
+      if (!csrf.token || SAFE_METHODS.has(request.method)) return
+      const config = csrfConfigOf(request)
+      if (config === false || config === 'origin') return
       const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
-      if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
-      const secret = sessionConfigOf(request) === false ? undefined : secretOf(request.session)
-      if (secret === undefined || !isMaskOf(secret, token))
-        refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
-    }
+      const session = sessionConfigOf(request) === false ? undefined : request.session
+      verify(request, session, token)
+    },
+    verify: (request, token) => verify(request, request.session, token)
   }
+}
+
+/** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
+function isHandshake({ raw }: FastifyRequest): boolean {
+  return raw.headers.upgrade !== undefined
 }
 
 /** Returns why the request's origin is refused, or `undefined` if the origin is allowed or no header reveals it. */
@@ -118,6 +120,12 @@ function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   if (!isMultipart || typeof value !== 'object' || value === null) return value
   const { type, value: inner } = value as { type?: unknown; value?: unknown }
   return type === 'field' ? inner : undefined
+}
+
+function verify(request: FastifyRequest, session: Session | undefined, token: unknown): void {
+  if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
+  const secret = session === undefined ? undefined : secretOf(session)
+  if (secret === undefined || !isMaskOf(secret, token)) refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
 }
 
 function secretOf(session: Session): Buffer | undefined {

@@ -12,7 +12,7 @@ import type { Awaitable } from '../types.js'
 import type { CookieWriter } from './cookie.js'
 import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
-import { kState } from './request-state.js'
+import { csrfConfigOf, kState } from './request-state.js'
 import { createSessionManager, type SessionManager } from './session-manager.js'
 
 declare module 'fastify' {
@@ -24,6 +24,13 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */
     readonly session: Session
+    /**
+     * Checks a CSRF token that the handler has read itself, for example from a streamed body. Also works on routes with
+     * `session: 'readonly'`, and checks the token even if the option `csrf.token` is `false`.
+     * @throws {CsrfError} `SESSION_CSRF_TOKEN` if the token is not a valid token of the session.
+     * @throws {SessionUsageError} `SESSION_OFF` on a route with `session: false`, which has no tokens.
+     */
+    verifyCsrf(token: unknown): void
   }
   interface FastifyReply {
     /** Returns a new CSRF token of 86 characters for a form's hidden field or the header of a script's request. */
@@ -98,6 +105,9 @@ function decorate(
       return sessions.open(this)
     }
   })
+  app.decorateRequest('verifyCsrf', function verifyCsrf(this: FastifyRequest, token: unknown) {
+    csrf.verify(this, token)
+  })
   app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
     return csrf.generate(this.request.session)
   })
@@ -132,14 +142,13 @@ function settle(pending: Awaitable<void>, done: Done): void {
 
 type Protect = ResolvedOptions['csrf']['protect']
 
-/** Adds the checks that `csrf.protect` asks for on every route. The origin is checked before the body is read. */
+/** Adds the checks that `csrf.protect` or a route's `config.csrf` asks for. The origin is checked before the body is read. */
 function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: Protect): void {
-  if (everywhere === 'routes') return
   app.addHook('onRequest', function checkOrigin(request, _reply, done) {
-    csrf.checkOrigin(request)
+    if (everywhere !== 'routes' || csrfConfigOf(request) === 'origin') csrf.checkOrigin(request)
     done()
   })
-  if (everywhere === 'origin') return
+  if (everywhere !== 'all') return
   app.addHook('preHandler', function checkToken(request, _reply, done) {
     csrf.checkToken(request)
     done()

@@ -47,8 +47,11 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** `'readonly'` loads the session but never saves it. `false` does neither. The default is to do both. */
     session?: false | 'readonly'
-    /** `false` exempts this route from CSRF protection. */
-    csrf?: false
+    /**
+     * `false` exempts this route from CSRF protection. `'origin'` checks the origin of its requests and no CSRF token.
+     * A handler that reads the body itself can then call `request.verifyCsrf(token)`.
+     */
+    csrf?: false | 'origin'
   }
 }
 

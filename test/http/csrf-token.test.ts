@@ -3,7 +3,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import formbody from '@fastify/formbody'
 import fastifyMultipart from '@fastify/multipart'
 import t from 'tap'
-import { MemoryStore } from '../../plugin/index.js'
+import { csrfProtection, MemoryStore } from '../../plugin/index.js'
 import { idOfToken } from '../../plugin/cookies/tokens.js'
 import { Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import {
@@ -313,6 +313,63 @@ void t.test(
     t.equal(verdictOf(await post(browser, headers, payload)), 'token')
   }
 )
+
+void t.test('verifyCsrf() accepts a token of the session and throws for anything else', async (t) => {
+  const store = spyStore()
+  const app = await makeCsrfApp(t, { token: false })
+  app.post('/own', async (request) => request.verifyCsrf((request.body as { token: unknown }).token) ?? 'own')
+  const readonly = await makeApp(t, { store })
+  readonly.get('/token', async (_request, reply) => reply.generateCsrf())
+  readonly.post('/own', { config: { session: 'readonly', csrf: 'origin' } }, async (request) => {
+    request.verifyCsrf((request.body as { token: unknown }).token)
+    return 'own'
+  })
+  for (const one of [app, readonly]) {
+    const { browser, token } = await visit(one)
+    const other = await visit(one)
+    store.take()
+    const send = async (token: unknown, client = browser) =>
+      verdictOf(await client.request({ method: 'POST', url: '/own', payload: { token } }))
+    t.equal(await send(token), 'passes')
+    for (const wrong of [undefined, null, '', 5, [token], { token }, `${token}A`, other.token]) {
+      t.equal(await send(wrong), 'token', JSON.stringify(wrong))
+    }
+    t.equal(await send(token, new Browser(one)), 'token', 'a request without a session')
+    t.notOk(
+      store.takeNames().some((name) => name !== 'get'),
+      'a check never writes the session'
+    )
+  }
+})
+
+void t.test('verifyCsrf() checks the token of a multipart body that the handler streams', async (t) => {
+  const app = await makeCsrfApp(t)
+  await app.register(fastifyMultipart)
+  app.post('/upload', { config: { csrf: 'origin' }, preHandler: csrfProtection }, async (request) => {
+    const upload = await request.file()
+    const field = upload?.fields['_csrf']
+    request.verifyCsrf(field !== undefined && 'value' in field ? field.value : undefined)
+    return (await upload?.toBuffer())?.toString()
+  })
+  const { browser, token } = await visit(app)
+  const send = (fields: Parameters<typeof multipart>[0], more = {}) => {
+    const { headers, payload } = multipart([...fields, ['file', Buffer.from('content')]])
+    return browser.request({ method: 'POST', url: '/upload', headers: { ...headers, ...more }, payload })
+  }
+  t.equal((await send([['_csrf', token]])).payload, 'content')
+  t.equal(verdictOf(await send([['_csrf', 'wrong']])), 'token')
+  t.equal(verdictOf(await send([])), 'token')
+  t.equal(verdictOf(await send([['_csrf', token]], { origin: 'http://evil.test' })), 'origin')
+})
+
+void t.test('verifyCsrf() throws SESSION_OFF on a route with session: false', async (t) => {
+  const app = await makeApp(t)
+  app.post('/off', { config: { session: false } }, async (request) => request.verifyCsrf('token'))
+  t.match((await app.inject({ method: 'POST', url: '/off' })).json(), {
+    statusCode: 500,
+    code: 'SESSION_OFF'
+  })
+})
 
 void t.test('D7/GHSA-49wp-qq6x-g2rf: a token in the URL is refused', async (t) => {
   for (const protect of PROTECTIONS) {

@@ -320,6 +320,26 @@ void t.test('D11: `csrf: false` exempts a route from all CSRF checks, and no oth
   }
 })
 
+void t.test("D11: `csrf: 'origin'` asks a route's requests for their origin, and for no token", async (t) => {
+  for (const protect of PROTECTIONS) {
+    const app = await makeCsrfApp(t, { protect })
+    const config = { csrf: 'origin' } as const
+    app.post('/listed', { config, preHandler: csrfProtection }, async () => 'listed')
+    app.post('/unlisted', { config }, async () => 'unlisted')
+    app.get('/chat', { config }, async () => 'chat')
+    for (const url of ['/listed', '/unlisted']) {
+      const send = async (headers: Record<string, string>) =>
+        verdictOf(await app.inject({ method: 'POST', url, headers: { host: HOST, ...headers } }))
+      t.equal(await send({}), 'passes', `${protect}, ${url}`)
+      t.equal(await send({ 'x-csrf-token': 'wrong' }), 'passes', `${protect}, ${url}`)
+      t.equal(await send({ origin: 'http://evil.test' }), 'origin', `${protect}, ${url}`)
+      t.equal(await send({ 'sec-fetch-site': 'cross-site' }), 'origin', `${protect}, ${url}`)
+    }
+    const headers = { host: HOST, upgrade: 'websocket', origin: 'http://evil.test' }
+    t.equal(verdictOf(await app.inject({ url: '/chat', headers })), 'origin', 'a WebSocket handshake')
+  }
+})
+
 void t.test('D12/CVE-2011-0696: X-Requested-With does not replace a token', async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
