@@ -63,10 +63,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (csrfConfigOf(request) === false) return
       const reason = foreignOrigin(request, csrf.trustedOrigins)
       if (reason === undefined) return
-      // In the `onRequest` hook, this check runs before the session is loaded, so the error handler sees an empty session
-      // that is never saved.
-      const state = sessions.stateOf(request)
-      if (state.phase === 'unloaded') state.phase = 'failed'
+      sessions.skipLoad(request)
       refuse(request, 'SESSION_CSRF_ORIGIN', reason)
     },
     checkToken(request) {

@@ -12,7 +12,7 @@ import type { Awaitable } from '../types.js'
 import type { CookieWriter } from './cookie.js'
 import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
-import { csrfConfigOf, kState } from './request-state.js'
+import { csrfConfigOf, kState, routeProblem } from './request-state.js'
 import { createSessionManager, type SessionManager } from './session-manager.js'
 
 declare module 'fastify' {
@@ -48,7 +48,8 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const manager = createSessionManager(sessions, store)
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
-  // The CSRF hooks run before the hook that loads the session, so that a refused request does not reach the store.
+  // These hooks run before the hook that loads the session, so that a refused request does not reach the store.
+  checkRoutes(app, sessions)
   protect(app, csrf, options.csrf.protect)
   addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
@@ -138,6 +139,20 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
   else done()
+}
+
+/** Refuses a route whose `config` is misspelt: when it is declared, or else at its first request. */
+function checkRoutes(app: FastifyInstance, sessions: RequestSessions): void {
+  app.addHook('onRoute', function checkRoute(route) {
+    const problem = routeProblem(route)
+    if (problem !== undefined) throw problem
+  })
+  // Fastify does not call the onRoute hook for routes that were declared before the plugin had loaded.
+  app.addHook('onRequest', function checkRoute(request, _reply, done) {
+    const problem = routeProblem(request.routeOptions)
+    if (problem !== undefined) sessions.skipLoad(request)
+    done(problem)
+  })
 }
 
 type Protect = ResolvedOptions['csrf']['protect']

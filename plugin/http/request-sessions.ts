@@ -60,6 +60,12 @@ export class RequestSessions {
     state.phase = header === undefined ? 'loaded' : 'off'
   }
 
+  /** Gives a request that is refused before its session is loaded an empty session that is never saved. */
+  skipLoad(request: FastifyRequest): void {
+    const state = this.stateOf(request)
+    if (state.phase === 'unloaded') state.phase = 'failed'
+  }
+
   /** Returns the session for `request.session`. Creates a new session on the first use if none was loaded. */
   open(request: FastifyRequest): Session {
     const state = this.stateOf(request)

@@ -1,5 +1,7 @@
+import { inspect } from 'node:util'
 import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify'
-import type { SessionStoreError } from '../errors.js'
+import { SessionOptionError, type SessionStoreError } from '../errors.js'
+import { oneOf } from '../options/rules.js'
 import type { Saver, Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
 import type { RequestSessions } from './request-sessions.js'
@@ -9,8 +11,8 @@ export const kState = Symbol('fastify-sesame.state')
 
 /**
  * How far the session of a request has been loaded. `unloaded`: the `onRequest` hook has not run yet. `loaded`: the
- * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request came from
- * another site. `late`: the reply has been sent, before anything used the session.
+ * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request was
+ * refused before. `late`: the reply has been sent, before anything used the session.
  */
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
@@ -53,6 +55,28 @@ declare module 'fastify' {
      */
     csrf?: false | 'origin'
   }
+}
+
+/** The parts of a route's options, or of `request.routeOptions`, that `routeProblem` reads. */
+interface Route {
+  readonly method?: string | readonly string[] | undefined
+  readonly url?: string | undefined
+  readonly config?: FastifyContextConfig
+}
+
+const CONFIG_RULES = { session: oneOf(false, 'readonly'), csrf: oneOf(false, 'origin') }
+
+/** Returns an error that names the route if its `config` has an unknown value, which would have no effect. */
+export function routeProblem(route: Route): SessionOptionError | undefined {
+  return configProblem(route, 'session') ?? configProblem(route, 'csrf')
+}
+
+function configProblem({ method, url, config = {} }: Route, key: 'session' | 'csrf') {
+  const value = own(config, key)
+  if (value === undefined || CONFIG_RULES[key].accepts(value)) return undefined
+  const name = url === undefined ? 'the not-found handler' : `the route ${[method].flat().join()} ${url}`
+  const problem = `of ${name} is ${inspect(value, { depth: 0 })}, but must be ${CONFIG_RULES[key].want}`
+  return new SessionOptionError(`config.${key}`, problem)
 }
 
 export function sessionConfigOf({ routeOptions }: FastifyRequest): FastifyContextConfig['session'] {
