@@ -34,6 +34,8 @@ const SECRET_BYTES = 32
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
+/** Headers in which other libraries send a token: @fastify/csrf-protection, csurf, axios and Angular. */
+const COMMON_HEADERS = ['csrf-token', 'xsrf-token', 'x-xsrf-token']
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
 
 /**
@@ -56,6 +58,7 @@ export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: Hook
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const { csrf } = sessions.options
+  const tokenHeaders = [csrf.header, ...COMMON_HEADERS]
   return {
     generate: (session) => mask(secretOf(session) ?? newSecret(session)),
     checkOrigin(request) {
@@ -70,7 +73,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!csrf.token || SAFE_METHODS.has(request.method)) return
       const config = csrfConfigOf(request)
       if (config === false || config === 'origin') return
-      const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
+      const token = headerToken(request, tokenHeaders) ?? bodyField(request, csrf.field)
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
       const session = sessionConfigOf(request) === false ? undefined : request.session
       verify(request, session, token)
@@ -107,6 +110,11 @@ function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string |
 function ownOrigin(protocol: string, host: string): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
+}
+
+function headerToken({ headers }: FastifyRequest, names: readonly string[]): unknown {
+  const name = names.find((name) => headers[name] !== undefined)
+  return name === undefined ? undefined : headers[name]
 }
 
 /** Returns a field of the body. With `attachFieldsToBody: true`, @fastify/multipart wraps each field in an object. */

@@ -85,9 +85,12 @@ export interface CsrfOptions {
    * `csrfProtection` only. Default: `'origin'`.
    */
   protect?: 'origin' | 'all' | 'routes' | undefined
-  /** The request header that carries the CSRF token. Default: `'x-csrf-token'`. */
+  /**
+   * The request header that carries the CSRF token. If it is absent, `csrf-token`, `xsrf-token` and
+   * `x-xsrf-token` are read too. Default: `'x-csrf-token'`.
+   */
   header?: string | undefined
-  /** The body field that carries the CSRF token if the header is absent. Default: `'_csrf'`. */
+  /** The body field that carries the CSRF token if no header does. Default: `'_csrf'`. */
   field?: string | undefined
   /**
    * Other origins (exact scheme, host and port) whose pages may send requests that change something. Default:

@@ -74,12 +74,13 @@ export const CSRF_OPTIONS = {
   header: {
     ...text(HTTP_TOKEN, 'a header name'),
     default: 'x-csrf-token',
-    description: 'The request header that carries the CSRF token.'
+    description:
+      'The request header that carries the CSRF token. If it is absent, `csrf-token`, `xsrf-token` and `x-xsrf-token` are read too.'
   },
   field: {
     ...text(/./s, 'the name of a body field'),
     default: '_csrf',
-    description: 'The body field that carries the CSRF token if the header is absent.'
+    description: 'The body field that carries the CSRF token if no header does.'
   },
   trustedOrigins: {
     want: 'a list of origins, such as "https://app.example.com"',

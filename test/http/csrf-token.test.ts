@@ -119,6 +119,26 @@ void t.test('the token is read from the header or the body field that the option
   t.equal(verdictOf(await form('_csrf')), 'token')
 })
 
+void t.test('the token is also read from the headers that other libraries use', async (t) => {
+  for (const [csrf, first] of [
+    [{}, 'x-csrf-token'],
+    [{ header: 'X-My-Token' }, 'x-my-token']
+  ] as const) {
+    const app = await makeCsrfApp(t, csrf)
+    const { browser, token } = await visit(app)
+    const names = [first, 'csrf-token', 'xsrf-token', 'x-xsrf-token'] as const
+    for (const [at, name] of names.entries()) {
+      t.equal(verdictOf(await post(browser, { [name]: token })), 'passes', name)
+      const before = names[at - 1]
+      if (before === undefined) continue
+      t.equal(verdictOf(await post(browser, { [before]: token, [name]: 'wrong' })), 'passes', name)
+      t.equal(verdictOf(await post(browser, { [before]: 'wrong', [name]: token })), 'token', name)
+    }
+    t.equal(verdictOf(await post(browser, { 'xsrf-token': 'wrong' }, { _csrf: token })), 'token')
+    t.equal(verdictOf(await post(browser, { 'x-token': token })), 'token', 'a header that is not listed')
+  }
+})
+
 void t.test('the token field of the body is ignored if the request has the token header', async (t) => {
   const app = await makeCsrfApp(t, { protect: 'all' })
   const { browser, token } = await visit(app)
