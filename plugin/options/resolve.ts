@@ -152,7 +152,7 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
       throw wrong(
         'csrf.trustedOrigins',
         origin,
-        'an exact origin: scheme, host and port, without a path or a trailing "/"'
+        'an exact origin in lower case: scheme, host and port, without a path or a trailing "/"'
       )
     }
   }
@@ -163,15 +163,20 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
+/**
+ * The origin of a native shell or a browser extension, as it sends it. `URL` cannot check it: the `origin` of a URL with
+ * such a scheme is always `'null'`.
+ */
+const SHELL_ORIGIN =
+  /^(?:capacitor|ionic|tauri|chrome-extension|moz-extension):\/\/[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[1-9]\d{0,4})?$/
+
 /** `text` is `undefined` for a hole in a sparse array, because the earlier check of the list skips holes. */
 function isOrigin(text: string | undefined): boolean {
-  return (
-    text !== undefined &&
-    !text.includes('*') &&
-    URL.canParse(text) &&
-    /^https?:/.test(text) &&
-    new URL(text).origin === text
-  )
+  return text !== undefined && (SHELL_ORIGIN.test(text) || isWebOrigin(text))
+}
+
+function isWebOrigin(text: string): boolean {
+  return !text.includes('*') && URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
 }
 
 function resolveStore(

@@ -93,8 +93,9 @@ export interface CsrfOptions {
   /** The body field that carries the CSRF token if no header does. Default: `'_csrf'`. */
   field?: string | undefined
   /**
-   * Other origins (exact scheme, host and port) whose pages may send requests that change something. Default:
-   * `[]`.
+   * Other origins (exact scheme, host and port) whose pages may send requests that change something. Also the
+   * origins of native shells and browser extensions, such as `capacitor://localhost` or
+   * `chrome-extension://<id>`. Default: `[]`.
    */
   trustedOrigins?: readonly string[] | undefined
   /** With `false`, only the origin of a request is checked, and no CSRF token is needed. Default: `true`. */

@@ -87,7 +87,7 @@ export const CSRF_OPTIONS = {
     accepts: (value) => Array.isArray(value) && value.every((origin) => typeof origin === 'string'),
     default: [],
     description:
-      'Other origins (exact scheme, host and port) whose pages may send requests that change something.'
+      'Other origins (exact scheme, host and port) whose pages may send requests that change something. Also the origins of native shells and browser extensions, such as `capacitor://localhost` or `chrome-extension://<id>`.'
   },
   token: {
     ...flag,

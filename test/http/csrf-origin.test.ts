@@ -151,6 +151,38 @@ void t.test('D9/CVE-2025-24358, CVE-2025-47909: a trusted origin must match exac
   }
 })
 
+const SHELLS = [
+  'capacitor://localhost',
+  'ionic://localhost',
+  'tauri://localhost',
+  'chrome-extension://abcdefghijklmnopabcdefghijklmnop',
+  'moz-extension://0b2f7c1e-3a44-4d7b-9c2e-5f1d2a3b4c5d'
+]
+
+void t.test('D9: the origins of native shells and browser extensions can be trusted, exactly', async (t) => {
+  const trustedOrigins = [...SHELLS, 'capacitor://app.localhost:8080']
+  const app = await makeCsrfApp(t, { trustedOrigins, token: false })
+  const send = async (origin: string) =>
+    verdictOf(await post(new Browser(app), { origin, 'sec-fetch-site': 'cross-site' }))
+  for (const origin of trustedOrigins) {
+    t.equal(await send(origin), 'passes', origin)
+    for (const other of [
+      `${origin}/`,
+      `${origin}.evil`,
+      `${origin}a`,
+      origin.replace(/:.*/, '://evil.test')
+    ]) {
+      t.equal(await send(other), 'origin', other)
+    }
+  }
+  t.equal(await send('capacitor://localhost:8080'), 'origin')
+  t.equal(await send('http://localhost'), 'origin', 'the same host with another scheme')
+  const strict = await makeCsrfApp(t, { token: false })
+  for (const origin of SHELLS) {
+    t.equal(verdictOf(await post(new Browser(strict), { origin })), 'origin', `${origin} is not listed`)
+  }
+})
+
 void t.test('D9: registration refuses a malformed trusted origin', async (t) => {
   for (const origin of [
     'https://a.test/',
@@ -163,7 +195,29 @@ void t.test('D9: registration refuses a malformed trusted origin', async (t) => 
     'null',
     '*',
     'https://*.a.test',
-    ''
+    '',
+    ...SHELLS.flatMap((origin) => [
+      `${origin}/`,
+      `${origin}:0`,
+      origin.toUpperCase(),
+      ` ${origin}`,
+      `${origin}\n`
+    ]),
+    'capacitor://',
+    'capacitor:localhost',
+    'capacitor://*',
+    'capacitor://*.localhost',
+    'capacitor://local host',
+    'capacitor://.localhost',
+    'capacitor://localhost.',
+    'capacitor://user@localhost',
+    'capacitor://localhost?a',
+    'capacitor://localhost#a',
+    'capacitor://localhost:123456',
+    'chrome-extension://*',
+    'file://localhost',
+    'app://localhost',
+    'xcapacitor://localhost'
   ]) {
     const csrf = { trustedOrigins: ['https://fine.test', origin] }
     await t.rejects(makeApp(t, { csrf }), { message: /"csrf\.trustedOrigins"/ }, origin)
