@@ -1,9 +1,10 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyRequest, HookHandlerDoneFunction } from 'fastify'
-import { channels } from '../diagnostics.js'
-import { CsrfError, SessionUsageError, type CsrfCode } from '../errors.js'
+import type { CsrfReason } from '../diagnostics.js'
+import { SessionUsageError } from '../errors.js'
 import { Session } from '../session/session.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
+import { refuse } from './csrf-refusal.js'
 import type { RequestSessions } from './request-sessions.js'
 import { csrfConfigOf, sessionConfigOf } from './request-state.js'
 
@@ -64,16 +65,20 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
     checkOrigin(request) {
       if (SAFE_METHODS.has(request.method) && !isHandshake(request)) return
       if (csrfConfigOf(request) === false) return
-      const reason = foreignOrigin(request, csrf.trustedOrigins)
+      const origin = headerOf(request.raw, 'origin')
+      const site = headerOf(request.raw, 'sec-fetch-site')
+      if (origin !== undefined && csrf.trustedOrigins.includes(origin)) return
+      const reason = foreignReason(request, origin, site)
       if (reason === undefined) return
       sessions.skipLoad(request)
-      refuse(request, 'SESSION_CSRF_ORIGIN', reason)
+      refuse(request, reason, { origin, site, own: ownOrigin(request) })
     },
     checkToken(request) {
       if (!csrf.token || SAFE_METHODS.has(request.method)) return
       const config = csrfConfigOf(request)
       if (config === false || config === 'origin') return
       const token = headerToken(request, tokenHeaders) ?? bodyField(request, csrf.field)
+      if (token === undefined) refuse(request, isBodyUnparsed(request) ? 'body-not-parsed' : 'token-missing')
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
       const session = sessionConfigOf(request) === false ? undefined : request.session
       verify(request, session, token)
@@ -87,17 +92,16 @@ function isHandshake({ raw }: FastifyRequest): boolean {
   return raw.headers.upgrade !== undefined
 }
 
-/** Returns why the request's origin is refused, or `undefined` if the origin is allowed or no header reveals it. */
-function foreignOrigin(
-  { raw, protocol, host }: FastifyRequest,
-  trusted: readonly string[]
-): string | undefined {
-  const origin = headerOf(raw, 'origin')
-  const site = headerOf(raw, 'sec-fetch-site')
-  const isTrusted = origin !== undefined && trusted.includes(origin)
-  if (isTrusted || site === 'same-origin' || site === 'none') return undefined
+/** Returns why the origin is refused, or `undefined` if it is the application's own or if no header reveals it. */
+function foreignReason(
+  request: FastifyRequest,
+  origin: string | undefined,
+  site: string | undefined
+): CsrfReason | undefined {
+  if (site === 'same-origin' || site === 'none') return undefined
   if (site !== undefined) return 'sec-fetch-site'
-  return origin === undefined || origin === ownOrigin(protocol, host) ? undefined : 'origin'
+  if (origin === undefined || origin === ownOrigin(request)) return undefined
+  return origin === 'null' ? 'origin-null' : 'origin'
 }
 
 /** Returns a header as the client sent it. The schema of a route may have removed the header from `request.headers`. */
@@ -107,7 +111,7 @@ function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string |
 }
 
 /** Returns this site's origin without the default port. The result is never `'null'`, the origin of sandboxed pages. */
-function ownOrigin(protocol: string, host: string): string | undefined {
+function ownOrigin({ protocol, host }: FastifyRequest): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
 }
@@ -127,10 +131,18 @@ function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   return type === 'field' ? inner : undefined
 }
 
+/** Returns true if the request has a body that is not an object with fields, such as text, a Buffer or a stream. */
+function isBodyUnparsed({ body, raw: { headers } }: FastifyRequest): boolean {
+  const { 'content-type': type, 'content-length': length = '0', 'transfer-encoding': encoding } = headers
+  if (type === undefined && length === '0' && encoding === undefined) return false
+  if (typeof body !== 'object' || body === null) return true
+  return Symbol.iterator in body || Symbol.asyncIterator in body
+}
+
 function verify(request: FastifyRequest, session: Session | undefined, token: unknown): void {
-  if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
+  if (token === undefined) refuse(request, 'token-missing')
   const secret = session === undefined ? undefined : secretOf(session)
-  if (secret === undefined || !isMaskOf(secret, token)) refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
+  if (secret === undefined || !isMaskOf(secret, token)) refuse(request, 'token-wrong')
 }
 
 function secretOf(session: Session): Buffer | undefined {
@@ -160,11 +172,4 @@ function isMaskOf(secret: Buffer, token: unknown): boolean {
 
 function xor(a: Buffer, b: Buffer): Buffer {
   return Buffer.from(a.map((byte, index) => byte ^ (b[index] as number)))
-}
-
-function refuse({ method, url }: FastifyRequest, code: CsrfCode, reason: string): never {
-  if (channels.csrfRefused.hasSubscribers) {
-    channels.csrfRefused.publish({ reason, method, url: url.split('?', 1)[0] as string })
-  }
-  throw new CsrfError(code)
 }
