@@ -8,6 +8,10 @@ export interface SessionChannel<Message> extends Pick<Channel, 'name' | 'hasSubs
   unsubscribe(listener: (message: Message, name: string | symbol) => void): void
 }
 
+/** Why a request failed the CSRF checks. The last three are about its origin, the others about its token. */
+export type CsrfReason =
+  'token-missing' | 'token-wrong' | 'body-not-parsed' | 'sec-fetch-site' | 'origin' | 'origin-null'
+
 /**
  * The diagnostics channels of the library. Each channel is named `fastify-sesame:<name>`. Messages contain session ids,
  * never tokens.
@@ -36,8 +40,8 @@ export const channels = {
   malformedCookie: typed<{ reason: string }>('fastify-sesame:malformed-cookie'),
   /** `{ id, key?, reason }`: a stored record, or its value at `key`, is malformed. */
   invalidRecord: typed<{ id: string; key?: string; reason: string }>('fastify-sesame:invalid-record'),
-  /** `{ reason, method, url }`: a request failed the CSRF check. The URL has no query string. */
-  csrfRefused: typed<{ reason: string; method: string; url: string }>('fastify-sesame:csrf-refused'),
+  /** `{ reason, method, url }`: a request failed a CSRF check. The URL has no query string. */
+  csrfRefused: typed<{ reason: CsrfReason; method: string; url: string }>('fastify-sesame:csrf-refused'),
   /** `{ operation, error }`: a store method failed or timed out. */
   storeFailure: typed<{ operation: string; error: unknown }>('fastify-sesame:store-failure')
 } as const

@@ -1,4 +1,5 @@
 export { default } from './http/plugin.js'
+export { csrfProtection } from './http/csrf.js'
 export {
   guarded,
   requireAuth,

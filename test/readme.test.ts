@@ -97,7 +97,7 @@ async function tryForm(
 function complete(code: string): string {
   if (code.includes('import Fastify')) return `${code.replace('port: 3000', 'port: 0')}\nexport { app }\n`
   const imported = code.match(/^import .*/gm)?.join() ?? ''
-  const named = ['guarded', 'requireAuth', 'MemoryStore']
+  const named = ['csrfProtection', 'guarded', 'requireAuth', 'MemoryStore']
     .filter((name) => code.includes(name) && !imported.includes(name))
     .join(', ')
   return [

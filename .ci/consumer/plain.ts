@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import { pino } from 'pino'
 import sessions, {
   channels,
+  csrfProtection,
   MemoryStore,
   requireAuth,
   type ChannelMessages,
@@ -19,23 +20,24 @@ const secret = 'a secret for this check, 32 bytes or more'
 const app = Fastify()
 await app.register(sessions, { secret, store: new MemoryStore() })
 app.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
-app.post('/form', { preHandler: [requireAuth({ freshWithin: 60 }), app.csrfProtection] }, async () => 'ok')
+app.post('/form', { preHandler: [csrfProtection, requireAuth({ freshWithin: 60 })] }, async () => 'ok')
 app.addHook('preHandler', requireAuth())
+app.addHook('preHandler', csrfProtection)
 app.addHook('preHandler', app.csrfProtection)
 
 const withPino = Fastify({ loggerInstance: pino() })
 await withPino.register(sessions, { secret })
 withPino.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
-withPino.post('/form', { preHandler: [requireAuth(), withPino.csrfProtection] }, async () => 'ok')
+withPino.post('/form', { preHandler: [csrfProtection, requireAuth()] }, async () => 'ok')
 withPino.addHook('preHandler', requireAuth())
-withPino.addHook('preHandler', withPino.csrfProtection)
+withPino.addHook('preHandler', csrfProtection)
 
 const http2 = Fastify({ http2: true })
 await http2.register(sessions, { secret })
 http2.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
-http2.post('/form', { preHandler: [requireAuth(), http2.csrfProtection] }, async () => 'ok')
+http2.post('/form', { preHandler: [csrfProtection, requireAuth()] }, async () => 'ok')
 http2.addHook('preHandler', requireAuth())
-http2.addHook('preHandler', http2.csrfProtection)
+http2.addHook('preHandler', csrfProtection)
 
 interface Cart {
   items: { name: string; count: number }[]

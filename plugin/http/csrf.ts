@@ -1,10 +1,13 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import type { FastifyRequest } from 'fastify'
-import { channels } from '../diagnostics.js'
-import { CsrfError, type CsrfCode } from '../errors.js'
+import type { FastifyRequest, HookHandlerDoneFunction } from 'fastify'
+import type { CsrfReason } from '../diagnostics.js'
+import { SessionUsageError } from '../errors.js'
 import { CSRF_KEY } from '../session/record.js'
 import { Session } from '../session/session.js'
+import type { AnyReply, AnyRequest } from './any-server.js'
+import { refuse } from './csrf-refusal.js'
 import type { RequestSessions } from './request-sessions.js'
+import { csrfConfigOf, sessionConfigOf } from './request-state.js'
 
 /** Checks the origin and the CSRF token of a request. Only pages of this site know a valid token. */
 export interface CsrfProtection {
@@ -14,6 +17,18 @@ export interface CsrfProtection {
   checkOrigin(request: FastifyRequest): void
   /** Checks the CSRF token of a request with a parsed body. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
   checkToken(request: FastifyRequest): void
+  /** Checks a CSRF token that the handler has read. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
+  verify(request: FastifyRequest, token: unknown): void
+}
+
+/** The key of the plugin's `CsrfProtection` on the Fastify instance. */
+export const kCsrf = Symbol('fastify-sesame.csrf')
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** @internal This property is absent if the plugin is not registered. */
+    [kCsrf]?: CsrfProtection
+  }
 }
 
 const SECRET_BYTES = 32
@@ -21,52 +36,75 @@ const SECRET_BYTES = 32
 const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
+/** Headers in which other libraries send a token: @fastify/csrf-protection, csurf, axios and Angular. */
+const COMMON_HEADERS = ['csrf-token', 'xsrf-token', 'x-xsrf-token']
 const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
+
+/**
+ * A preHandler that refuses requests that were not made by a page of this site: it checks the origin and the CSRF
+ * token. It lets GET, HEAD and OPTIONS requests pass, except for the handshake of a WebSocket from another origin.
+ * @throws {CsrfError} `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`, if the request is refused.
+ * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
+ */
+export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: HookHandlerDoneFunction): void {
+  const csrf = request.server[kCsrf]
+  if (csrf === undefined)
+    throw new SessionUsageError(
+      'SESSION_PLUGIN_MISSING',
+      'csrfProtection needs fastify-sesame: register it in the scope of the route or in a parent scope'
+    )
+  csrf.checkOrigin(request as FastifyRequest)
+  csrf.checkToken(request as FastifyRequest)
+  done()
+}
 
 export function createCsrf(sessions: RequestSessions): CsrfProtection {
   const { csrf } = sessions.options
-  const isGuarded = ({ routeOptions }: FastifyRequest): boolean => routeOptions.config.csrf !== false
-  const isChecked = (request: FastifyRequest): boolean =>
-    !SAFE_METHODS.has(request.method) && isGuarded(request)
-  /** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
-  const isHandshake = (request: FastifyRequest): boolean =>
-    request.raw.headers.upgrade !== undefined && isGuarded(request)
-
+  const tokenHeaders = [csrf.header, ...COMMON_HEADERS]
   return {
-    generate: (session) => mask(secretOf(session) ?? newSecret(session)),
+    generate(session) {
+      Session.stateOf(session).refreshVisitor()
+      return mask(secretOf(session) ?? newSecret(session))
+    },
     checkOrigin(request) {
-      if (!isChecked(request) && !isHandshake(request)) return
-      const reason = foreignOrigin(request, csrf.trustedOrigins)
+      if (SAFE_METHODS.has(request.method) && !isHandshake(request)) return
+      if (csrfConfigOf(request) === false) return
+      const origin = headerOf(request.raw, 'origin')
+      const site = headerOf(request.raw, 'sec-fetch-site')
+      if (origin !== undefined && csrf.trustedOrigins.includes(origin)) return
+      const reason = foreignReason(request, origin, site)
       if (reason === undefined) return
-      // With `protect: 'all'`, this check runs before the session is loaded, so the error handler sees an empty session
-      // that is never saved.
-      const state = sessions.stateOf(request)
-      if (state.phase === 'unloaded') state.phase = 'failed'
-      refuse(request, 'SESSION_CSRF_ORIGIN', reason)
+      refuse(request, reason, { origin, site, own: ownOrigin(request) })
     },
     checkToken(request) {
-      if (!csrf.token || !isChecked(request)) return
-      const token = request.headers[csrf.header] ?? bodyField(request, csrf.field)
-      if (token === undefined) refuse(request, 'SESSION_CSRF_TOKEN', 'token-missing')
+      if (!csrf.token || SAFE_METHODS.has(request.method)) return
+      const config = csrfConfigOf(request)
+      if (config === false || config === 'origin') return
+      const token = headerToken(request, tokenHeaders) ?? bodyField(request, csrf.field)
+      if (token === undefined) refuse(request, isBodyUnparsed(request) ? 'body-not-parsed' : 'token-missing')
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
-      const secret = request.routeOptions.config.session === false ? undefined : secretOf(request.session)
-      if (secret === undefined || !isMaskOf(secret, token))
-        refuse(request, 'SESSION_CSRF_TOKEN', 'token-wrong')
-    }
+      const session = sessionConfigOf(request) === false ? undefined : request.session
+      verify(request, session, token)
+    },
+    verify: (request, token) => verify(request, request.session, token)
   }
 }
 
-/** Returns why the request's origin is refused, or `undefined` if the origin is allowed or no header reveals it. */
-function foreignOrigin(
-  { raw, protocol, host }: FastifyRequest,
-  trusted: readonly string[]
-): string | undefined {
-  const origin = headerOf(raw, 'origin')
-  const site = headerOf(raw, 'sec-fetch-site')
-  const isTrusted = origin !== undefined && trusted.includes(origin)
-  if (isTrusted || site === 'same-origin' || site === 'none') return undefined
+/** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
+function isHandshake({ raw }: FastifyRequest): boolean {
+  return raw.headers.upgrade !== undefined
+}
+
+/** Returns why the origin is refused, or `undefined` if it is the application's own or if no header reveals it. */
+function foreignReason(
+  request: FastifyRequest,
+  origin: string | undefined,
+  site: string | undefined
+): CsrfReason | undefined {
+  if (site === 'same-origin' || site === 'none') return undefined
   if (site !== undefined) return 'sec-fetch-site'
-  return origin === undefined || origin === ownOrigin(protocol, host) ? undefined : 'origin'
+  if (origin === undefined || origin === ownOrigin(request)) return undefined
+  return origin === 'null' ? 'origin-null' : 'origin'
 }
 
 /** Returns a header as the client sent it. The schema of a route may have removed the header from `request.headers`. */
@@ -76,9 +114,14 @@ function headerOf({ rawHeaders }: FastifyRequest['raw'], name: string): string |
 }
 
 /** Returns this site's origin without the default port. The result is never `'null'`, the origin of sandboxed pages. */
-function ownOrigin(protocol: string, host: string): string | undefined {
+function ownOrigin({ protocol, host }: FastifyRequest): string | undefined {
   const text = `${protocol}://${host}`
   return HTTP_HOST.test(text) && URL.canParse(text) ? new URL(text).origin : undefined
+}
+
+function headerToken({ headers }: FastifyRequest, names: readonly string[]): unknown {
+  const name = names.find((name) => headers[name] !== undefined)
+  return name === undefined ? undefined : headers[name]
 }
 
 /** Returns a field of the body. With `attachFieldsToBody: true`, @fastify/multipart wraps each field in an object. */
@@ -91,8 +134,36 @@ function bodyField({ body, headers }: FastifyRequest, field: string): unknown {
   return type === 'field' ? inner : undefined
 }
 
+/** Returns true if the request has a body that is not an object with fields, such as text, a Buffer or a stream. */
+function isBodyUnparsed({ body, raw: { headers } }: FastifyRequest): boolean {
+  const { 'content-type': type, 'content-length': length = '0', 'transfer-encoding': encoding } = headers
+  if (type === undefined && length === '0' && encoding === undefined) return false
+  if (typeof body !== 'object' || body === null) return true
+  return Symbol.iterator in body || Symbol.asyncIterator in body
+}
+
+function verify(request: FastifyRequest, session: Session | undefined, token: unknown): void {
+  if (token === undefined) refuse(request, 'token-missing')
+  if (session === undefined || !isTokenOf(request, session, token)) refuse(request, 'token-wrong')
+}
+
+/**
+ * A form may have been printed while SameSite withheld the session cookie. Its token belongs to the visitor cookie. It
+ * counts only if the browser says that the form is of this origin, because another subdomain can set a visitor cookie.
+ */
+function isTokenOf(request: FastifyRequest, session: Session, token: unknown): boolean {
+  const secret = secretOf(session)
+  if (secret !== undefined && isMaskOf(secret, token)) return true
+  if (headerOf(request.raw, 'sec-fetch-site') !== 'same-origin') return false
+  const other = toSecret(Session.stateOf(session).secretBesideSession)
+  return other !== undefined && isMaskOf(other, token)
+}
+
 function secretOf(session: Session): Buffer | undefined {
-  const text = Session.stateOf(session).own(CSRF_KEY)
+  return toSecret(Session.stateOf(session).own(CSRF_KEY))
+}
+
+function toSecret(text: unknown): Buffer | undefined {
   if (typeof text !== 'string') return undefined
   const secret = Buffer.from(text, 'base64url')
   return secret.length === SECRET_BYTES ? secret : undefined
@@ -118,11 +189,4 @@ function isMaskOf(secret: Buffer, token: unknown): boolean {
 
 function xor(a: Buffer, b: Buffer): Buffer {
   return Buffer.from(a.map((byte, index) => byte ^ (b[index] as number)))
-}
-
-function refuse({ method, url }: FastifyRequest, code: CsrfCode, reason: string): never {
-  if (channels.csrfRefused.hasSubscribers) {
-    channels.csrfRefused.publish({ reason, method, url: url.split('?', 1)[0] as string })
-  }
-  throw new CsrfError(code)
 }

@@ -1,5 +1,5 @@
 import fastifyCookie from '@fastify/cookie'
-import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from '../awaitable.js'
 import { SessionOptionError } from '../errors.js'
@@ -9,25 +9,28 @@ import type { Session } from '../session/session.js'
 import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable } from '../types.js'
-import type { AnyReply, AnyRequest } from './any-server.js'
 import type { CookieWriter } from './cookie.js'
-import { createCsrf, type CsrfProtection } from './csrf.js'
+import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
-import { kState } from './request-state.js'
+import { csrfConfigOf, kState, routeProblem } from './request-state.js'
 import { createSessionManager, type SessionManager } from './session-manager.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
-    /**
-     * A preHandler that refuses requests that were not made by a page of this site. It lets GET, HEAD and OPTIONS
-     * requests pass, except for the handshake of a WebSocket.
-     */
-    csrfProtection: (request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction) => void
+    /** The function that the package exports as `csrfProtection`. Until the plugin has loaded, this is `undefined`. */
+    csrfProtection: typeof csrfProtection
   }
   interface FastifyRequest {
     /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */
     readonly session: Session
+    /**
+     * Checks a CSRF token that the handler has read itself, for example from a streamed body. Also works on routes with
+     * `session: 'readonly'`, and checks the token even if the option `csrf.token` is `false`.
+     * @throws {CsrfError} `SESSION_CSRF_TOKEN` if the token is not a valid token of the session.
+     * @throws {SessionUsageError} `SESSION_OFF` on a route with `session: false`, which has no tokens.
+     */
+    verifyCsrf(token: unknown): void
   }
   interface FastifyReply {
     /** Returns a new CSRF token of 86 characters for a form's hidden field or the header of a script's request. */
@@ -45,8 +48,9 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const manager = createSessionManager(sessions, store)
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
-  // The CSRF hooks run before the hook that loads the session, so that a refused request does not reach the store.
-  protect(app, csrf, options.csrf.protect === 'all')
+  // These hooks run before the hook that loads the session, so that a refused request does not reach the store.
+  checkRoutes(app)
+  protect(app, csrf, options.csrf.protect)
   addHooks(app, sessions)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
@@ -93,12 +97,17 @@ function decorate(
   csrf: CsrfProtection
 ): void {
   app.decorate(kSessions, sessions)
+  app.decorate(kCsrf, csrf)
+  app.decorate('csrfProtection', csrfProtection)
   app.decorate('sessionManager', manager)
   app.decorateRequest(kState, null)
   app.decorateRequest('session', {
     getter(this: FastifyRequest) {
       return sessions.open(this)
     }
+  })
+  app.decorateRequest('verifyCsrf', function verifyCsrf(this: FastifyRequest, token: unknown) {
+    csrf.verify(this, token)
   })
   app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
     return csrf.generate(this.request.session)
@@ -133,22 +142,27 @@ function settle(pending: Awaitable<void>, done: Done): void {
   else done()
 }
 
-/**
- * Adds the CSRF checks. If `everywhere` is true, hooks check every route. They check the origin before the body is read
- * and the token afterwards. Otherwise, only routes with the preHandler `csrfProtection` are checked.
- */
-function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: boolean): void {
-  function csrfProtection(request: FastifyRequest, _reply: FastifyReply, done: Done): void {
-    csrf.checkOrigin(request)
-    csrf.checkToken(request)
-    done()
-  }
-  app.decorate('csrfProtection', csrfProtection as FastifyInstance['csrfProtection'])
-  if (!everywhere) return
+/** Refuses a route whose `config` is misspelt: when it is declared, or else at its first request. */
+function checkRoutes(app: FastifyInstance): void {
+  app.addHook('onRoute', function checkRoute(route) {
+    const problem = routeProblem(route)
+    if (problem !== undefined) throw problem
+  })
+  // Fastify does not call the onRoute hook for routes that were declared before the plugin had loaded.
+  app.addHook('onRequest', function checkRoute(request, _reply, done) {
+    done(routeProblem(request.routeOptions))
+  })
+}
+
+type Protect = ResolvedOptions['csrf']['protect']
+
+/** Adds the checks that `csrf.protect` or a route's `config.csrf` asks for. The origin is checked before the body is read. */
+function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: Protect): void {
   app.addHook('onRequest', function checkOrigin(request, _reply, done) {
-    csrf.checkOrigin(request)
+    if (everywhere !== 'routes' || csrfConfigOf(request) === 'origin') csrf.checkOrigin(request)
     done()
   })
+  if (everywhere !== 'all') return
   app.addHook('preHandler', function checkToken(request, _reply, done) {
     csrf.checkToken(request)
     done()

@@ -1,5 +1,7 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { SessionStoreError } from '../errors.js'
+import { inspect } from 'node:util'
+import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify'
+import { SessionOptionError, type SessionStoreError } from '../errors.js'
+import { oneOf } from '../options/rules.js'
 import type { Saver, Session } from '../session/session.js'
 import type { SessionRequest } from '../session/state.js'
 import type { Awaitable } from '../types.js'
@@ -10,8 +12,8 @@ export const kState = Symbol('fastify-sesame.state')
 
 /**
  * How far the session of a request has been loaded. `unloaded`: the `onRequest` hook has not run yet. `loaded`: the
- * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request came from
- * another site. `late`: the reply has been sent, before anything used the session.
+ * session has been looked up. `off`: the route has no session. `failed`: the store failed, or the request was
+ * refused before. `late`: the reply has been sent, before anything used the session.
  */
 export type Phase = 'unloaded' | 'loaded' | 'off' | 'failed' | 'late'
 
@@ -61,8 +63,11 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** `'readonly'` loads the session but never saves it. `false` does neither. The default is to do both. */
     session?: false | 'readonly'
-    /** `false` exempts this route from CSRF protection. */
-    csrf?: false
+    /**
+     * `false` exempts this route from CSRF protection. `'origin'` checks the origin of its requests and no CSRF token.
+     * A handler that reads the body itself can then call `request.verifyCsrf(token)`.
+     */
+    csrf?: false | 'origin'
   }
 }
 
@@ -71,6 +76,40 @@ export function isPrefetch({ headers }: FastifyRequest): boolean {
   return headers['sec-purpose']?.includes('prefetch') === true
 }
 
-export function sessionConfigOf(request: FastifyRequest): false | 'readonly' | undefined {
-  return request.routeOptions.config.session
+/** The parts of a route's options, or of `request.routeOptions`, that `routeProblem` reads. */
+interface Route {
+  readonly method?: string | readonly string[] | undefined
+  readonly url?: string | undefined
+  readonly config?: FastifyContextConfig
+}
+
+const CONFIG_RULES = { session: oneOf(false, 'readonly'), csrf: oneOf(false, 'origin') }
+
+/** Returns an error that names the route if its `config` has an unknown value, which would have no effect. */
+export function routeProblem(route: Route): SessionOptionError | undefined {
+  return configProblem(route, 'session') ?? configProblem(route, 'csrf')
+}
+
+function configProblem({ method, url, config = {} }: Route, key: 'session' | 'csrf') {
+  const value = own(config, key)
+  if (value === undefined || CONFIG_RULES[key].accepts(value)) return undefined
+  const name = url === undefined ? 'the not-found handler' : `the route ${[method].flat().join()} ${url}`
+  const problem = `of ${name} is ${inspect(value, { depth: 0 })}, but must be ${CONFIG_RULES[key].want}`
+  return new SessionOptionError(`config.${key}`, problem)
+}
+
+export function sessionConfigOf({ routeOptions }: FastifyRequest): FastifyContextConfig['session'] {
+  return own(routeOptions.config, 'session')
+}
+
+export function csrfConfigOf({ routeOptions }: FastifyRequest): FastifyContextConfig['csrf'] {
+  return own(routeOptions.config, 'csrf')
+}
+
+/** Ignores inherited values, so that a polluted `Object.prototype` cannot turn off the protection of every route. */
+function own<K extends 'session' | 'csrf'>(
+  config: FastifyContextConfig,
+  key: K
+): FastifyContextConfig[K] | undefined {
+  return Object.hasOwn(config, key) ? config[key] : undefined
 }

@@ -94,7 +94,7 @@ function checkAndFill(given: SessionOptions): FilledOptions {
   return { ...options, cookie, csrf }
 }
 
-/** Returns every option of the table, so that a missing one is not looked up in a polluted `Object.prototype`. */
+/** An absent option becomes an own `undefined`, so that a polluted `Object.prototype` cannot provide its value. */
 function fill(given: object, table: Readonly<Record<string, Option>>): object {
   return Object.fromEntries([
     ...Object.entries(table).map(([name, option]) => [name, option.default] as const),
@@ -167,7 +167,7 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
       throw wrong(
         'csrf.trustedOrigins',
         origin,
-        'an exact origin: scheme, host and port, without a path or a trailing "/"'
+        'an exact origin in lower case: scheme, host and port, without a path or a trailing "/"'
       )
     }
   }
@@ -178,15 +178,20 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
   })
 }
 
+/**
+ * The origin of a native shell or a browser extension, as it sends it. `URL` cannot check it: the `origin` of a URL with
+ * such a scheme is always `'null'`.
+ */
+const SHELL_ORIGIN =
+  /^(?:capacitor|ionic|tauri|chrome-extension|moz-extension):\/\/[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[1-9]\d{0,4})?$/
+
 /** `text` is `undefined` for a hole in a sparse array, because the earlier check of the list skips holes. */
 function isOrigin(text: string | undefined): boolean {
-  return (
-    text !== undefined &&
-    !text.includes('*') &&
-    URL.canParse(text) &&
-    /^https?:/.test(text) &&
-    new URL(text).origin === text
-  )
+  return text !== undefined && (SHELL_ORIGIN.test(text) || isWebOrigin(text))
+}
+
+function isWebOrigin(text: string): boolean {
+  return !text.includes('*') && URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
 }
 
 function resolveStore(

@@ -98,17 +98,22 @@ export interface CookieOptions {
 /** The options of the CSRF protection. */
 export interface CsrfOptions {
   /**
-   * `'all'` protects every route. `'routes'` protects only routes with the preHandler
-   * `fastify.csrfProtection`. Default: `'routes'`.
+   * `'origin'` checks the origin on every route, and the CSRF token on routes with the preHandler
+   * `csrfProtection`. `'all'` checks both on every route. `'routes'` checks both on routes with
+   * `csrfProtection` only. Default: `'origin'`.
    */
-  protect?: 'routes' | 'all' | undefined
-  /** The request header that carries the CSRF token. Default: `'x-csrf-token'`. */
+  protect?: 'origin' | 'all' | 'routes' | undefined
+  /**
+   * The request header that carries the CSRF token. If it is absent, `csrf-token`, `xsrf-token` and
+   * `x-xsrf-token` are read too. Default: `'x-csrf-token'`.
+   */
   header?: string | undefined
-  /** The body field that carries the CSRF token if the header is absent. Default: `'_csrf'`. */
+  /** The body field that carries the CSRF token if no header does. Default: `'_csrf'`. */
   field?: string | undefined
   /**
-   * Other origins (exact scheme, host and port) whose pages may send requests that change something. Default:
-   * `[]`.
+   * Other origins (exact scheme, host and port) whose pages may send requests that change something. Also the
+   * origins of native shells and browser extensions, such as `capacitor://localhost` or
+   * `chrome-extension://<id>`. Default: `[]`.
    */
   trustedOrigins?: readonly string[] | undefined
   /** With `false`, only the origin of a request is checked, and no CSRF token is needed. Default: `true`. */

@@ -72,27 +72,28 @@ export const COOKIE_OPTIONS = {
 
 export const CSRF_OPTIONS = {
   protect: {
-    ...oneOf('routes', 'all'),
-    default: 'routes',
+    ...oneOf('origin', 'all', 'routes'),
+    default: 'origin',
     description:
-      "`'all'` protects every route. `'routes'` protects only routes with the preHandler `fastify.csrfProtection`."
+      "`'origin'` checks the origin on every route, and the CSRF token on routes with the preHandler `csrfProtection`. `'all'` checks both on every route. `'routes'` checks both on routes with `csrfProtection` only."
   },
   header: {
     ...text(HTTP_TOKEN, 'a header name'),
     default: 'x-csrf-token',
-    description: 'The request header that carries the CSRF token.'
+    description:
+      'The request header that carries the CSRF token. If it is absent, `csrf-token`, `xsrf-token` and `x-xsrf-token` are read too.'
   },
   field: {
     ...text(/./s, 'the name of a body field'),
     default: '_csrf',
-    description: 'The body field that carries the CSRF token if the header is absent.'
+    description: 'The body field that carries the CSRF token if no header does.'
   },
   trustedOrigins: {
     want: 'a list of origins, such as "https://app.example.com"',
     accepts: (value) => Array.isArray(value) && value.every((origin) => typeof origin === 'string'),
     default: [],
     description:
-      'Other origins (exact scheme, host and port) whose pages may send requests that change something.'
+      'Other origins (exact scheme, host and port) whose pages may send requests that change something. Also the origins of native shells and browser extensions, such as `capacitor://localhost` or `chrome-extension://<id>`.'
   },
   token: {
     ...flag,

@@ -163,12 +163,21 @@ const DEFENCES: readonly Defence[] = [
     enter: enterBareApp
   },
   {
+    name: 'the origin check alone',
+    places: Object.values(PLACES),
+    sameSite: 'none',
+    isOpenToCors: true,
+    isSafe: true,
+    make: (t, options) => makeBareApp(t, options),
+    enter: enterBareApp
+  },
+  {
     name: 'an application without protection',
     places: Object.values(PLACES),
     sameSite: 'none',
     isOpenToCors: true,
     isSafe: false,
-    make: (t, options) => makeBareApp(t, options, { isCareless: true }),
+    make: (t, options) => makeBareApp(t, { ...options, csrf: { protect: 'routes' } }, { isCareless: true }),
     enter: enterBareApp
   }
 ]

@@ -151,6 +151,38 @@ void t.test('D9/CVE-2025-24358, CVE-2025-47909: a trusted origin must match exac
   }
 })
 
+const SHELLS = [
+  'capacitor://localhost',
+  'ionic://localhost',
+  'tauri://localhost',
+  'chrome-extension://abcdefghijklmnopabcdefghijklmnop',
+  'moz-extension://0b2f7c1e-3a44-4d7b-9c2e-5f1d2a3b4c5d'
+]
+
+void t.test('D9: the origins of native shells and browser extensions can be trusted, exactly', async (t) => {
+  const trustedOrigins = [...SHELLS, 'capacitor://app.localhost:8080']
+  const app = await makeCsrfApp(t, { trustedOrigins, token: false })
+  const send = async (origin: string) =>
+    verdictOf(await post(new Browser(app), { origin, 'sec-fetch-site': 'cross-site' }))
+  for (const origin of trustedOrigins) {
+    t.equal(await send(origin), 'passes', origin)
+    for (const other of [
+      `${origin}/`,
+      `${origin}.evil`,
+      `${origin}a`,
+      origin.replace(/:.*/, '://evil.test')
+    ]) {
+      t.equal(await send(other), 'origin', other)
+    }
+  }
+  t.equal(await send('capacitor://localhost:8080'), 'origin')
+  t.equal(await send('http://localhost'), 'origin', 'the same host with another scheme')
+  const strict = await makeCsrfApp(t, { token: false })
+  for (const origin of SHELLS) {
+    t.equal(verdictOf(await post(new Browser(strict), { origin })), 'origin', `${origin} is not listed`)
+  }
+})
+
 void t.test('D9: registration refuses a malformed trusted origin', async (t) => {
   for (const origin of [
     'https://a.test/',
@@ -163,7 +195,29 @@ void t.test('D9: registration refuses a malformed trusted origin', async (t) => 
     'null',
     '*',
     'https://*.a.test',
-    ''
+    '',
+    ...SHELLS.flatMap((origin) => [
+      `${origin}/`,
+      `${origin}:0`,
+      origin.toUpperCase(),
+      ` ${origin}`,
+      `${origin}\n`
+    ]),
+    'capacitor://',
+    'capacitor:localhost',
+    'capacitor://*',
+    'capacitor://*.localhost',
+    'capacitor://local host',
+    'capacitor://.localhost',
+    'capacitor://localhost.',
+    'capacitor://user@localhost',
+    'capacitor://localhost?a',
+    'capacitor://localhost#a',
+    'capacitor://localhost:123456',
+    'chrome-extension://*',
+    'file://localhost',
+    'app://localhost',
+    'xcapacitor://localhost'
   ]) {
     const csrf = { trustedOrigins: ['https://fine.test', origin] }
     await t.rejects(makeApp(t, { csrf }), { message: /"csrf\.trustedOrigins"/ }, origin)
@@ -200,7 +254,7 @@ void t.test('D10: the origin `null` is refused, whatever scheme X-Forwarded-Prot
 })
 
 void t.test('a cross-site request is refused before its body is read', async (t) => {
-  const app = await makeCsrfApp(t, { protect: 'all' }, { bodyLimit: 10_000 })
+  const app = await makeCsrfApp(t, {}, { bodyLimit: 10_000 })
   let parsed = 0
   app.addContentTypeParser('application/x-huge', { parseAs: 'buffer' }, (_request, _body, done) => {
     parsed++
@@ -222,7 +276,7 @@ void t.test('a cross-site request is refused before its body is read', async (t)
 
 void t.test('a cross-site request is refused before any store call', async (t) => {
   const store = spyStore()
-  const app = await makeApp(t, { store, csrf: { protect: 'all' } })
+  const app = await makeApp(t, { store })
   app.setErrorHandler(async (error, { session }, reply) => {
     session.setFlash('error', 'refused')
     return reply.code(403).send(error)

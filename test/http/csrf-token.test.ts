@@ -3,7 +3,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import formbody from '@fastify/formbody'
 import fastifyMultipart from '@fastify/multipart'
 import t from 'tap'
-import { MemoryStore } from '../../plugin/index.js'
+import { csrfProtection, MemoryStore } from '../../plugin/index.js'
 import { idOfToken } from '../../plugin/cookies/tokens.js'
 import { Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import {
@@ -117,6 +117,26 @@ void t.test('the token is read from the header or the body field that the option
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'token')
   t.equal(verdictOf(await form('my_token')), 'passes')
   t.equal(verdictOf(await form('_csrf')), 'token')
+})
+
+void t.test('the token is also read from the headers that other libraries use', async (t) => {
+  for (const [csrf, first] of [
+    [{}, 'x-csrf-token'],
+    [{ header: 'X-My-Token' }, 'x-my-token']
+  ] as const) {
+    const app = await makeCsrfApp(t, csrf)
+    const { browser, token } = await visit(app)
+    const names = [first, 'csrf-token', 'xsrf-token', 'x-xsrf-token'] as const
+    for (const [at, name] of names.entries()) {
+      t.equal(verdictOf(await post(browser, { [name]: token })), 'passes', name)
+      const before = names[at - 1]
+      if (before === undefined) continue
+      t.equal(verdictOf(await post(browser, { [before]: token, [name]: 'wrong' })), 'passes', name)
+      t.equal(verdictOf(await post(browser, { [before]: 'wrong', [name]: token })), 'token', name)
+    }
+    t.equal(verdictOf(await post(browser, { 'xsrf-token': 'wrong' }, { _csrf: token })), 'token')
+    t.equal(verdictOf(await post(browser, { 'x-token': token })), 'token', 'a header that is not listed')
+  }
 })
 
 void t.test('the token field of the body is ignored if the request has the token header', async (t) => {
@@ -313,6 +333,63 @@ void t.test(
     t.equal(verdictOf(await post(browser, headers, payload)), 'token')
   }
 )
+
+void t.test('verifyCsrf() accepts a token of the session and throws for anything else', async (t) => {
+  const store = spyStore()
+  const app = await makeCsrfApp(t, { token: false })
+  app.post('/own', async (request) => request.verifyCsrf((request.body as { token: unknown }).token) ?? 'own')
+  const readonly = await makeApp(t, { store })
+  readonly.get('/token', async (_request, reply) => reply.generateCsrf())
+  readonly.post('/own', { config: { session: 'readonly', csrf: 'origin' } }, async (request) => {
+    request.verifyCsrf((request.body as { token: unknown }).token)
+    return 'own'
+  })
+  for (const one of [app, readonly]) {
+    const { browser, token } = await visit(one)
+    const other = await visit(one)
+    store.take()
+    const send = async (token: unknown, client = browser) =>
+      verdictOf(await client.request({ method: 'POST', url: '/own', payload: { token } }))
+    t.equal(await send(token), 'passes')
+    for (const wrong of [undefined, null, '', 5, [token], { token }, `${token}A`, other.token]) {
+      t.equal(await send(wrong), 'token', JSON.stringify(wrong))
+    }
+    t.equal(await send(token, new Browser(one)), 'token', 'a request without a session')
+    t.notOk(
+      store.takeNames().some((name) => name !== 'get'),
+      'a check never writes the session'
+    )
+  }
+})
+
+void t.test('verifyCsrf() checks the token of a multipart body that the handler streams', async (t) => {
+  const app = await makeCsrfApp(t)
+  await app.register(fastifyMultipart)
+  app.post('/upload', { config: { csrf: 'origin' }, preHandler: csrfProtection }, async (request) => {
+    const upload = await request.file()
+    const field = upload?.fields['_csrf']
+    request.verifyCsrf(field !== undefined && 'value' in field ? field.value : undefined)
+    return (await upload?.toBuffer())?.toString()
+  })
+  const { browser, token } = await visit(app)
+  const send = (fields: Parameters<typeof multipart>[0], more = {}) => {
+    const { headers, payload } = multipart([...fields, ['file', Buffer.from('content')]])
+    return browser.request({ method: 'POST', url: '/upload', headers: { ...headers, ...more }, payload })
+  }
+  t.equal((await send([['_csrf', token]])).payload, 'content')
+  t.equal(verdictOf(await send([['_csrf', 'wrong']])), 'token')
+  t.equal(verdictOf(await send([])), 'token')
+  t.equal(verdictOf(await send([['_csrf', token]], { origin: 'http://evil.test' })), 'origin')
+})
+
+void t.test('verifyCsrf() throws SESSION_OFF on a route with session: false', async (t) => {
+  const app = await makeApp(t)
+  app.post('/off', { config: { session: false } }, async (request) => request.verifyCsrf('token'))
+  t.match((await app.inject({ method: 'POST', url: '/off' })).json(), {
+    statusCode: 500,
+    code: 'SESSION_OFF'
+  })
+})
 
 void t.test('D7/GHSA-49wp-qq6x-g2rf: a token in the URL is refused', async (t) => {
   for (const protect of PROTECTIONS) {

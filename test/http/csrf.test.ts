@@ -1,12 +1,16 @@
-import { Writable } from 'node:stream'
+import formbody from '@fastify/formbody'
+import fastifyMultipart from '@fastify/multipart'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import type { CsrfReason } from '../../plugin/diagnostics.js'
+import { csrfProtection } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, setCookieOf } from '../fixtures/app.js'
 import {
   bodiesWith,
   HOST,
   makeCsrfApp,
   METHODS,
+  multipart,
   post,
   postRaw,
   PROTECTIONS,
@@ -196,12 +200,28 @@ void t.test('an anonymous POST is refused without setting a cookie or calling th
   t.same(store.take(), [])
 })
 
-void t.test('by default, only the routes that use csrfProtection are checked', async (t) => {
-  const app = await makeCsrfApp(t)
-  app.post('/open', async () => 'open')
-  const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
-  t.equal((await app.inject({ method: 'POST', url: '/open', headers })).statusCode, 200)
-  t.equal(verdictOf(await app.inject({ method: 'POST', url: '/target', headers })), 'origin')
+void t.test('csrf.protect decides what is checked on routes without csrfProtection', async (t) => {
+  const foreign = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site' }
+  for (const [protect, fromElsewhere, withoutToken] of [
+    [undefined, 'origin', 'passes'],
+    ['origin', 'origin', 'passes'],
+    ['all', 'origin', 'token'],
+    ['routes', 'passes', 'passes']
+  ] as const) {
+    const app = await makeCsrfApp(t, { protect })
+    app.post('/open', async () => 'open')
+    app.setNotFoundHandler(async () => 'nothing here')
+    const { browser, token } = await visit(app)
+    const send = async (url: string, headers: Record<string, string>) =>
+      verdictOf(await browser.request({ method: 'POST', url, headers }))
+    for (const url of ['/open', '/nowhere']) {
+      t.equal(await send(url, { ...foreign, 'x-csrf-token': token }), fromElsewhere, `${protect}, ${url}`)
+      t.equal(await send(url, {}), withoutToken, `${protect}, ${url}`)
+      t.equal(await send(url, { 'x-csrf-token': token }), 'passes', `${protect}, ${url}`)
+    }
+    t.equal(await send('/target', { ...foreign, 'x-csrf-token': token }), 'origin', 'with csrfProtection')
+    t.equal(await send('/target', {}), 'token', 'with csrfProtection')
+  }
 })
 
 void t.test(
@@ -291,15 +311,37 @@ void t.test('D11: `csrf: false` exempts a route from all CSRF checks, and no oth
   const app = await makeApp(t, { csrf: { protect: 'all' } })
   app.post('/exempt', { config: { csrf: false } }, async () => 'exempt')
   app.post('/listed', { config: { csrf: false }, preHandler: app.csrfProtection }, async () => 'exempt')
+  app.post('/checked', { config: { csrf: undefined } as object }, async () => 'checked')
   const headers = { origin: 'http://evil.test', 'sec-fetch-site': 'cross-site', 'x-csrf-token': 'x' }
   for (const url of ['/exempt', '/listed']) {
     t.equal((await app.inject({ method: 'POST', url, headers })).payload, 'exempt')
   }
-  for (const csrf of [undefined, null, 0, '', true]) {
-    const url = `/checked-${String(csrf)}`
-    const other = await makeApp(t, { csrf: { protect: 'all' } })
-    other.post(url, { config: { csrf } as object }, async () => 'checked')
-    t.equal(verdictOf(await other.inject({ method: 'POST', url })), 'token', String(csrf))
+  t.equal(verdictOf(await app.inject({ method: 'POST', url: '/checked' })), 'token')
+  const other = await makeApp(t)
+  for (const csrf of [null, 0, '', true, 'false', 'off']) {
+    t.throws(() => other.post('/checked', { config: { csrf } as object }, async () => 'checked'), {
+      message: /"config\.csrf"/
+    })
+  }
+})
+
+void t.test("D11: `csrf: 'origin'` asks a route's requests for their origin, and for no token", async (t) => {
+  for (const protect of PROTECTIONS) {
+    const app = await makeCsrfApp(t, { protect })
+    const config = { csrf: 'origin' } as const
+    app.post('/listed', { config, preHandler: csrfProtection }, async () => 'listed')
+    app.post('/unlisted', { config }, async () => 'unlisted')
+    app.get('/chat', { config }, async () => 'chat')
+    for (const url of ['/listed', '/unlisted']) {
+      const send = async (headers: Record<string, string>) =>
+        verdictOf(await app.inject({ method: 'POST', url, headers: { host: HOST, ...headers } }))
+      t.equal(await send({}), 'passes', `${protect}, ${url}`)
+      t.equal(await send({ 'x-csrf-token': 'wrong' }), 'passes', `${protect}, ${url}`)
+      t.equal(await send({ origin: 'http://evil.test' }), 'origin', `${protect}, ${url}`)
+      t.equal(await send({ 'sec-fetch-site': 'cross-site' }), 'origin', `${protect}, ${url}`)
+    }
+    const headers = { host: HOST, upgrade: 'websocket', origin: 'http://evil.test' }
+    t.equal(verdictOf(await app.inject({ url: '/chat', headers })), 'origin', 'a WebSocket handshake')
   }
 })
 
@@ -368,46 +410,139 @@ void t.test('no token is valid while the store fails', async (t) => {
   t.equal(verdictOf(await post(browser, { 'x-csrf-token': token })), 'passes')
 })
 
-void t.test('the diagnostics message about a refusal gives the reason, but no query or token', async (t) => {
-  const refused = listen(t, 'csrf-refused')
-  const app = await makeCsrfApp(t)
-  const { browser, token } = await visit(app)
-  const send = (headers: Record<string, string>) =>
-    browser.request({
-      method: 'POST',
-      url: `/target?_csrf=${token}&a=b?c`,
-      headers: { host: HOST, ...headers }
-    })
-  await send({ 'x-csrf-token': token })
-  await send({})
-  await send({ 'x-csrf-token': 'wrong' })
-  await send({ origin: 'http://evil.test' })
-  await send({ 'sec-fetch-site': 'cross-site' })
-  const reasons = ['token-missing', 'token-wrong', 'origin', 'sec-fetch-site']
-  t.same(
-    refused,
-    reasons.map((reason) => ({ reason, method: 'POST', url: '/target' }))
+interface LogLine {
+  readonly level: number
+  readonly msg: string
+  readonly reason?: string
+}
+
+/** Returns a logger, and a function that returns the lines it has written about refusals since the last call. */
+function refusalLog() {
+  let lines: LogLine[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line) as LogLine) }
+  const take = () => {
+    const refusals = lines.filter(({ reason }) => reason !== undefined)
+    lines = []
+    return refusals
+  }
+  return { logger: { level: 'info', stream }, take }
+}
+
+/** For each reason, requests that are refused for it, and what the log says. */
+const REASONS: Record<CsrfReason, readonly [says: RegExp, ...requests: Sent[]]> = {
+  'token-missing': [
+    /has no CSRF token\. Send the result of reply\.generateCsrf\(\)/,
+    {},
+    { payload: { name: 'ada' } },
+    { payload: 'name=ada', headers: { 'content-type': 'application/x-www-form-urlencoded' } },
+    { url: '/verified' }
+  ],
+  'token-wrong': [
+    /is not valid in its session/,
+    { headers: { 'x-csrf-token': 'wrong' } },
+    { headers: { 'x-csrf-token': 'A'.repeat(86) } },
+    { payload: { _csrf: 'wrong' } },
+    { url: '/verified', payload: { token: 'wrong' } }
+  ],
+  'body-not-parsed': [
+    /its body was not parsed into an object with fields/,
+    { payload: 'name=ada', headers: { 'content-type': 'text/plain' } },
+    { payload: '[]', headers: { 'content-type': 'application/json' } },
+    { payload: 'null', headers: { 'content-type': 'application/json' } },
+    { payload: 'bytes', headers: { 'content-type': 'application/octet-stream' } },
+    { payload: 'bytes', headers: { 'content-type': 'application/x-stream' } },
+    { payload: 'no content type' },
+    { payload: 'chunked', headers: { 'transfer-encoding': 'chunked' } },
+    multipart([['_csrf', 'A'.repeat(86)]])
+  ],
+  'sec-fetch-site': [
+    /a page of another origin sent it.* config: \{ csrf: false \} .* csrf\.trustedOrigins/,
+    { headers: { 'sec-fetch-site': 'cross-site', origin: 'http://evil.test' } },
+    { headers: { 'sec-fetch-site': 'same-site' } },
+    { headers: { 'sec-fetch-site': 'cross-site', origin: 'null' } }
+  ],
+  origin: [
+    /Behind a proxy that terminates TLS, set Fastify's trustProxy/,
+    { headers: { origin: 'http://evil.test' } },
+    { headers: { origin: 'https://app.test' } },
+    { headers: { origin: '' } }
+  ],
+  'origin-null': [/Referrer-Policy: no-referrer/, { headers: { origin: 'null' } }]
+}
+
+interface Sent {
+  readonly url?: string
+  readonly headers?: Record<string, string>
+  readonly payload?: string | object
+}
+
+void t.test('the log and the channel say why a request was refused, and the reply does not', async (t) => {
+  const { logger, take } = refusalLog()
+  const app = await makeCsrfApp(t, {}, { logger })
+  await app.register(formbody)
+  await app.register(fastifyMultipart)
+  app.addContentTypeParser('application/octet-stream', { parseAs: 'buffer' }, (_request, body, done) =>
+    done(null, body)
   )
+  app.addContentTypeParser('application/x-stream', (_request, body, done) => done(null, body))
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body))
+  app.post('/verified', { config: { csrf: 'origin' } }, async (request) =>
+    request.verifyCsrf((request.body as { token?: string } | undefined)?.token)
+  )
+  app.setErrorHandler(async (error, _request, reply) => reply.code(403).send(error))
+  const { browser } = await visit(app)
+  const published = listen(t, 'csrf-refused')
+  for (const [reason, [says, ...requests]] of Object.entries(REASONS)) {
+    for (const { url = '/target', headers, payload } of requests) {
+      const note = `${reason}: ${JSON.stringify({ url, headers, payload })}`
+      const request = { method: 'POST', url: `${url}?a=b?c`, headers: { host: HOST, ...headers } } as const
+      const response = await browser.request({ ...request, ...(payload !== undefined && { payload }) })
+      t.same(
+        response.json(),
+        reason.includes('-site') || reason.includes('origin') ? CROSS_SITE : REFUSED,
+        note
+      )
+      t.same(published.splice(0), [{ reason, method: 'POST', url }], note)
+      const lines = take()
+      t.equal(lines.length, 1, note)
+      t.match(lines[0], { level: 30, reason, method: 'POST', url, msg: says }, note)
+      t.match(lines[0], { msg: /^fastify-sesame: a request was refused: / })
+    }
+  }
 })
 
-void t.test('the log never contains a token', async (t) => {
+void t.test('the log names the origins of a request that was refused for its origin', async (t) => {
+  const { logger, take } = refusalLog()
+  const app = await makeCsrfApp(t, {}, { logger })
+  const headers = { host: HOST, origin: 'https://app.test' }
+  await app.inject({ method: 'POST', url: '/target', headers })
+  t.match(take(), [{ origin: 'https://app.test', own: 'http://app.test' }])
+  await app.inject({ method: 'POST', url: '/target', headers: { host: HOST, 'sec-fetch-site': 'same-site' } })
+  t.match(take(), [{ site: 'same-site', own: 'http://app.test' }])
+})
+
+void t.test('the log and the channel never contain a token', async (t) => {
   let log = ''
-  const stream = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      log += chunk.toString()
-      done()
+  const stream = {
+    write(line: string) {
+      log += line
     }
-  })
+  }
+  const published = listen(t, 'csrf-refused')
   const app = await makeCsrfApp(t, { protect: 'all' }, { logger: { level: 'trace', stream } })
   const { browser, token } = await visit(app)
   const other = await visit(app)
   await post(browser, { 'x-csrf-token': token })
   await post(browser, { 'x-csrf-token': token, origin: 'http://evil.test' })
+  await post(browser, { 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' })
   await post(browser, { 'x-csrf-token': other.token })
+  await post(browser, { 'content-type': 'text/plain' }, `_csrf=${token}`)
   for (const _csrf of [token, other.token, [token]]) await post(browser, {}, { _csrf })
   t.match(log, /SESSION_CSRF_TOKEN/)
   t.match(log, /SESSION_CSRF_ORIGIN/)
-  t.notOk([token, other.token, browser.cookie].some((text) => log.includes(text)))
+  t.equal(published.length, 6)
+  const seen = log + JSON.stringify(published)
+  t.notOk([token, other.token, browser.cookie].some((text) => seen.includes(text)))
 })
 
 void t.test('a token from one app is not valid in another app', async (t) => {
@@ -421,15 +556,16 @@ void t.test('a token from one app is not valid in another app', async (t) => {
 
 void t.test('csrfProtection works as a plugin hook, as a preHandler and in a preHandler list', async (t) => {
   const app = addRoutes(await makeApp(t))
+  t.equal(app.csrfProtection, csrfProtection, 'the decorator is the imported function')
   app.post<{ Body: { name: string }; Params: { id: string } }>(
     '/typed/:id',
-    { preHandler: app.csrfProtection },
+    { preHandler: csrfProtection },
     async ({ params }) => params.id
   )
-  app.post('/listed', { preHandler: [app.csrfProtection] }, async () => 'listed')
+  app.post('/listed', { preHandler: [csrfProtection] }, async () => 'listed')
   await app.register(
     async (child) => {
-      child.addHook('preHandler', child.csrfProtection)
+      child.addHook('preHandler', csrfProtection)
       child.post('/inside', async () => 'inside')
     },
     { prefix: '/child' }

@@ -70,7 +70,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   'cookie.persistent': [/true or false/, 'true', 1, null],
   clearSiteData: [/true or false/, 'true', 1, null, '"cache"'],
   csrf: [/an object of CSRF options/, ...NON_OBJECTS],
-  'csrf.protect': [/one of 'routes', 'all'/, true, 'none', null],
+  'csrf.protect': [/one of 'origin', 'all', 'routes'/, true, 'none', null],
   'csrf.header': [/a header name/, ...NON_STRINGS, '', 'x y', 'x:y', 'é'],
   'csrf.field': [/the name of a body field/, ...NON_STRINGS, ''],
   'csrf.trustedOrigins': [/a list of origins/, 'https://a.test', null, [5], {}],

@@ -239,6 +239,7 @@ void t.test('the time to refuse a CSRF token does not depend on how much of it i
     method: 'POST',
     url: '/',
     headers,
+    log: { info: () => undefined },
     routeOptions: { config: {} }
   } as unknown as FastifyRequest
   const visitor = { visitorCookies: () => [], isPassive: () => false }
