@@ -42,8 +42,8 @@ export const channels = {
   invalidRecord: typed<{ id: string; key?: string; reason: string }>('fastify-sesame:invalid-record'),
   /** `{ reason, method, url }`: a request failed a CSRF check. The URL has no query string. */
   csrfRefused: typed<{ reason: CsrfReason; method: string; url: string }>('fastify-sesame:csrf-refused'),
-  /** `{ operation, error }`: a store method failed or timed out. */
-  storeFailure: typed<{ operation: string; error: unknown }>('fastify-sesame:store-failure')
+  /** `{ operation, error }`: a store method failed or timed out. The error contains no values of the session. */
+  storeFailure: typed<{ operation: string; error: Error }>('fastify-sesame:store-failure')
 } as const
 
 /** The type of the messages on each channel, by the channel's key in `channels`. */

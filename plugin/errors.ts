@@ -64,7 +64,10 @@ export type UsageCode =
   | 'SESSION_READONLY'
   | 'SESSION_STORE_UNSUPPORTED'
 
-/** `SESSION_STORE_UNAVAILABLE`, 503: the store failed or exceeded `storeTimeout`. `cause` is the original error. */
+/**
+ * `SESSION_STORE_UNAVAILABLE`, 503: the store failed or exceeded `storeTimeout`. `cause` is a copy of the driver's error
+ * without the values of the session.
+ */
 export class SessionStoreError extends SessionError {
   constructor(cause: unknown) {
     super('SESSION_STORE_UNAVAILABLE', 503, 'Session store unavailable', { cause })

@@ -6,6 +6,7 @@ import { SessionOptionError } from '../errors.js'
 import { resolveOptions, withSchema, type ResolvedOptions } from '../options/resolve.js'
 import type { SessionOptions } from '../options/session-options.js'
 import type { Session } from '../session/session.js'
+import { withoutValues } from '../stores/driver-error.js'
 import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable } from '../types.js'
@@ -86,7 +87,7 @@ async function checkReady(app: FastifyInstance, { store, storeTimeout }: Resolve
     await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
   } catch (error) {
     if (error instanceof SessionOptionError) throw error
-    app.log.warn(error, 'fastify-sesame: the session store is not ready')
+    app.log.warn(withoutValues(error), 'fastify-sesame: the session store is not ready')
   }
 }
 

@@ -1,7 +1,7 @@
-import { inspect } from 'node:util'
 import { isPromise } from '../awaitable.js'
 import { SessionOptionError } from '../errors.js'
 import type { SessionPatch, SessionRecord, SessionStore, UpdateResult } from '../types.js'
+import { withoutValues } from './driver-error.js'
 import { applyPatch, changesData } from './patch.js'
 import { parseRecord } from './record.js'
 
@@ -109,20 +109,23 @@ interface Calls {
 
 function callsOf(store: ExpressStore): Calls {
   const get = (id: string) => promised((callback) => store.get(id, callback))
-  const set = (id: string, session: ExpressSession) =>
-    promised((callback) => store.set(id, session as never, callback))
+  // A write passes the whole session to the store, and so more values than the patch has.
+  const write = (method: 'set' | 'touch', id: string, session: ExpressSession) =>
+    promised((callback) => store[method]?.(id, session as never, callback)).catch((error: unknown) => {
+      throw withoutValues(error, session.sesame)
+    })
   // When a session is touched, some stores save the cookie, and others only extend the expiry time that they keep for
   // the session. The first touch shows which kind of store this is.
   let keepsCookie: boolean | undefined
   return {
     get,
-    set,
+    set: (id, session) => write('set', id, session),
     destroy: (id) => promised((callback) => store.destroy(id, callback)),
     touch: async (id, session) => {
-      if (store.touch === undefined || keepsCookie === false) return set(id, session)
-      await promised((callback) => store.touch?.(id, session as never, callback))
+      if (store.touch === undefined || keepsCookie === false) return write('set', id, session)
+      await write('touch', id, session)
       keepsCookie ??= hasTimes(await get(id), session.cookie)
-      if (!keepsCookie) await set(id, session)
+      if (!keepsCookie) await write('set', id, session)
     }
   }
 }
@@ -132,10 +135,15 @@ function promised(call: (callback: (error?: unknown, value?: unknown) => void) =
   return new Promise((resolve, reject) => {
     const answer = call((error, value) => {
       if (error === undefined || error === null) resolve(value)
-      else reject(error instanceof Error ? error : new Error(inspect(error)))
+      else reject(error instanceof Error ? error : new Error(describe(error)))
     })
     if (isPromise(answer)) answer.then(undefined, reject)
   })
+}
+
+/** Some stores report a text. Any other value is not quoted, because it may be the session. */
+function describe(error: unknown): string {
+  return typeof error === 'string' ? error : `The store reported a value of type ${typeof error} as an error`
 }
 
 interface Queue {

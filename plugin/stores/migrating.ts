@@ -1,5 +1,6 @@
 import { isPromise, withTimeout } from '../awaitable.js'
 import type { Awaitable, SessionRecord, SessionStore } from '../types.js'
+import { withoutValues } from './driver-error.js'
 
 type Found = SessionRecord | undefined
 
@@ -71,7 +72,7 @@ async function takeOver(store: SessionStore, old: SessionStore, id: string): Pro
   if (record === undefined) return store.get(id)
   // If the id is taken, another process is moving the session. Only that process is allowed to delete the old record.
   // If that process found no record to delete, it would assume that the user has logged out.
-  if (!(await store.create(id, record))) return store.get(id)
+  if (!(await copyTo(store, id, record))) return store.get(id)
   try {
     if (await old.destroy(id)) return await store.get(id)
   } catch (error) {
@@ -80,6 +81,15 @@ async function takeOver(store: SessionStore, old: SessionStore, id: string): Pro
   }
   await store.destroy(id)
   return undefined
+}
+
+/** The caller asked only for an id, so it does not know which values an error must not contain. */
+async function copyTo(store: SessionStore, id: string, record: SessionRecord): Promise<boolean> {
+  try {
+    return await store.create(id, record)
+  } catch (error) {
+    throw withoutValues(error, [record.data, record.userId])
+  }
 }
 
 function byUser(store: SessionStore, old: SessionStore): Pick<SessionStore, 'listByUser' | 'destroyByUser'> {

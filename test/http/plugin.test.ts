@@ -258,12 +258,13 @@ void t.test(
       missing
     )
     const unreachable = async () => {
-      throw new Error('connect ECONNREFUSED')
+      throw Object.assign(new Error('connect ECONNREFUSED'), { command: { name: 'auth', args: ['hunter2'] } })
     }
     for (const ready of [unreachable, () => new Promise<void>(() => undefined)]) {
       lines.length = 0
       const app = await register(ready)
       t.match(lines, [/the session store is not ready/])
+      t.notMatch(lines, [/hunter2/], 'the log does not show what the driver sent')
       t.equal((await app.inject('/set?name=ada')).statusCode, 200)
     }
   }

@@ -48,9 +48,9 @@ void t.test(
     t.same(evicted.splice(1), [{ id: 'c' }], 'a session that was read is spared')
     store.update('d', makePatch())
     store.create('f', makeRecord())
-    t.same(evicted.splice(1), [{ id: 'e' }], 'a session that was written is spared')
+    t.same(evicted.splice(1), [{ id: 'b' }], 'a session that was written is spared, and each use spares once')
     store.create('g', makeRecord())
-    t.same(evicted.splice(1), [{ id: 'b' }], 'a session is spared once for each use')
+    t.same(evicted.splice(1), [{ id: 'e' }])
     store.update('d', makePatch({ renameTo: 'h' }))
     store.destroy('f')
     store.create('i', makeRecord())
@@ -93,6 +93,76 @@ void t.test('an eviction skips at most 100 recently used sessions and evicts the
   const evicted = listen(t, 'evicted')
   store.create('new', makeRecord())
   t.same(evicted, [{ id: '100' }])
+})
+
+const present = (store: MemoryStore, ids: readonly string[]) =>
+  ids.filter((id) => store.get(id) !== undefined)
+
+void t.test(
+  'a full store evicts sessions without a user first, however recently they were used',
+  async (t) => {
+    const store = new MemoryStore({ maxSessions: 4 })
+    for (const id of ['a', 'b']) store.create(id, makeRecord({ userId: 'ada' }))
+    for (const id of ['x', 'y']) store.create(id, makeRecord())
+    const evicted = listen(t, 'evicted')
+    store.get('x')
+    store.create('c', makeRecord({ userId: 'ada' }))
+    t.same(evicted, [{ id: 'y' }], 'among the sessions without a user, one that was used is spared')
+    store.create('d', makeRecord({ userId: 'ada' }))
+    t.same(evicted.splice(1), [{ id: 'x' }])
+    t.same(idsOf(store, 'ada').sort(), ['a', 'b', 'c', 'd'])
+  }
+)
+
+void t.test('1,000 visitors with a session evict each other, but no user who is signed in', async (t) => {
+  const app = addRoutes(await makeApp(t, { store: new MemoryStore({ maxSessions: 20 }) }))
+  const users = Array.from({ length: 19 }, () => new Browser(app))
+  for (const user of users) await user.get('/set?userId=7&name=ada')
+  for (let visit = 0; visit < 1000; visit++) await app.inject('/set?name=eve')
+  for (const user of users) t.same((await user.get('/read')).json(), { name: 'ada' })
+})
+
+void t.test('a new session is never evicted by its own creation', async (t) => {
+  const evicted = listen(t, 'evicted')
+  const store = new MemoryStore({ maxSessions: 2 })
+  for (const id of ['a', 'b']) store.create(id, makeRecord({ userId: 'ada' }))
+  store.create('x', makeRecord())
+  t.same(evicted, [{ id: 'a' }], 'a user is evicted if the new session is the only one without a user')
+  store.create('y', makeRecord())
+  t.same(evicted.splice(1), [{ id: 'x' }], 'the next session without a user replaces it')
+  const busy = makeStore(['a', 'b'], { maxSessions: 2 })
+  t.same(present(busy, ['a', 'b']), ['a', 'b'], 'every session is now a used one')
+  busy.create('c', makeRecord())
+  t.same(present(busy, ['a', 'b', 'c']), ['b', 'c'])
+})
+
+void t.test('a session that gains or loses its user is evicted with those of its new kind', async (t) => {
+  const evicted = listen(t, 'evicted')
+  const store = makeStore(['a', 'b', 'c', 'd'], { maxSessions: 4 })
+  store.update('a', makePatch({ userId: 'ada' }))
+  store.update('b', makePatch({ userId: 'bob', renameTo: 'b2' }))
+  store.update('c', makePatch({ userId: 'eve' }))
+  store.update('c', makePatch({ userId: null }))
+  for (const id of ['e', 'f']) store.create(id, makeRecord({ userId: 'carol' }))
+  t.same(evicted, [{ id: 'd' }, { id: 'c' }])
+  t.same(present(store, ['a', 'b2', 'e', 'f']), ['a', 'b2', 'e', 'f'])
+  store.update('e', makePatch({ userId: null, renameTo: 'e2' }))
+  store.create('g', makeRecord({ userId: 'dave' }))
+  t.same(evicted.splice(2), [{ id: 'e2' }])
+})
+
+void t.test('an eviction takes as long after 150,000 evictions as at first', async (t) => {
+  const timeOf = (store: MemoryStore) => {
+    const start = performance.now()
+    fill(store, 150_000, Date.now() + HOUR)
+    return performance.now() - start
+  }
+  const store = new MemoryStore({ maxSessions: 100_000 })
+  fill(store, 100_000, Date.now() + 2 * HOUR)
+  const evicting = timeOf(store)
+  const growing = timeOf(new MemoryStore({ maxSessions: 150_000 }))
+  t.equal(store.size, 100_000)
+  t.ok(evicting < 15 * growing, `${Math.round(evicting)} ms with evictions, ${Math.round(growing)} without`)
 })
 
 void t.test('a full store evicts a session even if the diagnostics channel has no subscriber', async (t) => {
@@ -406,24 +476,34 @@ void t.test('for 60,000 random calls, the store returns what a simple list would
   for (let step = 0; step < 60_000; step++) {
     const id = `${dice(1000)}`
     const isKnown = model.has(id)
-    const call = dice(4)
-    if (call === 0 && store.create(id, makeRecord({ userId: `user ${dice(50)}` })) === isKnown) wrong.push(id)
+    const userId = dice(2) === 0 ? null : `user ${dice(50)}`
+    const call = dice(5)
+    if (call === 0 && store.create(id, makeRecord({ userId })) === isKnown) wrong.push(id)
     if (call === 1 && (store.get(id) !== undefined) !== isKnown) wrong.push(id)
     if (call === 2 && (store.update(id, makePatch()) === 'ok') !== isKnown) wrong.push(id)
     if (call === 3 && store.destroy(id) !== isKnown) wrong.push(id)
-    if (call === 0 && !isKnown) model.add(id)
+    if (call === 4 && (store.update(id, makePatch({ userId })) === 'ok') !== isKnown) wrong.push(id)
+    if (call === 0 && !isKnown) model.add(id, userId)
     if (call === 1 || call === 2) model.use(id)
     if (call === 3) model.remove(id)
+    if (call === 4 && isKnown) model.assign(id, userId)
   }
   t.same(wrong, [])
   t.equal(store.size, model.ids.length)
   const listed = Array.from({ length: 50 }, (_, user) => idsOf(store, `user ${user}`)).flat()
-  t.same(listed.sort(), model.ids.sort(), 'the index by user has the same sessions')
+  t.same(listed.sort(), model.signedIn.sort(), 'the index by user has the same sessions')
+  t.same(present(store, model.ids).length, store.size, 'the store has the same sessions')
 })
+
+interface ListEntry {
+  readonly id: string
+  readonly userId: string | null
+  used: boolean
+}
 
 /** A simple list with the same eviction rule as the store. The test compares the store with this list. */
 class EvictingList {
-  #entries: { id: string; used: boolean }[] = []
+  #entries: ListEntry[] = []
   readonly #maxLength: number
 
   constructor(maxLength: number) {
@@ -432,6 +512,10 @@ class EvictingList {
 
   get ids(): string[] {
     return this.#entries.map(({ id }) => id)
+  }
+
+  get signedIn(): string[] {
+    return this.#entries.filter(({ userId }) => userId !== null).map(({ id }) => id)
   }
 
   has(id: string): boolean {
@@ -446,12 +530,19 @@ class EvictingList {
     this.#entries = this.#entries.filter((entry) => entry.id !== id)
   }
 
-  add(id: string): void {
-    this.#entries.push({ id, used: false })
-    for (let spared = 0; this.#entries.length > this.#maxLength;) {
-      const { id, used } = this.#entries.shift() as { id: string; used: boolean }
-      if (used && spared++ < 100) this.#entries.push({ id, used: false })
+  assign(id: string, userId: string | null): void {
+    if (this.#entries.find((entry) => entry.id === id)?.userId === userId) return this.use(id)
+    this.remove(id)
+    this.#entries.push({ id, userId, used: false })
+  }
+
+  add(id: string, userId: string | null): void {
+    for (let spared = 0; this.#entries.length === this.#maxLength;) {
+      const entry = (this.#entries.find(({ userId }) => userId === null) ?? this.#entries[0]) as ListEntry
+      this.remove(entry.id)
+      if (entry.used && spared++ < 100) this.#entries.push({ ...entry, used: false })
     }
+    this.#entries.push({ id, userId, used: false })
   }
 }
 

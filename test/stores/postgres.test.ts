@@ -11,6 +11,7 @@ import { signIn } from '../../plugin/testing/index.js'
 import Fastify from 'fastify'
 import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
+import { assertNoLeaks } from '../fixtures/leaks.js'
 import { findPostgres, makePool, makeSchema, makeStore, recordingPool } from '../fixtures/postgres.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
@@ -508,6 +509,24 @@ void t.test('concurrent updates all succeed under serializable isolation', { ski
   await Promise.all(keys.map((key) => store.update(ID, patch(key))))
   t.same(Object.keys((await store.get(ID))?.data ?? {}).sort(), keys)
 })
+
+/** Statements that make writes fail with errors that quote the row. `%` is the name of the table. */
+const REFUSALS = {
+  'the detail': 'ALTER TABLE % ADD CONSTRAINT refused CHECK (version < 0) NOT VALID',
+  'the message': `CREATE FUNCTION %_refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE EXCEPTION 'refused %', NEW.data; END$$;
+    CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON % FOR EACH ROW EXECUTE FUNCTION %_refuse()`
+}
+
+for (const [place, sql] of Object.entries(REFUSALS)) {
+  void t.test(`F10: errors of pg that quote a row in ${place} show no value of it`, { skip }, async (t) => {
+    const pool = makePool(t, server)
+    const { store, table } = await makeStore(t, pool)
+    const fail = () => pool.query(sql.replaceAll(/(?<!refused )%/g, table))
+    for (const error of await assertNoLeaks(t, store, fail))
+      t.match(error, { message: /refused/, name: 'error', code: /23514|P0001/ })
+  })
+}
 
 void t.test('a request makes as few round trips to PostgreSQL as possible', { skip }, async (t) => {
   const pool = makePool(t, server)

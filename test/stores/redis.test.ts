@@ -17,6 +17,7 @@ import {
   withoutRedis,
   withoutServer
 } from '../fixtures/redis.js'
+import { assertNoLeaks } from '../fixtures/leaks.js'
 
 const url = withoutRedis === false ? await sharedRedis(t) : ''
 const MODULE = new URL('../fixtures/redis.ts', import.meta.url)
@@ -55,6 +56,16 @@ void t.test('the Redis store passes the store contract tests', { skip: withoutRe
     })
   }
 })
+
+for (const client of CLIENTS) {
+  void t.test(`F10: errors of ${client} show no value of a session`, { skip: withoutServer }, async (t) => {
+    const server = await startRedis(t)
+    const store = await connect({ client, urls: [server.url], prefix: freshPrefix() })
+    t.teardown(() => store.close())
+    const fail = () => server.command('CONFIG', 'SET', 'maxmemory', '1')
+    for (const error of await assertNoLeaks(t, store, fail)) t.match(error.message, /OOM/)
+  })
+}
 
 void t.test('the store keeps each session under its own key in Redis', { skip: withoutRedis }, async (t) => {
   void t.test('a session is stored as a hash, and its field names separate data from metadata', async (t) => {
@@ -393,7 +404,9 @@ void t.test(
           const client = new Redis(server.port, { username, password: 'pw' })
           t.teardown(() => client.disconnect())
           const expected = { code: 'SESSION_OPTION_INVALID', message: /ACL SETUSER/, cause: Error }
-          await t.rejects(new RedisStore({ client }).ready(), expected, username)
+          const error = await new RedisStore({ client }).ready().catch((error: unknown) => error)
+          t.match(error, expected, username)
+          t.notMatch((error as Error).cause, { command: Object }, 'the command is not kept')
         }
       }
     )

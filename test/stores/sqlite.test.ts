@@ -8,6 +8,7 @@ import { testStore } from '../../plugin/testing/index.js'
 import { createProcesses } from '../../plugin/testing/processes.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import { listen } from '../fixtures/diagnostics.js'
+import { assertNoLeaks } from '../fixtures/leaks.js'
 import { makeFolder, makeSqlite, open, problemOf, workingDriver } from '../fixtures/sqlite.js'
 
 const SETTINGS = { synchronous: 'normal', busyTimeout: 2000 }
@@ -25,6 +26,13 @@ for (const [name, driver] of [
     t.comment(`${name}: ${run.length} cases, ${skipped.length} skipped`)
   })
 }
+
+void t.test('F10: errors of SQLite show no value of a session', async (t) => {
+  const database = open(':memory:', workingDriver())
+  const store = new SqliteStore(database)
+  const fail = () => database.exec('DROP TABLE sessions')
+  for (const error of await assertNoLeaks(t, store, fail)) t.match(error.message, /no such table/)
+})
 
 void t.test('no finished write is lost if the process is killed with SIGKILL', async (t) => {
   const path = tempPath(t)

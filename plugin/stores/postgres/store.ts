@@ -1,6 +1,7 @@
 import { SessionOptionError } from '../../errors.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 import { decode, encode, encodeChange, encodeData } from '../codec.js'
+import { withoutValues } from '../driver-error.js'
 import { parseRow, type SessionRow } from '../record.js'
 import { migrationOf, statementsOf, type Statement, type Statements } from './sql.js'
 
@@ -189,7 +190,7 @@ function fatalError(error: Error, table: string): SessionOptionError | undefined
   const problem = problemOf(codeOf(error), table)
   if (problem === undefined) return undefined
   const wrong = new SessionOptionError('store', `${problem} (${error.message})`)
-  wrong.cause = error
+  wrong.cause = withoutValues(error)
   return wrong
 }
 

@@ -1,4 +1,5 @@
 import { SessionOptionError } from '../../errors.js'
+import { withoutValues } from '../driver-error.js'
 import type { Script } from './scripts.js'
 
 /** A `redis` (node-redis) client from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
@@ -104,7 +105,7 @@ export function fatalError(error: Error): SessionOptionError | undefined {
   const problem = PROBLEMS.find(([codes]) => codes.test(error.message))?.[1]
   if (problem === undefined) return undefined
   const wrong = new SessionOptionError('client', problem)
-  wrong.cause = error
+  wrong.cause = withoutValues(error)
   return wrong
 }
 
