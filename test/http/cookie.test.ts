@@ -391,3 +391,50 @@ void t.test('a polluted Object.prototype does not change the attributes of the c
     }
   }
 })
+
+const OLD_SECRET = 'the old secret, with 32 bytes or more'
+const NEW_SECRET = 'the new secret, with 32 bytes or more'
+
+/** Creates two servers that share a store. Returns what a session that `first` created reads on each later visit. */
+async function namesRead(t: Test, firstSecrets: string[], secondSecrets: string[]): Promise<unknown[]> {
+  const store = new MemoryStore()
+  const first = new Browser(addRoutes(await makeApp(t, { store, secret: firstSecrets })))
+  const second = new Browser(addRoutes(await makeApp(t, { store, secret: secondSecrets })))
+  await first.get('/set?name=ada')
+  const names: unknown[] = []
+  for (const [from, to] of [
+    [first, second],
+    [second, first],
+    [first, second]
+  ] as const) {
+    for (const [name, value] of from.cookies) to.cookies.set(name, value)
+    names.push((await to.get('/read')).json<{ name: unknown }>().name)
+  }
+  return names
+}
+
+void t.test(
+  'in both phases of a new secret’s rollout, servers before and after the phase accept each other’s cookies',
+  async (t) => {
+    const phases = [
+      [[OLD_SECRET], [OLD_SECRET, NEW_SECRET]],
+      [
+        [OLD_SECRET, NEW_SECRET],
+        [NEW_SECRET, OLD_SECRET]
+      ]
+    ] as const
+    for (const [before, after] of phases) {
+      t.same(await namesRead(t, [...before], [...after]), ['ada', 'ada', 'ada'])
+      t.same(await namesRead(t, [...after], [...before]), ['ada', 'ada', 'ada'])
+    }
+  }
+)
+
+void t.test(
+  'a server that knows only the old secret ignores cookies that another server signs with the new one',
+  async (t) => {
+    const signing = [NEW_SECRET, OLD_SECRET]
+    t.same(await namesRead(t, [OLD_SECRET], signing), ['ada', null, 'ada'])
+    t.same(await namesRead(t, signing, [OLD_SECRET]), [null, 'ada', null])
+  }
+)
