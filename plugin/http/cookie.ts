@@ -28,10 +28,7 @@ export interface Cookie {
 export interface Cookies {
   readonly session: Cookie
   readonly visitor: Cookie
-  /**
-   * Sends `Clear-Site-Data: "cache"` if the option `clearSiteData` is on. Clearing the session cookie does this too, so
-   * call this function only if a session ends and a new one begins in the same request.
-   */
+  /** Sends `Clear-Site-Data: "cache"` if the option `clearSiteData` is on. Call this function if a session has ended. */
   clearSiteData(reply: FastifyReply): void
   /** Sets `Cache-Control: no-store` and Clear-Site-Data again, if the reply needs them and the handler changed them. */
   keepPrivate(reply: FastifyReply): void
@@ -61,12 +58,8 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
     ended.add(reply)
     addClearSiteData(reply)
   }
-  function clear(reply: FastifyReply): void {
-    session.clear(reply)
-    clearSiteData(reply)
-  }
   return {
-    session: { ...session, clear },
+    session,
     visitor,
     clearSiteData,
     keepPrivate(reply) {

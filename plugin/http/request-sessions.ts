@@ -177,16 +177,17 @@ export class RequestSessions {
       failed: moment === 'failed',
       canSetCookie: () => canSetCookie(reply, moment)
     })
-    const work = then(orders, (orders) => this.#apply(reply, orders))
+    const work = then(orders, (orders) => this.#apply(reply, orders, state.hasEnded))
     if (!isPromise(work)) return
     const commit = Promise.resolve(work).finally(() => this.#commits.delete(state))
     this.#commits.set(state, commit)
     return commit
   }
 
-  #apply(reply: FastifyReply, orders: readonly CookieOrder[]): void {
+  #apply(reply: FastifyReply, orders: readonly CookieOrder[], hasEnded: boolean): void {
     if (orders.length === 0 || reply.raw.headersSent) return
     const { session, visitor } = this.#cookies
+    if (hasEnded) this.#cookies.clearSiteData(reply)
     for (const order of orders) {
       if (order.kind === 'clear') {
         if (order.cookie === 'session') session.clear(reply)

@@ -85,7 +85,8 @@ export class Committer {
     if (plan.kind === 'destroy') return this.#destroy(state, plan, reply)
     const userId = signedInBy(plan)
     if (userId === null || this.#limit === undefined) return this.#write(state, plan, reply)
-    return this.#limit.signIn(userId, { before: state.storedId, after: state.id }, (newest) => {
+    const before = plan.kind === 'update' ? plan.id : undefined
+    return this.#limit.signIn(userId, { before, after: state.id }, (newest) => {
       state.signInAfter(newest)
       return this.#write(state, state.plan(Date.now(), false) as CreatePlan | UpdatePlan, reply)
     })

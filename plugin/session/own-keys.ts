@@ -69,11 +69,11 @@ export class OwnKeys {
 
   /**
    * Returns the CSRF secret of a visitor cookie that came together with a stored session: SameSite withheld the session
-   * cookie when the form was requested. A secret from before `since` (in milliseconds since the epoch) does not count.
+   * cookie when the form was requested. A secret that is not newer than `since` (in milliseconds since the epoch) does not count.
    */
   secretBesideSession(since: number): unknown {
     const visitor = this.#session.isVisitor ? undefined : this.#read()
-    return visitor === undefined || visitor.secretAt < since ? undefined : valueIn(visitor.texts, CSRF_KEY)
+    return visitor === undefined || visitor.secretAt <= since ? undefined : valueIn(visitor.texts, CSRF_KEY)
   }
 
   /** Moves the values of such a cookie into the session at a login. The login removes the CSRF secret. */

@@ -148,7 +148,7 @@ export class SessionState {
     if (!this.committed) this.#own.refresh()
   }
 
-  /** The CSRF secret of a visitor cookie that came together with the session, if it is not older than the login. */
+  /** The CSRF secret of a visitor cookie that came together with the session, if it is newer than the login. */
   get secretBesideSession(): unknown {
     return this.#own.secretBesideSession(this.authenticatedAt ?? 0)
   }

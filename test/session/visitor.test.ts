@@ -139,14 +139,7 @@ void t.test('F6: beside a session its token counts only where the browser says s
   const token = await print(withheld)
   browser.cookies.set(VISITOR, withheld.cookies.get(VISITOR) as string)
   t.equal(await post(token, 'same-origin'), 200)
-  for (const site of [
-    undefined,
-    'none',
-    'same-site',
-    'cross-site',
-    'Same-Origin',
-    'same-origin, same-origin'
-  ])
+  for (const site of [null, 'none', 'same-site', 'cross-site', 'Same-Origin', 'same-origin, same-origin'])
     t.equal(await post(token, site), 403, `Sec-Fetch-Site: ${site}`)
   const own = await print()
   t.equal(await post(own), 200, 'the session’s own token still works')
