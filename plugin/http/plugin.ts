@@ -111,7 +111,11 @@ function decorate(
     csrf.verify(this, token)
   })
   app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
-    return csrf.generate(this.request.session)
+    const token = csrf.generate(this.request.session)
+    sessions.stateOf(this.request).printsToken = true
+    // The onSend hook sets this header again. It does not run for a hijacked reply, which uses `getHeaders()`.
+    this.header('cache-control', 'no-store')
+    return token
   })
 }
 

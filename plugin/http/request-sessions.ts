@@ -102,6 +102,7 @@ export class RequestSessions {
   finish(request: FastifyRequest, reply: FastifyReply): Awaitable<void> {
     const state = this.stateOf(request)
     if (state.used) varyByCookie(reply)
+    if (state.printsToken) reply.header('cache-control', 'no-store')
     const { session } = state
     if (session === undefined) {
       // From now on, changes to the session would be lost, so they must throw an error.

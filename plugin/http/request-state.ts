@@ -33,6 +33,8 @@ export class RequestState implements Saver, SessionRequest {
   /** True if a correctly signed cookie's session has ended. Stays true if the request creates a new session. */
   ended = false
   used = false
+  /** True if the reply prints a CSRF token, so that no cache may keep it. */
+  printsToken = false
   /** The reply that `session.save()` sets the cookie on. The `onRequest` hook assigns it. */
   reply: FastifyReply | undefined
 

@@ -1,5 +1,5 @@
 import { fastifyCookie } from '@fastify/cookie'
-import Fastify, { type FastifyReply } from 'fastify'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { createCookies, type Cookies } from '../../plugin/http/cookie.js'
 import sessions, { MemoryStore, type Session, type SessionOptions } from '../../plugin/index.js'

@@ -1,7 +1,9 @@
 import crypto from 'node:crypto'
+import type { OutgoingHttpHeaders } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import formbody from '@fastify/formbody'
 import fastifyMultipart from '@fastify/multipart'
+import type { FastifyReply } from 'fastify'
 import t from 'tap'
 import { csrfProtection, MemoryStore } from '../../plugin/index.js'
 import { idOfToken } from '../../plugin/cookies/tokens.js'
@@ -460,6 +462,48 @@ void t.test(
     t.same(store.takeNames(), ['get', 'get', 'get', 'get'], 'a check reads the session and never writes it')
   }
 )
+
+void t.test('a reply that prints a CSRF token is not cached, whatever the handler says', async (t) => {
+  const app = await makeApp(t)
+  app.addHook(
+    'onRequest',
+    async (_request, reply) => void reply.header('cache-control', 'public, max-age=60')
+  )
+  const cache = (reply: FastifyReply) => reply.header('cache-control', 'public, max-age=300')
+  app.get('/before', async (_request, reply) => cache(reply).send(reply.generateCsrf()))
+  app.get('/after', async (_request, reply) => {
+    const token = reply.generateCsrf()
+    return cache(reply).send(token)
+  })
+  app.get('/saved', async ({ session }, reply) => {
+    const token = reply.generateCsrf()
+    await session.save()
+    return cache(reply).send(token)
+  })
+  app.get('/readonly', { config: { session: 'readonly' } }, async (_request, reply) =>
+    cache(reply).send(reply.generateCsrf())
+  )
+  app.get('/hijacked', async ({ session }, reply) => {
+    const token = reply.generateCsrf()
+    await session.save()
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders).end(token)
+  })
+  app.get('/failed', async (_request, reply) => {
+    const token = reply.generateCsrf()
+    return cache(reply).code(500).send(token)
+  })
+  app.get('/plain', async (_request, reply) => cache(reply).send('no token'))
+  const browser = new Browser(app)
+  await browser.get('/before')
+  for (const url of ['/before', '/after', '/saved', '/readonly', '/hijacked', '/failed']) {
+    const { headers, payload } = await browser.get(url)
+    t.match(payload, /^[\w-]{86}$/, url)
+    t.equal(headers['set-cookie'], undefined, 'the session and its CSRF secret exist already')
+    t.equal(headers['cache-control'], 'no-store', url)
+  }
+  t.equal((await browser.get('/plain')).headers['cache-control'], 'public, max-age=300')
+})
 
 void t.test('generateCsrf() throws SESSION_OFF on a route with session: false', async (t) => {
   const app = await makeApp(t)

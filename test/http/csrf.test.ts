@@ -325,7 +325,7 @@ void t.test('D11: `csrf: false` exempts a route from all CSRF checks, and no oth
   }
 })
 
-void t.test("D11: `csrf: 'origin'` asks a route's requests for their origin, and for no token", async (t) => {
+void t.test("D11: a route with csrf 'origin' checks the origin of its requests, and no token", async (t) => {
   for (const protect of PROTECTIONS) {
     const app = await makeCsrfApp(t, { protect })
     const config = { csrf: 'origin' } as const
