@@ -13,6 +13,8 @@ import { csrfConfigOf, sessionConfigOf } from './request-state.js'
 export interface CsrfProtection {
   /** Returns a new CSRF token of 86 characters. Creates the session's CSRF secret on the first call. */
   generate(session: Session): string
+  /** Checks the origin of a request before its body is read, if `csrf.protect` or the route's `config` asks for it. */
+  checkFirst(request: FastifyRequest): void
   /** Checks the origin of a request. @throws {CsrfError} `SESSION_CSRF_ORIGIN` if the origin is refused. */
   checkOrigin(request: FastifyRequest): void
   /** Checks the CSRF token of a request with a parsed body. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
@@ -66,9 +68,12 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       Session.stateOf(session).refreshVisitor()
       return mask(secretOf(session) ?? newSecret(session))
     },
+    checkFirst(request) {
+      if (!isChecked(request)) return
+      if (csrf.protect !== 'routes' || csrfConfigOf(request) === 'origin') this.checkOrigin(request)
+    },
     checkOrigin(request) {
-      if (SAFE_METHODS.has(request.method) && !isHandshake(request)) return
-      if (csrfConfigOf(request) === false) return
+      if (!isChecked(request) || csrfConfigOf(request) === false) return
       const origin = headerOf(request.raw, 'origin')
       const site = headerOf(request.raw, 'sec-fetch-site')
       if (origin !== undefined && csrf.trustedOrigins.includes(origin)) return
@@ -90,9 +95,12 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   }
 }
 
-/** CORS does not apply to WebSockets. Without a check of the handshake, any site could open one and read from it. */
-function isHandshake({ raw }: FastifyRequest): boolean {
-  return raw.headers.upgrade !== undefined
+/**
+ * Returns true if the request can change something, or if it is the handshake of a WebSocket. CORS does not apply to
+ * WebSockets, so without a check of the handshake, any site could open one and read from it.
+ */
+function isChecked({ method, raw }: FastifyRequest): boolean {
+  return !SAFE_METHODS.has(method) || raw.headers.upgrade !== undefined
 }
 
 /** Returns why the origin is refused, or `undefined` if it is the application's own or if no header reveals it. */

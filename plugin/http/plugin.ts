@@ -13,7 +13,7 @@ import type { Awaitable } from '../types.js'
 import type { CookieWriter } from './cookie.js'
 import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
-import { csrfConfigOf, kState, routeProblem } from './request-state.js'
+import { kState, routeProblem } from './request-state.js'
 import { createSessionManager, type SessionManager } from './session-manager.js'
 
 declare module 'fastify' {
@@ -49,10 +49,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const manager = createSessionManager(sessions, store)
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
-  // These hooks run before the hook that loads the session, so that a refused request does not reach the store.
-  checkRoutes(app)
-  protect(app, csrf, options.csrf.protect)
-  addHooks(app, sessions)
+  addHooks(app, sessions, csrf)
   if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
   app.addHook('onClose', async () => {
     try {
@@ -119,11 +116,20 @@ function decorate(
   })
 }
 
-function addHooks(app: FastifyInstance, sessions: RequestSessions): void {
+function addHooks(app: FastifyInstance, sessions: RequestSessions, csrf: CsrfProtection): void {
+  const checkRoute = createRouteCheck(app)
+  // One hook does all three, because each hook takes time. A refused request does not reach the store.
   app.addHook('onRequest', function loadSession(request, reply, done) {
+    checkRoute(request)
+    csrf.checkFirst(request)
     sessions.stateOf(request).reply = reply
     settle(sessions.load(request), done)
   })
+  if (sessions.options.csrf.protect === 'all')
+    app.addHook('preHandler', function checkToken(request, _reply, done) {
+      csrf.checkToken(request)
+      done()
+    })
   app.addHook('onSend', function saveSession(request, reply, _payload, done) {
     settle(sessions.finish(request, reply), done)
   })
@@ -147,31 +153,19 @@ function settle(pending: Awaitable<void>, done: Done): void {
   else done()
 }
 
-/** Refuses a route whose `config` is misspelt: when it is declared, or else at its first request. */
-function checkRoutes(app: FastifyInstance): void {
+/** Refuses a route whose `config` is misspelt when it is declared. The returned function refuses requests to it. */
+function createRouteCheck(app: FastifyInstance): (request: FastifyRequest) => void {
+  // Fastify does not call the onRoute hook for routes that were declared before the plugin had loaded.
+  const hasEarlierRoutes = /\([A-Z]/.test(app.printRoutes())
   app.addHook('onRoute', function checkRoute(route) {
     const problem = routeProblem(route)
     if (problem !== undefined) throw problem
   })
-  // Fastify does not call the onRoute hook for routes that were declared before the plugin had loaded.
-  app.addHook('onRequest', function checkRoute(request, _reply, done) {
-    done(routeProblem(request.routeOptions))
-  })
-}
-
-type Protect = ResolvedOptions['csrf']['protect']
-
-/** Adds the checks that `csrf.protect` or a route's `config.csrf` asks for. The origin is checked before the body is read. */
-function protect(app: FastifyInstance, csrf: CsrfProtection, everywhere: Protect): void {
-  app.addHook('onRequest', function checkOrigin(request, _reply, done) {
-    if (everywhere !== 'routes' || csrfConfigOf(request) === 'origin') csrf.checkOrigin(request)
-    done()
-  })
-  if (everywhere !== 'all') return
-  app.addHook('preHandler', function checkToken(request, _reply, done) {
-    csrf.checkToken(request)
-    done()
-  })
+  return function checkRoute(request) {
+    if (!hasEarlierRoutes && !request.is404) return
+    const problem = routeProblem(request.routeOptions)
+    if (problem !== undefined) throw problem
+  }
 }
 
 function sweep(app: FastifyInstance, manager: SessionManager, interval: number): void {

@@ -62,8 +62,9 @@ export class RequestSessions {
     if (state.phase !== 'unloaded') return
     if (state.loading !== undefined) return state.loading
     const header = state.cookieHeader
-    if (header !== undefined && sessionConfigOf(request) !== false)
-      return (state.loading = this.#loadCookie(request, state, header))
+    const config = header === undefined ? undefined : sessionConfigOf(request)
+    if (header !== undefined && config !== false)
+      return (state.loading = this.#loadCookie(request, state, header, config ?? 'open'))
     state.phase = header === undefined ? 'loaded' : 'off'
   }
 
@@ -139,8 +140,12 @@ export class RequestSessions {
     if (session !== undefined) return this.#commit(session, reply, 'failed')
   }
 
-  #loadCookie(request: FastifyRequest, state: RequestState, header: string): Awaitable<void> {
-    const mode = sessionConfigOf(request) === 'readonly' ? 'readonly' : 'open'
+  #loadCookie(
+    request: FastifyRequest,
+    state: RequestState,
+    header: string,
+    mode: SessionMode
+  ): Awaitable<void> {
     try {
       const found = this.#load(this.#cookies.session.read(header), request.id)
       if (!isPromise(found)) return this.#loaded(state, found, mode)

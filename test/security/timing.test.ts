@@ -240,6 +240,7 @@ void t.test('the time to refuse a CSRF token does not depend on how much of it i
     url: '/',
     headers,
     log: { info: () => undefined },
+    raw: { headers, rawHeaders: [] },
     routeOptions: { config: {} }
   } as unknown as FastifyRequest
   const visitor = { visitorCookies: () => [], isPassive: () => false }
