@@ -1,7 +1,7 @@
 import { SessionValueError } from '../errors.js'
 import type { ProblemOf } from '../options/schema.js'
 import { isOwnKey, LIFETIME_KEY } from './record.js'
-import { deserialize, reportInvalidValue, reserialize, serialize } from './serialize.js'
+import { deserialize, reportInvalidValue, reserialize, serialize, serializeValue } from './serialize.js'
 
 export type Updater = (current: unknown) => unknown
 
@@ -74,18 +74,19 @@ export class Changes {
   }
 
   set(key: string, value: unknown): void {
-    this.#put(key, value, { text: serialize(key, value) })
+    const { text, kept } = prepare(key, value)
+    this.#put(key, kept, { text })
   }
 
   /** Sets `key` to the result of `updater`. `rebase` runs `updater` again on a newer stored value. */
   update(key: string, updater: Updater): void {
     this.#recordMutation(key)
-    const { value, text } = this.#run(key, updater)
+    const { kept, text } = this.#run(key, updater)
     const change = this.#changes?.get(key)
     const dependsOnStored = this.#survives(key) && (change === undefined || change.updaters !== undefined)
     const updaters = [...(change?.updaters ?? []), updater]
     const derived = change?.derived === true
-    this.#put(key, value, dependsOnStored ? { text, updaters, derived: true } : { text, derived })
+    this.#put(key, kept, dependsOnStored ? { text, updaters, derived: true } : { text, derived })
   }
 
   remove(key: string): void {
@@ -192,10 +193,9 @@ export class Changes {
     return objects.some(([key, value]) => isMutated(key, value, this.#text(key)))
   }
 
-  #run(key: string, updater: Updater): { value: unknown; text: string } {
+  #run(key: string, updater: Updater): Prepared {
     try {
-      const value = updater(this.value(key))
-      return { value, text: serialize(key, value) }
+      return prepare(key, updater(this.value(key)))
     } catch (error) {
       // Discard the in-place changes made by an updater that threw, because a retry could not repeat them.
       if (this.#isMutatedInPlace(key)) this.#objects?.delete(key)
@@ -212,10 +212,9 @@ export class Changes {
     }
   }
 
-  #put(key: string, value: unknown, change: Change): void {
-    this.#objects?.delete(key)
-    // Do not keep an object with a `toJSON` method, such as a Date: `get` has to return its JSON form.
-    if (typeof value === 'object' && value !== null && !('toJSON' in value)) this.#keep(key, value)
+  #put(key: string, kept: object | undefined, change: Change): void {
+    if (kept === undefined) this.#objects?.delete(key)
+    else this.#keep(key, kept)
     this.#mark(key, change)
   }
 
@@ -287,6 +286,18 @@ export class Changes {
     reportInvalidValue(this.#session.id, key, 'schema')
     return undefined
   }
+}
+
+interface Prepared {
+  readonly text: string
+  /** The value, if it is an object that `get` can return. */
+  readonly kept: object | undefined
+}
+
+/** An object is not kept if it contains one with a `toJSON` method, such as a Date: `get` has to return its JSON form. */
+function prepare(key: string, value: unknown): Prepared {
+  const { text, isReplaced } = serializeValue(key, value)
+  return { text, kept: typeof value === 'object' && value !== null && !isReplaced ? value : undefined }
 }
 
 function apply(changes: Iterable<[string, Change]>, texts: Record<string, string>): void {

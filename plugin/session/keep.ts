@@ -32,3 +32,11 @@ export function keepsOf({
     return key === LIFETIME_KEY || (staysWithUser && key !== CSRF_KEY)
   }
 }
+
+/** Returns the keys that `kept` and `keep` have in common. `undefined` stands for all keys. */
+export function keysInBoth(
+  kept: ReadonlySet<string> | undefined,
+  keep: readonly string[] | undefined
+): ReadonlySet<string> | undefined {
+  return keep === undefined ? kept : new Set(keep.filter((key) => kept?.has(key) ?? true))
+}

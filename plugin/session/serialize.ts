@@ -11,7 +11,14 @@ const EMPTIED = [Map, Set, WeakMap, WeakSet, Promise, RegExp, Error, ArrayBuffer
  * `undefined` is allowed as the value of a property, but not as an array element.
  */
 export function serialize(key: string, value: unknown): string {
+  return serializeValue(key, value).text
+}
+
+/** Does the same as `serialize`, and says whether a `toJSON` method has replaced the value or a part of it. */
+export function serializeValue(key: string, value: unknown): { text: string; isReplaced: boolean } {
+  let isReplaced = false
   function refuseLoss(this: Record<string, unknown>, property: string, item: unknown): unknown {
+    isReplaced ||= this[property] !== item
     const loss = lossOf(this, property, item)
     if (loss === undefined) return item
     throw notJson(key, property === '' ? `it is ${loss}` : `${loss} at ${JSON.stringify(property)}`)
@@ -24,7 +31,7 @@ export function serialize(key: string, value: unknown): string {
     throw error instanceof SessionValueError ? error : notJson(key, reasonOf(error))
   }
   if (text === undefined) throw notJson(key, 'it is undefined')
-  return text
+  return { text, isReplaced }
 }
 
 /** Serializes an object to see whether it was changed. Runs on every request, so it does not check for lost data. */
@@ -91,8 +98,9 @@ function lossOf(holder: Record<string, unknown>, property: string, value: unknow
   }
 }
 
-/** `given` is the value before `toJSON` ran. Only `given` reveals an invalid Date, whose `toJSON` returns null. */
+/** `given` is the value before `toJSON` ran. Only `given` reveals a Buffer, and an invalid Date, which becomes null. */
 function lossOfObject(value: unknown, given: unknown): string | undefined {
+  if (ArrayBuffer.isView(given)) return `an instance of ${given.constructor.name}`
   if (value === null) return given instanceof Date ? 'an invalid Date' : undefined
   const emptied = EMPTIED.find((type) => value instanceof type)
   return emptied && `an instance of ${emptied.name}`

@@ -5,7 +5,7 @@ import type { SessionRecord } from '../types.js'
 import { checkValue } from './check-value.js'
 import { Changes, type Difference, type Texts, type Updater } from './changes.js'
 import { expiryOf, lifetimeOf, type ChosenLifetime } from './lifetime.js'
-import { keepsOf } from './keep.js'
+import { keepsOf, keysInBoth } from './keep.js'
 import { checkKeep, chosenLifetime, type LoginOptions } from './login.js'
 import { OwnKeys } from './own-keys.js'
 import { plan, type EndedSession, type FoundSession, type Outcome, type Plan } from './plan.js'
@@ -194,7 +194,7 @@ export class SessionState {
     const lifetime = chosenLifetime(this.#context.options, options)
     this.#requireLoaded()
     changes.set(this.#userKey, userId)
-    this.#keptByLogin = options.keep && new Set(options.keep)
+    this.#keptByLogin = keysInBoth(this.#keptByLogin, options.keep)
     this.#startLogin(lifetime)
   }
 
@@ -202,7 +202,7 @@ export class SessionState {
   rotate(keep?: readonly string[]): void {
     checkKeep(keep)
     const changes = this.#change()
-    this.#keptByRotation = keep && new Set(keep)
+    this.#keptByRotation = keysInBoth(this.#keptByRotation, keep)
     this.#own.open()
     changes.remove(CSRF_KEY)
     this.#renew()
@@ -226,6 +226,7 @@ export class SessionState {
 
   /** Prepares a login whose session is gone for a new session, without anything of the old record. */
   startOver(): void {
+    this.#own.leave()
     this.#found = undefined
     this.#changes.forget()
   }
@@ -345,7 +346,7 @@ export class SessionState {
     const isSignedIn = this.#userBefore !== null
     if (isSignedIn) this.#changes.forget()
     this.#changes.remove(this.#userKey)
-    this.#changes.remove(LIFETIME_KEY)
+    if (isSignedIn || this.#signsIn) this.#changes.remove(LIFETIME_KEY)
     this.#setsUser = this.#signsIn = false
     if (!isSignedIn) return
     this.#changes.remove(CSRF_KEY)
