@@ -179,6 +179,24 @@ void t.test('regenerate(keep) that drops the user, and clear() after it, keep th
   }
 })
 
+void t.test('removing the user where there is none leaves the lifetime', async (t) => {
+  const { login, visit, stored } = await setUp(t)
+  await login({ maxAge: 7200 })
+  await visit((session) => session.regenerate([]))
+  for (const remove of [
+    (session: Session) => session.remove('userId'),
+    (session: Session) => session.set('userId', null),
+    (session: Session) => void session.take('userId')
+  ]) {
+    const { calls, result } = await visit((session) => {
+      remove(session)
+      return session.expiresAt
+    })
+    t.same([calls, result], [['get'], Date.now() + 7_200_000])
+    t.ok(stored()?.data[LIFETIME_KEY])
+  }
+})
+
 void t.test('a later login starts a lifetime of its own', async (t) => {
   const { login, visit, clock, stored, endsAfter } = await setUp(t)
   const logins: Record<string, Step> = {

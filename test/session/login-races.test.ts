@@ -181,6 +181,47 @@ for (const [loginName, login] of Object.entries(LOGINS)) {
   })
 }
 
+race(
+  'a login that finds its session gone takes over the visitor’s messages, not the secret',
+  async (scene) => {
+    const { t, app, begin, browser, late, memory, visit } = scene
+    app.post('/guarded', { preHandler: app.csrfProtection }, async () => 'passed')
+    const id = await begin((session) => session.set('cart', 1))
+    const withheld = new Browser(app)
+    const { result: token } = await visit((session, _request, reply) => {
+      session.setFlash('note', 'hello')
+      return reply.generateCsrf()
+    }, withheld)
+    browser.cookies.set('session_id_visitor', withheld.cookies.get('session_id_visitor') as string)
+    const { client } = await late(
+      (session) => session.login('ada'),
+      () => memory.destroy(id)
+    )
+    t.same([...client.cookies.keys()], ['session_id'])
+    const record = memory.get(idOfCookie(`session_id=${client.cookies.get('session_id')}`))
+    t.same(Object.keys(record?.data ?? {}).sort(), ['$flash.note', 'userId'])
+    const headers = { 'x-csrf-token': token, 'sec-fetch-site': 'same-origin' }
+    t.equal((await client.request({ method: 'POST', url: '/guarded', headers })).statusCode, 403)
+  }
+)
+
+race(
+  'a login that finds its session gone keeps the lifetime and the messages that it chose',
+  async (scene) => {
+    const { t, begin, late, memory, visit } = scene
+    const id = await begin((session) => session.login('eve', { maxAge: 7200 }))
+    const { client, cookies } = await late(
+      (session) => {
+        session.setFlash('note', 'hello')
+        session.login('ada', { maxAge: 60 })
+      },
+      () => memory.destroy(id)
+    )
+    t.match(cookies, [/^session_id=\*; Max-Age=(59|60);/])
+    t.equal((await visit((session) => session.getFlash('note'), client)).result, 'hello')
+  }
+)
+
 race('two overlapping logins as different users mix nothing', async (scene) => {
   const { t, begin, overlap, valuesIn } = scene
   await begin((session) => session.set('cart', ['book']))

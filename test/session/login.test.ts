@@ -416,3 +416,31 @@ void t.test(
     t.equal(stored(), before)
   }
 )
+
+void t.test("onStoreError: 'anonymous': a login or logout that cannot be written is a 503", async (t) => {
+  const { memory, begin, attempt, browser, app } = await setUp(t, { onStoreError: 'anonymous' })
+  const { create, update, destroy } = memory
+  const fail = () => {
+    throw new Error('connection lost')
+  }
+  for (const [before, work] of [
+    [undefined, (session) => session.login('ada')],
+    [ofNobody, (session) => session.login('ada')],
+    [ofEve, (session) => session.set('userId', 'ada')],
+    [ofEve, (session) => session.remove('userId')],
+    [ofEve, (session) => session.clear()]
+  ] as [Step | undefined, Step][]) {
+    if (before === undefined) browser.cookies.clear()
+    else await begin(before)
+    Object.assign(memory, { create: fail, update: fail, destroy: fail })
+    const { response, cookies } = await attempt(work)
+    t.match(
+      [response.json(), cookies],
+      [{ statusCode: 503, code: 'SESSION_STORE_UNAVAILABLE' }, { length: 0 }]
+    )
+    Object.assign(memory, { create, update, destroy })
+  }
+  memory.create = fail
+  const { response, cookies } = await attempt((session) => session.set('cart', 1), new Browser(app))
+  t.same([response.statusCode, cookies], [200, []])
+})

@@ -68,7 +68,7 @@ const SAFE: Record<string, (session: Session) => unknown> = {
   modified: (session) => session.modified,
   inspect: (session) => inspect(session, { depth: 5, showHidden: true, getters: true }),
   JSON: (session) => JSON.stringify({ session }),
-  toString: (session) => Object.prototype.toString.call(session),
+  'its tag': (session) => Object.prototype.toString.call(session),
   keys: (session) => [Object.keys(session), Object.entries(session)],
   'an unknown property': (session) => Reflect.get(session, 'user') as unknown,
   'a test for a property': (session) => 'user' in session,

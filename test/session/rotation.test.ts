@@ -138,6 +138,49 @@ void t.test('regenerate(keep) without the user leaves an anonymous session with 
   }
 })
 
+const DROPS: Record<string, Step> = {
+  'regenerate(keep)': (session) => session.regenerate(['a']),
+  'regenerate([])': (session) => session.regenerate([]),
+  'login() with keep': (session) => session.login('eve', { keep: ['a'] })
+}
+const RENEWALS: Record<string, Step> = {
+  'regenerate()': (session) => session.regenerate(),
+  'regenerate(keep)': (session) => session.regenerate(['a', 'b', 'userId']),
+  'login()': (session) => session.login('eve'),
+  'login() with keep': (session) => session.login('eve', { keep: ['a', 'b'] })
+}
+
+for (const [dropName, drop] of Object.entries(DROPS)) {
+  for (const [name, renew] of Object.entries(RENEWALS)) {
+    void t.test(
+      `what ${dropName} has dropped does not come back by ${name} in the same request`,
+      async (t) => {
+        const { begin, visit } = await setUp(t)
+        for (const user of [undefined, 'eve']) {
+          await begin((session) => {
+            if (user !== undefined) session.login(user)
+            session.set('a', 1)
+            session.set('b', 2)
+          })
+          const { result } = await visit((session) => {
+            drop(session)
+            const dropped = valuesOf(session)
+            renew(session)
+            const values = valuesOf(session)
+            if (name.startsWith('login')) delete values.userId
+            return [dropped, values]
+          })
+          const [dropped = {}, values = {}] = result
+          for (const key of Object.keys(values)) t.ok(key in dropped, `${key} of ${user ?? 'nobody'}`)
+          const { result: later } = await visit(valuesOf)
+          if (name.startsWith('login')) delete later.userId
+          t.same(later, values)
+        }
+      }
+    )
+  }
+}
+
 void t.test('any other argument of regenerate() throws, and nothing changes', async (t) => {
   const { begin, visit } = await setUp(t)
   const id = await begin((session) => session.login('ada'))
