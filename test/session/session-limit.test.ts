@@ -39,6 +39,13 @@ async function serve(
     session.login((params as { user: string }).user)
     return session.createdAt
   })
+  app.get('/again/:end', async ({ session, params }) => {
+    const { end } = params as { end: 'invalidate' | 'remove' }
+    if (end === 'invalidate') session.invalidate()
+    else session.remove('userId')
+    session.login('ada')
+    return 'in'
+  })
   app.get('/rotate', async ({ session }) => {
     session.regenerate()
     return 'rotated'
@@ -348,6 +355,27 @@ void t.test('a login in a session that the user has already ends no other sessio
   }
   t.same(destroyed, [])
 })
+
+for (const onLimit of LIMITS) {
+  for (const end of ['invalidate', 'remove'] as const) {
+    void t.test(`a login after ${end}() in the same request keeps to the limit (${onLimit})`, async (t) => {
+      const memory = new MemoryStore()
+      const { app, list } = await setUp(t, { store: memory, maxSessionsPerUser: 1, onLimit })
+      const [browser, other] = [new Browser(app), new Browser(app)]
+      const before = ['/login', '/login-as/eve', '/set?name=anonymous']
+      for (const url of end === 'remove' ? before.slice(0, 2) : before) {
+        for (const { id } of await app.sessionManager.list('ada')) memory.destroy(id)
+        await browser.get(url)
+        const { statusCode } = await browser.get(`/again/${end}`)
+        t.same([statusCode, await isIn(browser), (await list()).length], [200, true, 1], url)
+      }
+      await other.get('/login-as/eve')
+      const { statusCode } = await other.get(`/again/${end}`)
+      t.equal(statusCode, onLimit === 'reject' ? 403 : 200)
+      t.same([await isIn(browser), await isIn(other)], onLimit === 'reject' ? [true, false] : [false, true])
+    })
+  }
+}
 
 void t.test('a session that has expired does not count, also if maxAge was shortened', async (t) => {
   const clock = stopClock(t)
