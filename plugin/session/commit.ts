@@ -88,7 +88,7 @@ export class Committer {
     const before = plan.kind === 'update' ? plan.id : undefined
     return this.#limit.signIn(userId, { before, after: state.id }, (newest) => {
       state.signInAfter(newest)
-      return this.#write(state, state.plan(Date.now(), false) as CreatePlan | UpdatePlan, reply)
+      return this.#write(state, planAgain(state), reply)
     })
   }
 
@@ -181,7 +181,7 @@ export class Committer {
     if (ifGone === 'refuse') throw new SessionGoneError()
     if (ifGone === 'ignore') return NO_COOKIES
     state.startOver()
-    return this.#create(state, state.plan(Date.now(), false) as CreatePlan, reply)
+    return this.#create(state, planAgain(state) as CreatePlan, reply)
   }
 
   async #destroy(
@@ -212,6 +212,12 @@ function visitorOrder(state: SessionState, { texts }: VisitorPlan): CookieOrder 
   return isEmpty(texts)
     ? { cookie: 'visitor', kind: 'clear' }
     : { cookie: 'visitor', kind: 'set', value: state.sealVisitor(texts) }
+}
+
+/** Plans a login again with what has changed since. The session that the request has ended is already destroyed. */
+function planAgain(state: SessionState): CreatePlan | UpdatePlan {
+  const plan = state.plan(Date.now(), false) as CreatePlan | UpdatePlan | DestroyPlan
+  return plan.kind === 'destroy' ? (plan.next as CreatePlan) : plan
 }
 
 /** Returns the user that a write logs in, or `null`. */

@@ -19,7 +19,7 @@ const READ_REFUSALS: Refusals = {
   unloaded: [
     'SESSION_NOT_LOADED',
     'The session is not loaded yet: use it after the onRequest hook of fastify-sesame, ' +
-      'or load it with await app.sessionManager.getOrCreate(request)'
+      'or load it there with await app.sessionManager.get(request)'
   ],
   off: ['SESSION_OFF', 'This route has config { session: false }: it has no session']
 }
