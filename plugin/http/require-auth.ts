@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { SessionAuthError, SessionUsageError } from '../errors.js'
 import { checkOptions, number, text, type Rule } from '../options/rules.js'
+import { ownOptions } from '../own-options.js'
 import type { Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
@@ -33,8 +34,8 @@ export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<u
  * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
  */
 export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
-  const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
   checkOptions(options, RULES, 'requireAuth.')
+  const { userKey: ownKey, loginPath = '/login', message = MESSAGE, freshWithin, check } = ownOptions(options)
 
   function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
     if (!isSignedIn(session.get(userKey)))
@@ -55,7 +56,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
     // A cache must not store the user's private page, and the browser must not show it again after a logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
-    const userKey = options.userKey ?? sessions.options.userKey
+    const userKey = ownKey ?? sessions.options.userKey
     const refusal = refusalOf(session, userKey, sessions.stateOf(request).ended)
     if (refusal !== undefined) return askForLogin(request, reply, loginPath, refusal)
     if (check !== undefined && !(await check(session, request)))

@@ -1,6 +1,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { SessionOptionError } from '../errors.js'
 import { cookieValueLength } from '../cookies/tokens.js'
+import { ownOptions } from '../own-options.js'
 import { migratingStore } from '../stores/migrating.js'
 import type { SessionStore } from '../types.js'
 import { checkOptions } from './rules.js'
@@ -69,24 +70,27 @@ function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** Fills in the defaults and checks the options. Returns new objects and does not change the caller's objects. */
+/** Checks the options and fills in the defaults. Returns new objects and does not change the caller's objects. */
 function checkAndFill(given: SessionOptions): FilledOptions {
   const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
-  const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
-  checkOptions(options, OPTIONS)
-  const cookie = fill(options.cookie, COOKIE_OPTIONS) as FilledOptions['cookie']
-  checkOptions(cookie, COOKIE_OPTIONS, 'cookie.')
-  const csrf = fill(options.csrf, CSRF_OPTIONS) as FilledOptions['csrf']
-  checkOptions(csrf, CSRF_OPTIONS, 'csrf.')
+  const options = fill(Object.fromEntries(own), OPTIONS, '') as FilledOptions
+  const cookie = fill(options.cookie, COOKIE_OPTIONS, 'cookie.') as FilledOptions['cookie']
+  const csrf = fill(options.csrf, CSRF_OPTIONS, 'csrf.') as FilledOptions['csrf']
   return { ...options, cookie, csrf }
 }
 
-function fill(given: object, table: Readonly<Record<string, Option>>): object {
-  const defaults = Object.entries(table).filter(([, option]) => option.default !== undefined)
-  return Object.fromEntries([
-    ...defaults.map(([name, option]) => [name, option.default] as const),
-    ...Object.entries(given).filter(([, value]) => value !== undefined)
-  ])
+/**
+ * Returns an object on which every option of the table is an own property, even if its value is `undefined`. So an
+ * option that was not given is not looked up on `Object.prototype`, which other code may have polluted.
+ */
+function fill(given: object, table: Readonly<Record<string, Option>>, prefix: string): object {
+  checkOptions(given, table, prefix)
+  const own = ownOptions(given as Record<string, unknown>)
+  const filled = Object.entries(table).map(([name, option]): [string, unknown] => {
+    const value = own[name]
+    return [name, value === undefined ? ownOptions(option).default : value]
+  })
+  return Object.fromEntries(filled)
 }
 
 const { wrong } = SessionOptionError

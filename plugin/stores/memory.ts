@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
 import { SessionOptionError } from '../errors.js'
+import { ownOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { applyPatch, copyTexts } from './patch.js'
 
@@ -43,7 +44,8 @@ export class MemoryStore implements SessionStore {
   #closed = false
 
   /** @throws {SessionOptionError} if `maxSessions` is not a whole number above 0. */
-  constructor({ maxSessions = MAX_SESSIONS }: MemoryStoreOptions = {}) {
+  constructor(options?: MemoryStoreOptions) {
+    const { maxSessions = MAX_SESSIONS } = ownOptions(options)
     if (!Number.isInteger(maxSessions) || maxSessions < 1) {
       throw SessionOptionError.wrong('maxSessions', maxSessions, 'a whole number above 0')
     }

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { SessionOptionError } from '../errors.js'
+import { ownOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
@@ -64,7 +65,7 @@ export class SqliteStore implements SessionStore {
    * with the first available driver, and `close()` closes it. An open database keeps its settings and stays open.
    * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has wrong columns.
    */
-  constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
+  constructor(database: string | SqliteDatabase, options?: SqliteStoreOptions) {
     const { table, ...settings } = resolve(options)
     this.#ownsDatabase = typeof database === 'string'
     this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
@@ -242,8 +243,8 @@ function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<
   )
 }
 
-function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
-  const { table = 'sessions', synchronous = 'normal', busyTimeout = 2000 } = options
+function resolve(options: SqliteStoreOptions | undefined): Required<SqliteStoreOptions> {
+  const { table = 'sessions', synchronous = 'normal', busyTimeout = 2000 } = ownOptions(options)
   if (typeof table !== 'string' || table === '' || table.includes('\0')) {
     throw SessionOptionError.wrong('table', table, 'a table name without NUL')
   }

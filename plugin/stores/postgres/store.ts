@@ -1,4 +1,5 @@
 import { SessionOptionError } from '../../errors.js'
+import { ownOptions } from '../../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 import { decode, encode, encodeChange, encodeData } from '../codec.js'
 import { withoutValues } from '../driver-error.js'
@@ -59,7 +60,8 @@ export class PostgresStore implements SessionStore {
   #closed = false
 
   /** @throws {SessionOptionError} if the pool has no `query`, or if the name of the table or schema is invalid. */
-  constructor({ pool, table = 'sessions', schema, prepare = true }: PostgresStoreOptions) {
+  constructor(options: PostgresStoreOptions) {
+    const { pool, table = 'sessions', schema, prepare = true } = ownOptions(options)
     this.#pool = checkedPool(pool)
     const name = quoted('table', table, LONGEST_TABLE)
     this.#table = schema === undefined ? name : `${quoted('schema', schema, LONGEST_NAME)}.${name}`

@@ -1,4 +1,5 @@
 import { SessionOptionError } from '../../errors.js'
+import { ownOptions } from '../../own-options.js'
 import { decode, encode } from '../codec.js'
 import { parseRecord, reportInvalidRecord } from '../record.js'
 import { engineOf, fatalError, isReply } from './client.js'
@@ -35,7 +36,8 @@ export class RedisStore implements SessionStore {
   readonly #userPrefix: string
 
   /** @throws {SessionOptionError} if `client` is not a Redis client, or `prefix` is not a string without braces. */
-  constructor({ client, prefix = 'sesame:' }: RedisStoreOptions) {
+  constructor(options: RedisStoreOptions) {
+    const { client, prefix = 'sesame:' } = ownOptions(options)
     if (typeof prefix !== 'string' || /[{}]/.test(prefix))
       throw SessionOptionError.wrong('prefix', prefix, 'a string without { and }')
     this.#client = client
