@@ -1,6 +1,6 @@
 import type { JsonValue, SessionData, SessionInput, SessionKey, SessionValue } from '../types.js'
 import type { Updater } from './changes.js'
-import { isOwnKey } from './record.js'
+import { checkKey, isOwnKey } from './record.js'
 import { serialize } from './serialize.js'
 import type { SessionState } from './state.js'
 
@@ -175,6 +175,7 @@ export class Session<D = SessionData> {
   }
 
   #flash(key: string): Flash | undefined {
+    checkKey(key)
     const flash = this.#state.data.value(FLASH_PREFIX + key) as Partial<Flash> | undefined
     return typeof flash?.at === 'number' && Date.now() - flash.at < FLASH_LIFETIME
       ? (flash as Flash)

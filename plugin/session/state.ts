@@ -90,13 +90,14 @@ export class SessionState {
   /**
    * Checks that a change is allowed and returns the session data. Call this method before every change.
    * @throws {SessionUsageError} if the session cannot be changed.
-   * @throws {SessionValueError} if the application is not allowed to write `key`.
+   * @throws {SessionValueError} if the application is not allowed to write one of the `keys`.
    */
-  change(key?: string): Changes {
+  change(...keys: readonly string[]): Changes {
     const refusal = this.committed ? COMMITTED : REFUSALS[this.#mode]
     if (refusal !== undefined) throw new SessionUsageError(...refusal)
-    if (key !== undefined && isOwnKey(key))
-      throw new SessionValueError(key, 'begins with "$", which is reserved')
+    // `undefined` is a wrong key, and not the same as no key.
+    const own = keys.find((key) => isOwnKey(key))
+    if (own !== undefined) throw new SessionValueError(own, 'begins with "$", which is reserved')
     return this.#changes
   }
 
