@@ -31,12 +31,22 @@ export class SessionOptionError extends SessionError {
 
 /** `SESSION_VALUE_INVALID`: a session cannot hold this key or value. The message never contains the value. */
 export class SessionValueError extends SessionError {
-  readonly key: string
+  /** The key, or `undefined` if it is not a string. */
+  readonly key: string | undefined
 
-  constructor(key: string, problem: string) {
-    super('SESSION_VALUE_INVALID', 500, `Session key ${JSON.stringify(key)} ${problem}`)
-    this.key = key
+  constructor(key: unknown, problem: string) {
+    const isText = typeof key === 'string'
+    super(
+      'SESSION_VALUE_INVALID',
+      500,
+      `Session key ${isText ? JSON.stringify(key) : typeOf(key)} ${problem}`
+    )
+    this.key = isText ? key : undefined
   }
+}
+
+function typeOf(key: unknown): string {
+  return key === null ? 'null' : `of type ${typeof key}`
 }
 
 /** `SESSION_TOO_LARGE`, 413: the session would be larger than `maxSize`. Nothing was saved. */
@@ -59,6 +69,7 @@ export type UsageCode =
   | 'SESSION_HEADERS_SENT'
   | 'SESSION_NOT_LOADED'
   | 'SESSION_OFF'
+  | 'SESSION_PLUGIN_DUPLICATE'
   | 'SESSION_PLUGIN_MISSING'
   | 'SESSION_PROPERTY_UNKNOWN'
   | 'SESSION_READONLY'

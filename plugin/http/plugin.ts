@@ -2,7 +2,7 @@ import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from '../awaitable.js'
-import { SessionOptionError } from '../errors.js'
+import { SessionOptionError, SessionUsageError } from '../errors.js'
 import { resolveOptions, withSchema, type ResolvedOptions } from '../options/resolve.js'
 import type { SessionOptions } from '../options/session-options.js'
 import type { Session } from '../session/session.js'
@@ -42,6 +42,12 @@ declare module 'fastify' {
 type Done = (error?: Error) => void
 
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
+  // Fastify's own error would name only a symbol, which this plugin uses as a decorator.
+  if (app[kSessions] !== undefined)
+    throw new SessionUsageError(
+      'SESSION_PLUGIN_DUPLICATE',
+      'fastify-sesame is already registered in this scope or in a parent scope: register it once there, or only in sibling scopes'
+    )
   const options = await withSchema(resolveOptions(given, () => new MemoryStore()))
   await checkReady(app, options)
   const store = guardStore(options.store, options.storeTimeout)
@@ -181,5 +187,6 @@ function sweep(app: FastifyInstance, manager: SessionManager, interval: number):
 /**
  * The session plugin for Fastify 5. Register it with `await app.register(sessions, { secret })`.
  * @throws {SessionOptionError} from `register`, if an option is wrong.
+ * @throws {SessionUsageError} `SESSION_PLUGIN_DUPLICATE` from `register`, if this or a parent scope has the plugin.
  */
 export default fp(plugin, { fastify: '5.x', name: 'fastify-sesame' })

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { SessionAuthError, SessionUsageError } from '../errors.js'
 import { checkOptions, number, text, type Rule } from '../options/rules.js'
+import { ownOptions } from '../own-options.js'
 import { rememberPage } from '../session/return-path.js'
 import { Session } from '../session/session.js'
 import type { Awaitable, SessionData } from '../types.js'
@@ -51,7 +52,7 @@ export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<u
 export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   requireCall(options)
   checkOptions(options, RULES, 'requireAuth.')
-  const { loginPath = '/login', message = MESSAGE, freshWithin, check } = options
+  const { userKey: ownKey, loginPath = '/login', message = MESSAGE, freshWithin, check } = ownOptions(options)
 
   function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
     if (!isSignedIn(session.get(userKey)))
@@ -67,7 +68,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
     // A cache must not store the user's private page, and the browser must not show it again after a logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
-    const userKey = options.userKey ?? sessions.options.userKey
+    const userKey = ownKey ?? sessions.options.userKey
     const refusal = refusalOf(session, userKey, sessions.stateOf(request).ended)
     if (refusal !== undefined) return askForLogin(request, reply, loginPath, refusal)
     if (check !== undefined && !(await check(session, request)))
@@ -89,7 +90,7 @@ export function guarded<Reply>(
   return {
     preHandler,
     handler(this: unknown, request, reply) {
-      const userKey = options.userKey ?? sessionsOf(request).options.userKey
+      const userKey = ownOptions(options).userKey ?? sessionsOf(request).options.userKey
       const signedIn = Object.assign(request, { userId: request.session.get(userKey) as UserId })
       return handler.call(this, signedIn, reply)
     }

@@ -1,18 +1,20 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { SessionOptionError } from '../errors.js'
 import { cookieValueLength } from '../cookies/tokens.js'
-import { migratingStore } from '../stores/migrating.js'
+import { ownOptions } from '../own-options.js'
 import type { SessionStore } from '../types.js'
+import { ALTERNATIVES } from './alternatives.js'
 import { checkOptions } from './rules.js'
 import { compileSchema, type ProblemOf } from './schema.js'
 import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
+import { resolveStore } from './store-option.js'
 import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 
 const SECRET_BYTES = 32
 /** The maximum length of a cookie's name and value together. Browsers drop longer cookies: RFC 6265bis section 5.6. */
 const COOKIE_BYTES = 4096
-/** The options of Fastify's own `register`, which Fastify also passes on to the plugin. */
-const FASTIFY_OPTIONS = new Set(['prefix', 'logLevel', 'logSerializers'])
+/** The options of Fastify's own `register`, which Fastify also passes on to the plugin. A `prefix` is refused. */
+const FASTIFY_OPTIONS = new Set(['logLevel', 'logSerializers'])
 
 /** The options `T` with their defaults. Only the options in `Absent` have no default and can be absent. */
 type Filled<T, Absent extends keyof T = never> = {
@@ -82,24 +84,27 @@ export function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000))
 }
 
-/** Fills in the defaults and checks the options. Returns new objects and does not change the caller's objects. */
+/** Checks the options and fills in the defaults. Returns new objects and does not change the caller's objects. */
 function checkAndFill(given: SessionOptions): FilledOptions {
   const own = Object.entries(given).filter(([name]) => !FASTIFY_OPTIONS.has(name))
-  const options = fill(Object.fromEntries(own), OPTIONS) as FilledOptions
-  checkOptions(options, OPTIONS)
-  const cookie = fill(options.cookie, COOKIE_OPTIONS) as FilledOptions['cookie']
-  checkOptions(cookie, COOKIE_OPTIONS, 'cookie.')
-  const csrf = fill(options.csrf, CSRF_OPTIONS) as FilledOptions['csrf']
-  checkOptions(csrf, CSRF_OPTIONS, 'csrf.')
+  const options = fill(Object.fromEntries(own), OPTIONS, '') as FilledOptions
+  const cookie = fill(options.cookie, COOKIE_OPTIONS, 'cookie.') as FilledOptions['cookie']
+  const csrf = fill(options.csrf, CSRF_OPTIONS, 'csrf.') as FilledOptions['csrf']
   return { ...options, cookie, csrf }
 }
 
-/** An absent option becomes an own `undefined`, so that a polluted `Object.prototype` cannot provide its value. */
-function fill(given: object, table: Readonly<Record<string, Option>>): object {
-  return Object.fromEntries([
-    ...Object.entries(table).map(([name, option]) => [name, option.default] as const),
-    ...Object.entries(given).filter(([, value]) => value !== undefined)
-  ])
+/**
+ * Returns an object on which every option of the table is an own property, even if its value is `undefined`. So an
+ * option that was not given is not looked up on `Object.prototype`, which other code may have polluted.
+ */
+function fill(given: object, table: Readonly<Record<string, Option>>, prefix: string): object {
+  checkOptions(given, table, prefix, ALTERNATIVES)
+  const own = ownOptions(given as Record<string, unknown>)
+  const filled = Object.entries(table).map(([name, option]): [string, unknown] => {
+    const value = own[name]
+    return [name, value === undefined ? ownOptions(option).default : value]
+  })
+  return Object.fromEntries(filled)
 }
 
 const { wrong } = SessionOptionError
@@ -192,30 +197,4 @@ function isOrigin(text: string | undefined): boolean {
 
 function isWebOrigin(text: string): boolean {
   return !text.includes('*') && URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text
-}
-
-function resolveStore(
-  { store: given, migrateFrom, maxSessionsPerUser, storeTimeout }: FilledOptions,
-  makeStore: () => SessionStore
-): SessionStore {
-  const methods = ['get', 'create', 'update', 'destroy', ...(maxSessionsPerUser ? ['listByUser'] : [])]
-  // Use the default store only for `undefined`. `null` usually means that the application failed to create its store,
-  // and storing the sessions in memory would hide that mistake.
-  const store = given === undefined ? makeStore() : given
-  checkStore('store', store, methods)
-  if (migrateFrom === undefined) return store
-  checkStore('migrateFrom', migrateFrom, methods)
-  return migratingStore(store, migrateFrom, storeTimeout)
-}
-
-function checkStore(option: string, store: SessionStore, methods: readonly string[]): void {
-  const missing = methods.filter((name) => typeof Reflect.get(Object(store) as object, name) !== 'function')
-  if (missing.length > 0) {
-    const hint = 'wrap an express-session store with fromExpressStore()'
-    throw new SessionOptionError(option, `lacks ${missing.join(', ')}; ${hint}`)
-  }
-  // Each required prefix digit makes finding a new id 16 times slower. With five digits, it would take about a second.
-  const { rotationPrefix = 0 } = store
-  if (![0, 1, 2, 3, 4].includes(rotationPrefix))
-    throw wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')
 }

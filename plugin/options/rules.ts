@@ -1,5 +1,6 @@
 import { inspect } from 'node:util'
 import { SessionOptionError } from '../errors.js'
+import { refuseUnknown, type Alternatives } from '../own-options.js'
 
 /** A rule for the value of an option. `want` completes the error message "option … is …, but must be …". */
 export interface Rule {
@@ -9,16 +10,20 @@ export interface Rule {
 
 /**
  * Checks the options in `given` against `rules`. Error messages put `prefix`, such as `cookie.`, before the name.
+ * `alternatives` has the messages for options that users of other libraries write.
  * @throws {SessionOptionError} for the first option that is unknown or wrong.
  */
-export function checkOptions(given: object, rules: Readonly<Record<string, Rule>>, prefix = ''): void {
+export function checkOptions(
+  given: object,
+  rules: Readonly<Record<string, Rule>>,
+  prefix = '',
+  alternatives?: Alternatives
+): void {
+  refuseUnknown(given, Object.keys(rules), alternatives, prefix)
   for (const [name, value] of Object.entries(given)) {
-    if (!Object.hasOwn(rules, name)) {
-      const known = Object.keys(rules).join(', ')
-      throw new SessionOptionError(prefix + name, `is unknown; the options here are ${known}`)
-    }
+    if (value === undefined) continue
     const { want, accepts } = rules[name] as Rule
-    if (value !== undefined && !accepts(value)) throw SessionOptionError.wrong(prefix + name, value, want)
+    if (!accepts(value)) throw SessionOptionError.wrong(prefix + name, value, want)
   }
 }
 

@@ -43,7 +43,7 @@ export function chosenLifetime(
   options: LoginOptions
 ): ChosenLifetime | undefined {
   checkOptions(options, RULES, 'login.')
-  const { maxAge, idleTimeout, persistent } = { ...options }
+  const { maxAge, idleTimeout, persistent } = options
   if (maxAge === undefined && idleTimeout === undefined && persistent === undefined) return undefined
   const limit = maxAge === undefined ? lifetime.maxAge : milliseconds(maxAge)
   if (typeof idleTimeout === 'number' && milliseconds(idleTimeout) > limit)

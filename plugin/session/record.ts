@@ -1,3 +1,4 @@
+import { SessionValueError } from '../errors.js'
 import type { SessionKey, SessionRecord, SessionValue } from '../types.js'
 import { deserialize } from './serialize.js'
 
@@ -24,9 +25,18 @@ export interface SessionInfoWithData extends SessionInfo {
   readonly data: { readonly [K in SessionKey]?: SessionValue<K> }
 }
 
-/** Returns true if the library itself uses the key, for example for a flash message or the CSRF secret. */
+/**
+ * Returns true if the library itself uses the key, for example for a flash message or the CSRF secret.
+ * @throws {SessionValueError} if the key is not a string.
+ */
 export function isOwnKey(key: string): boolean {
+  checkKey(key)
   return key.startsWith('$')
+}
+
+/** @throws {SessionValueError} if the key is not a string, which TypeScript cannot prevent in JavaScript code. */
+export function checkKey(key: unknown): void {
+  if (typeof key !== 'string') throw new SessionValueError(key, 'must be a string')
 }
 
 /** Returns the value at `userKey` as a user id, or `null` if the value is not a user id. */

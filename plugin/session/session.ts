@@ -3,7 +3,7 @@ import { SessionUsageError } from '../errors.js'
 import type { Updater } from './changes.js'
 import { expiring, unexpired } from './expiring.js'
 import type { LoginOptions } from './login.js'
-import { isOwnKey, RETURN_KEY } from './record.js'
+import { checkKey, isOwnKey, RETURN_KEY } from './record.js'
 import { pageToReturnTo } from './return-path.js'
 import { serialize } from './serialize.js'
 import type { SessionState } from './state.js'
@@ -211,6 +211,7 @@ export class Session<D = SessionData> {
   }
 
   #flash(key: string): JsonValue | undefined {
+    checkKey(key)
     return unexpired(this.#state.own(FLASH_PREFIX + key))
   }
 

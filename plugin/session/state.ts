@@ -1,6 +1,7 @@
 import { idOfToken, type Tokens } from '../cookies/tokens.js'
 import { SessionStoreError, SessionValueError } from '../errors.js'
 import type { Lifetime, ResolvedOptions } from '../options/resolve.js'
+import { ownOptions } from '../own-options.js'
 import type { SessionRecord } from '../types.js'
 import { checkValue } from './check-value.js'
 import { Changes, type Difference, type Texts, type Updater } from './changes.js'
@@ -188,7 +189,8 @@ export class SessionState {
     this.#setsUser = this.#signsIn = false
   }
 
-  login(userId: string | number, options: LoginOptions): void {
+  login(userId: string | number, given: LoginOptions): void {
+    const options = ownOptions(given)
     const changes = this.#change(this.#userKey)
     checkValue(this.#context.options, this.#userKey, userId)
     const lifetime = chosenLifetime(this.#context.options, options)
@@ -307,10 +309,11 @@ export class SessionState {
   }
 
   /** Checks that a change is allowed, and returns the session data. Call this method before every change. */
-  #change(key?: string): Changes {
+  #change(...keys: readonly string[]): Changes {
     requireChangeable(this.#mode, this.committed)
-    if (key !== undefined && isOwnKey(key))
-      throw new SessionValueError(key, 'begins with "$", which is reserved')
+    // `undefined` is a wrong key, and not the same as no key.
+    const own = keys.find(isOwnKey)
+    if (own !== undefined) throw new SessionValueError(own, 'begins with "$", which is reserved')
     return this.#changes
   }
 

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
 import { SessionOptionError } from '../errors.js'
+import { storeOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { applyPatch, copyTexts } from './patch.js'
 
@@ -13,6 +14,12 @@ export interface MemoryStoreOptions {
 }
 
 const MAX_SESSIONS = 100_000
+/** What users of other memory stores write. */
+const ALTERNATIVES = {
+  max: 'is unknown; use `maxSessions`',
+  ttl: 'is unknown; use `maxAge` of the plugin',
+  checkPeriod: 'is unknown; use `cleanupInterval` of the plugin'
+}
 /** One eviction skips at most this many recently used sessions, so that it never blocks the event loop for long. */
 const MOST_SPARED = 100
 /** A sweep yields to the event loop after this many sessions. Checking them takes well under a millisecond. */
@@ -42,8 +49,9 @@ export class MemoryStore implements SessionStore {
   readonly #idsByUser = new Map<string, string | Set<string>>()
   #closed = false
 
-  /** @throws {SessionOptionError} if `maxSessions` is not a whole number above 0. */
-  constructor({ maxSessions = MAX_SESSIONS }: MemoryStoreOptions = {}) {
+  /** @throws {SessionOptionError} if `maxSessions` is not a whole number above 0, or an option is unknown. */
+  constructor(options?: MemoryStoreOptions) {
+    const { maxSessions = MAX_SESSIONS } = storeOptions(options, ['maxSessions'], ALTERNATIVES)
     if (!Number.isInteger(maxSessions) || maxSessions < 1) {
       throw SessionOptionError.wrong('maxSessions', maxSessions, 'a whole number above 0')
     }

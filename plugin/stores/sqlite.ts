@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { SessionOptionError } from '../errors.js'
+import { storeOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
@@ -37,6 +38,8 @@ export type SqliteValue = string | number | null
 
 type Statements = Record<keyof ReturnType<typeof sqlFor>, SqliteStatement>
 
+const OPTIONS = ['table', 'synchronous', 'busyTimeout'] as const
+const ALTERNATIVES = { prefix: 'is unknown; use `table` to keep applications apart' }
 /** A patch that sets or removes more than this number of keys is applied with `LARGE_PATCH`. */
 const LARGE = 100
 /** Does the same as json_patch(), in linear instead of quadratic time, but is slower for a small patch. */
@@ -62,9 +65,10 @@ export class SqliteStore implements SessionStore {
   /**
    * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode
    * with the first available driver, and `close()` closes it. An open database keeps its settings and stays open.
-   * @throws {SessionOptionError} if neither driver is available, an option is invalid, or the table has wrong columns.
+   * @throws {SessionOptionError} if neither driver is available, an option is invalid or unknown, or the table has wrong
+   * columns.
    */
-  constructor(database: string | SqliteDatabase, options: SqliteStoreOptions = {}) {
+  constructor(database: string | SqliteDatabase, options?: SqliteStoreOptions) {
     const { table, ...settings } = resolve(options)
     this.#ownsDatabase = typeof database === 'string'
     this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
@@ -242,8 +246,12 @@ function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<
   )
 }
 
-function resolve(options: SqliteStoreOptions): Required<SqliteStoreOptions> {
-  const { table = 'sessions', synchronous = 'normal', busyTimeout = 2000 } = options
+function resolve(options: SqliteStoreOptions | undefined): Required<SqliteStoreOptions> {
+  const {
+    table = 'sessions',
+    synchronous = 'normal',
+    busyTimeout = 2000
+  } = storeOptions(options, OPTIONS, ALTERNATIVES)
   if (typeof table !== 'string' || table === '' || table.includes('\0')) {
     throw SessionOptionError.wrong('table', table, 'a table name without NUL')
   }

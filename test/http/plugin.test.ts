@@ -17,6 +17,35 @@ void t.test('registration fails if an option has a wrong value', async (t) => {
   })
 })
 
+void t.test('a second registration in the same scope or in a child scope says what to do', async (t) => {
+  const expected = {
+    code: 'SESSION_PLUGIN_DUPLICATE',
+    message: /already registered in this scope or in a parent scope: register it once/
+  }
+  const app = await makeApp(t)
+  await t.rejects(async () => app.register(sessions, { secret: SECRET }), expected)
+  const outer = await makeApp(t)
+  await t.rejects(
+    async () => outer.register(async (inner) => inner.register(sessions, { secret: SECRET })),
+    expected
+  )
+})
+
+void t.test('sibling scopes can each register the plugin', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  for (const scope of ['a', 'b'])
+    await app.register(
+      async (inner) => {
+        await inner.register(sessions, { secret: SECRET, cookieName: scope })
+        addRoutes(inner)
+      },
+      { prefix: `/${scope}` }
+    )
+  for (const scope of ['a', 'b'])
+    t.match(setCookieOf(await app.inject(`/${scope}/set?name=ada`)), `${scope}=`)
+})
+
 void t.test(
   'a route with session: false loads no session, and the methods of request.session throw SESSION_OFF there',
   async (t) => {

@@ -6,6 +6,7 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import sessions, { MemoryStore, SessionOptionError, type SessionOptions } from '../../plugin/index.js'
+import { ALTERNATIVES } from '../../plugin/options/alternatives.js'
 import { resolveOptions } from '../../plugin/options/resolve.js'
 import { OPTIONS } from '../../plugin/options/table.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
@@ -38,14 +39,14 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   idLength: [/a whole number from 16 to 64/, ...NON_NUMBERS, 0, 15, 65, 31.5],
   cleanupInterval: [/a number of seconds from 0 to 2147483/, ...NON_NUMBERS, 2_147_484],
   storeTimeout: [/a number of milliseconds above 0/, ...NON_NUMBERS, 0, 2 ** 31],
-  migrateFrom: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}, MemoryStore],
+  migrateFrom: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}],
   maxSessionsPerUser: [/a whole number above 0/, ...NON_NUMBERS, 0, 1.5],
   maxSize: [/a whole number of bytes above 0/, ...NON_NUMBERS, 0, 1.5],
   onLimit: [/one of 'end-oldest', 'reject'/, ...NON_STRINGS, 'ignore', ''],
   userKey: [/a key that does not begin with "\$"/, ...NON_STRINGS, '$csrf'],
   onStoreError: [/one of 'fail', 'anonymous'/, ...NON_STRINGS, 'ignore', ''],
   schema: [/a TypeBox object/, ...NON_OBJECTS, {}, { properties: null }, { properties: { name: 5 } }],
-  store: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}, MemoryStore],
+  store: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}],
   cookie: [/an object of cookie attributes/, ...NON_OBJECTS],
   'cookie.path': [/a path/, ...NON_STRINGS, '', 'x', '/;Domain=x', '/<', '/\n', '/é', `/${'x'.repeat(1024)}`],
   'cookie.domain': [
@@ -127,12 +128,11 @@ void t.test('a secret of 31 characters is accepted only if it has at least 32 by
 
 void t.test('the error for an unknown option names it and lists the known options', async (t) => {
   const unknown: [given: object, option: string, known: RegExp][] = [
-    [{ saveUninitialized: true }, 'saveUninitialized', /are secret, cookieName, maxAge/],
-    [{ secrets: [SECRET] }, 'secrets', /are secret/],
+    [{ savedUninitialized: true }, 'savedUninitialized', /are secret, cookieName, maxAge/],
     [{ constructor: 1 }, 'constructor', /are secret/],
     [{ 'a/b~c': 1 }, 'a/b~c', /are secret/],
-    [{ cookie: { maxAge: 60 } }, 'cookie.maxAge', /are path, domain, secure/],
-    [{ cookie: { expires: new Date() } }, 'cookie.expires', /are path/],
+    [{ cookie: { maxage: 60 } }, 'cookie.maxage', /are path, domain, secure/],
+    [{ csrf: { key: 'x' } }, 'csrf.key', /are protect/],
     [{ cookie: JSON.parse('{"__proto__":{"secure":false}}') as object }, 'cookie.__proto__', /are path/],
     [{ csrf: { origins: [] } }, 'csrf.origins', /are protect, header, field/]
   ]
@@ -141,6 +141,50 @@ void t.test('the error for an unknown option names it and lists the known option
     t.match(error, { option, message })
     t.notMatch(error.message, SECRET)
   }
+})
+
+void t.test('the error for an option of another library says what to use here', async (t) => {
+  const unknown: [given: object, option: string, instead: RegExp][] = [
+    [
+      { prefix: '/app' },
+      'prefix',
+      /has no effect, because this plugin has no routes.*RedisStore\(\{ client, prefix \}\)/
+    ],
+    [{ sessionName: 'session' }, 'sessionName', /use `cookieName`.*`request\.session`/],
+    [
+      { key: Buffer.alloc(32) },
+      'key',
+      /use `cookieName` for the name of the cookie, and `secret` for the key/
+    ],
+    [{ secrets: [SECRET] }, 'secrets', /use `secret`, which can be a list/],
+    [{ salt: 'mq9hDxBVDbspDR6n' }, 'salt', /omit it, because `secret` alone/],
+    [{ ttl: 60 }, 'ttl', /use `maxAge`, which is in seconds/],
+    [{ expiry: 60 }, 'expiry', /use `maxAge`, which is in seconds/],
+    [{ rolling: true }, 'rolling', /use `idleTimeout`/],
+    [{ saveUninitialized: false }, 'saveUninitialized', /omit it, because a new session is stored only if/],
+    [{ resave: false }, 'resave', /omit it, because a session is written only if/],
+    [{ secure: true }, 'secure', /is an attribute of the cookie; write it into the option `cookie`/],
+    [
+      { cookie: { maxAge: 3_600_000 } },
+      'cookie.maxAge',
+      /use the option `maxAge` beside `cookie`, which is in seconds/
+    ],
+    [{ cookie: { expires: new Date() } }, 'cookie.expires', /use the option `maxAge` beside `cookie`/],
+    [{ cookie: { signed: true } }, 'cookie.signed', /omit it, because the cookie is always signed/]
+  ]
+  for (const [given, option, message] of unknown) {
+    const error = await refusalOf(t, { secret: SECRET, ...given })
+    t.match(error, { option, message })
+    t.notMatch(error.message, SECRET)
+  }
+})
+
+void t.test('no option has the name of an option of another library that the errors explain', async (t) => {
+  for (const name of Object.keys(ALTERNATIVES))
+    t.notOk(
+      ENTRIES.some(({ path }) => path === name),
+      name
+    )
 })
 
 void t.test('options that contradict each other are refused', async (t) => {
@@ -162,9 +206,9 @@ void t.test('options that contradict each other are refused', async (t) => {
 })
 
 void t.test('options that Fastify itself adds are ignored', async (t) => {
-  const own = { prefix: '/app', logLevel: 'warn', logSerializers: {} }
-  const app = await makeApp(t, own as Partial<SessionOptions>)
-  t.notMatch(contextOf(app).options, own)
+  const own = { logLevel: 'warn', logSerializers: {} }
+  const app = await makeApp(t, { ...own, prefix: undefined } as Partial<SessionOptions>)
+  for (const name of Object.keys(own)) t.notOk(name in contextOf(app).options, name)
 })
 
 void t.test('an option that is set to undefined is treated as if it were missing', async (t) => {

@@ -66,6 +66,44 @@ void t.test('the next request reads every value exactly as it was set', async (t
   t.same(result, { values, has: [true, false], absent: undefined })
 })
 
+void t.test('a key that is not a string throws an error that names its type and not its value', async (t) => {
+  const { visit } = await makeVisits(t)
+  const calls: Record<string, (session: Session, key: string) => unknown> = {
+    get: (session, key) => session.get(key),
+    has: (session, key) => session.has(key),
+    set: (session, key) => session.set(key, 'x'),
+    update: (session, key) => session.update(key, () => 'x'),
+    remove: (session, key) => session.remove(key),
+    setFlash: (session, key) => session.setFlash(key, 'x'),
+    getFlash: (session, key) => session.getFlash(key),
+    peekFlash: (session, key) => session.peekFlash(key)
+  }
+  const keys: [key: unknown, name: string][] = [
+    [1, 'of type number'],
+    [undefined, 'of type undefined'],
+    [null, 'null'],
+    [{ name: 'hunter2' }, 'of type object'],
+    [['hunter2'], 'of type object'],
+    [Symbol('hunter2'), 'of type symbol'],
+    [1n, 'of type bigint']
+  ]
+  await visit((session) => {
+    for (const [name, call] of Object.entries(calls)) {
+      for (const [key, shown] of keys)
+        t.throws(
+          () => call(session, key as string),
+          {
+            code: 'SESSION_VALUE_INVALID',
+            key: undefined,
+            message: `Session key ${shown} must be a string`
+          },
+          `${name} with ${shown}`
+        )
+    }
+    t.equal(session.modified, false)
+  })
+})
+
 void t.test('remove() removes one key, clear() removes all keys, and the session keeps its id', async (t) => {
   const { visit } = await makeVisits(t)
   const { result: id } = await visit((session) => {

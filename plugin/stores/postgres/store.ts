@@ -1,4 +1,5 @@
 import { SessionOptionError } from '../../errors.js'
+import { storeOptions } from '../../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 import { decode, encode, encodeChange, encodeData } from '../codec.js'
 import { withoutValues } from '../driver-error.js'
@@ -30,6 +31,20 @@ export interface PostgresStoreOptions {
   readonly prepare?: boolean
 }
 
+const OPTIONS = ['pool', 'table', 'schema', 'prepare'] as const
+const POOL_HINT = 'use `new PostgresStore({ pool: new pg.Pool({ connectionString }) })`'
+/** What users of connect-pg-simple write. */
+const ALTERNATIVES = {
+  conString: `is unknown; ${POOL_HINT}`,
+  conObject: `is unknown; ${POOL_HINT}`,
+  connectionString: `is unknown; ${POOL_HINT}`,
+  tableName: 'is unknown; use `table`',
+  schemaName: 'is unknown; use `schema`',
+  prefix: 'is unknown; use `table` or `schema` to keep applications apart',
+  createTableIfMissing: 'is unknown; call `await store.migrate()`',
+  ttl: 'is unknown; use `maxAge` of the plugin',
+  pruneSessionInterval: 'is unknown; use `cleanupInterval` of the plugin'
+}
 /** The longest name in bytes. PostgreSQL silently truncates longer names, so two different names could become equal. */
 const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
@@ -58,8 +73,10 @@ export class PostgresStore implements SessionStore {
   readonly #sql: Statements
   #closed = false
 
-  /** @throws {SessionOptionError} if the pool has no `query`, or if the name of the table or schema is invalid. */
-  constructor({ pool, table = 'sessions', schema, prepare = true }: PostgresStoreOptions) {
+  /** @throws {SessionOptionError} if the pool has no `query`, a name is invalid, or an option is unknown. */
+  constructor(options: PostgresStoreOptions) {
+    if (hasQuery(options)) throw new SessionOptionError('pool', `is missing; ${POOL_HINT}`)
+    const { pool, table = 'sessions', schema, prepare = true } = storeOptions(options, OPTIONS, ALTERNATIVES)
     this.#pool = checkedPool(pool)
     const name = quoted('table', table, LONGEST_TABLE)
     this.#table = schema === undefined ? name : `${quoted('schema', schema, LONGEST_NAME)}.${name}`
@@ -156,13 +173,15 @@ export class PostgresStore implements SessionStore {
 }
 
 function checkedPool(pool: unknown): PostgresPool {
-  const { query } = Object(pool) as { query?: unknown }
-  if (typeof query === 'function') return pool as PostgresPool
+  if (hasQuery(pool)) return pool as PostgresPool
   // Do not quote the value in the message, because it may be a connection string with a password.
   throw new SessionOptionError('pool', `has no query(), so it is not a pool; ${POOL_HINT}`)
 }
 
-const POOL_HINT = 'use `new PostgresStore({ pool: new pg.Pool({ connectionString }) })`'
+function hasQuery(pool: unknown): boolean {
+  const { query } = Object(pool) as { query?: unknown }
+  return typeof query === 'function'
+}
 
 function rowsOf<R>(answer: unknown): R[] {
   const { rows } = Object(answer) as { rows?: unknown }

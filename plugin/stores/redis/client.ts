@@ -48,7 +48,12 @@ export function engineOf(client: unknown): Engine {
     : ioRedisEngine(client as IoRedisClient, isCluster)
 }
 
-const CLIENT_HINT = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
+/** Returns true for a client of one of the packages. */
+export function isClient(given: unknown): boolean {
+  return ['hgetall', 'hGetAll'].some((name) => name in Object(given))
+}
+
+export const CLIENT_HINT = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
 
 function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
   const client = withOwnOptions(given)

@@ -1,7 +1,8 @@
 import { SessionOptionError } from '../../errors.js'
+import { storeOptions } from '../../own-options.js'
 import { decode, encode } from '../codec.js'
 import { parseRecord, reportInvalidRecord } from '../record.js'
-import { engineOf, fatalError, isReply } from './client.js'
+import { CLIENT_HINT, engineOf, fatalError, isClient, isReply } from './client.js'
 import type { Engine, Hash, IoRedisClient, NodeRedisClient } from './client.js'
 import { CREATE, DESTROY, ENTER, LEAVE, LIST, MARK, NOBODY, UNCHANGED, UPDATE } from './scripts.js'
 import type { Script } from './scripts.js'
@@ -16,6 +17,13 @@ export interface RedisStoreOptions {
   readonly prefix?: string
 }
 
+/** What users of connect-redis write. */
+const ALTERNATIVES = {
+  url: `is unknown; use \`client\` with a client: ${CLIENT_HINT}`,
+  ttl: 'is unknown; use `maxAge` of the plugin',
+  disableTTL: 'is unknown; omit it, because every session expires',
+  disableTouch: 'is unknown; omit it, because a session is extended only if the plugin has an `idleTimeout`'
+}
 /** A script's reply. `user` is the previous user or, if the status is `enter`, the user whose list needs an entry. */
 type Answer = readonly [status: string, user?: string]
 /** How many leading hex digits of an id form its key's hash tag. Two digits give 256 tags, each in one cluster slot. */
@@ -34,8 +42,14 @@ export class RedisStore implements SessionStore {
   readonly #prefix: string
   readonly #userPrefix: string
 
-  /** @throws {SessionOptionError} if `client` is not a Redis client, or `prefix` is not a string without braces. */
-  constructor({ client, prefix = 'sesame:' }: RedisStoreOptions) {
+  /**
+   * @throws {SessionOptionError} if `client` is not a Redis client, `prefix` is not a string without braces, or an
+   * option is unknown.
+   */
+  constructor(options: RedisStoreOptions) {
+    if (isClient(options))
+      throw new SessionOptionError('client', 'is missing; use `new RedisStore({ client })`')
+    const { client, prefix = 'sesame:' } = storeOptions(options, ['client', 'prefix'], ALTERNATIVES)
     if (typeof prefix !== 'string' || /[{}]/.test(prefix))
       throw SessionOptionError.wrong('prefix', prefix, 'a string without { and }')
     this.#client = client
