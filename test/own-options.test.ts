@@ -25,6 +25,8 @@ const OTHER: Record<string, unknown> = {
   userKey: 'other',
   maxSessionsPerUser: 1,
   onLimit: 'reject',
+  maxSize: 60,
+  clearSiteData: true,
   csrf: { token: false },
   onStoreError: 'anonymous',
   storeTimeout: 60,

@@ -113,7 +113,7 @@ export class Committer {
       if (isOptional && this.#context.options.onStoreError === 'anonymous') return NO_COOKIES
       throw error
     }
-    state.markStored()
+    state.isStored = true
     if (channels.created.hasSubscribers) channels.created.publish({ id, userId, requestId })
     return [this.#issue(id, cookie)]
   }

@@ -69,7 +69,7 @@ export class Session<D = SessionData> {
 
   /** True if the store does not have this session (yet). This is always so for a visitor. */
   get isNew(): boolean {
-    return this.#state.isNew
+    return !this.#state.isStored
   }
 
   /** True until the session is saved, if there is something to write: data (even if changed in place), an id, or an end. */

@@ -49,7 +49,8 @@ export class SessionState {
   #keptByLogin: ReadonlySet<string> | undefined
   #token: string | undefined
   #id: string | undefined
-  #isStored: boolean
+  /** True if the store has the session. */
+  isStored: boolean
   /** True after the session has been saved. A request saves its session at most once. */
   committed = false
   /** True if the session could not be saved. From then on, the request can only end it. */
@@ -60,7 +61,7 @@ export class SessionState {
     this.#mode = mode
     this.request = request
     this.#found = found
-    this.#isStored = found !== undefined
+    this.isStored = found !== undefined
     this.#token = found?.token
     this.#id = found?.id
     this.#createdAt = found === undefined ? Date.now() : found.record.createdAt
@@ -92,10 +93,6 @@ export class SessionState {
   get expiresAt(): number {
     const expiry = expiryOf(this.#lifetime, this.#createdAt, this.lastAccessed)
     return this.#begins ? expiry : Math.min(expiry, (this.#found as FoundSession).record.expiresAt)
-  }
-
-  get isNew(): boolean {
-    return !this.#isStored
   }
 
   /** True if the request has ended the session that it was loaded with. */
@@ -238,11 +235,6 @@ export class SessionState {
     this.#createdAt = Math.max(this.#createdAt, time + 1)
   }
 
-  /** Notes that the store has the session. */
-  markStored(): void {
-    this.#isStored = true
-  }
-
   /**
    * Returns the write that this request needs, or `undefined`. `failed` is true if the reply is a 5xx.
    * @throws {SessionSizeError} if the session would be larger than `maxSize`.
@@ -362,7 +354,7 @@ export class SessionState {
     this.#changes = changes
     this.#own.leave()
     this.#found = undefined
-    this.#isStored = false
+    this.isStored = false
     this.#setsUser = this.#signsIn = false
     this.#keptByRotation = this.#keptByLogin = undefined
     this.#createdAt = Date.now()
