@@ -4,7 +4,7 @@ import type { Lifetime, ResolvedOptions } from '../options/resolve.js'
 import { ownOptions } from '../own-options.js'
 import type { SessionRecord } from '../types.js'
 import { checkValue } from './check-value.js'
-import { Changes, type Difference, type Texts, type Updater } from './changes.js'
+import { Changes, isEmpty, type Difference, type Texts, type Updater } from './changes.js'
 import { expiryOf, lifetimeOf, type ChosenLifetime } from './lifetime.js'
 import { keepsOf, keysInBoth } from './keep.js'
 import { checkKeep, chosenLifetime, type LoginOptions } from './login.js'
@@ -283,7 +283,7 @@ export class SessionState {
     this.#own.open()
     const isChanged = difference !== undefined
     const data = isChanged || this.#found === undefined ? this.#changes.result() : undefined
-    if (isChanged) checkSize(data as Texts, options.maxSize)
+    if (isChanged && !isEmpty(difference.set)) checkSize(data as Texts, options.maxSize)
     return {
       lifetime: this.#lifetime,
       userKey: options.userKey,

@@ -130,15 +130,17 @@ void t.test('the message of a SyntaxError is dropped, because JSON.parse quotes 
   t.notMatch(print(copy), 'hunter2')
 })
 
-void t.test('a long message is cut off, and a large session is searched quickly', async (t) => {
-  const data = Object.fromEntries(
+void t.test('a long message is cut off', async (t) => {
+  const { message, stack = '' } = withoutValues(new Error('too long '.repeat(1000)))
+  t.equal(message.length, 1000)
+  t.ok(stack.length < 2500)
+})
+
+void t.test('a session with many or deeply nested values is searched', async (t) => {
+  const many = Object.fromEntries(
     Array.from({ length: 20_000 }, (_, n) => [`key${n}`, `"value number ${n}"`])
   )
-  const start = performance.now()
-  const { message, stack = '' } = withoutValues(new Error(`cannot store ${JSON.stringify(data)}`), data)
-  t.ok(performance.now() - start < 5000)
-  t.ok(message.length < 2000 && stack.length < 5000)
-  t.notMatch(message + stack, /value number/)
+  t.equal(withoutValues(new Error('no value number 19999!'), many).message, 'no [redacted]!')
   const deep = `${'['.repeat(100_000)}"hunter2"${']'.repeat(100_000)}`
   t.equal(withoutValues(new Error('no hunter2'), { deep }).message, 'no [redacted]')
 })
