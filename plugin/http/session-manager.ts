@@ -1,7 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
 import type { ResolvedOptions } from '../options/resolve.js'
-import { infoOf, infoWithDataOf, type SessionInfo, type SessionInfoWithData } from '../session/record.js'
+import { anything, checkOptions } from '../options/rules.js'
+import {
+  infoOf,
+  infoWithDataOf,
+  userIdOf,
+  type SessionInfo,
+  type SessionInfoWithData
+} from '../session/record.js'
 import { Session } from '../session/session.js'
 import { liveSessionsOf } from '../session/session-limit.js'
 import { endSession, type GuardedStore } from '../stores/guarded.js'
@@ -36,7 +43,9 @@ export interface SessionManager {
 
   /**
    * Ends a session, so that requests that use it can no longer save changes. Returns `false` if it does not exist.
-   * `userId` protects other users: the session of another user is not ended, and `false` is returned.
+   * `userId` protects other users: the session of another user is not ended, and `false` is returned. So is every
+   * session if `userId` is `undefined`, because a request without a user has no sessions.
+   * @throws {SessionOptionError} if an option is unknown.
    */
   revoke(id: string, options?: { userId?: string | number }): Promise<boolean>
 
@@ -74,9 +83,10 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       return count
     },
     list: createList(sessions.options, store),
-    async revoke(id, { userId } = {}) {
+    async revoke(id, options = {}) {
+      checkOptions(options, { userId: anything }, 'revoke.')
       // A session only changes its user together with its id, so this check holds until the session is destroyed.
-      if (userId !== undefined && (await userOf(store, id)) !== String(userId)) return false
+      if (Object.hasOwn(options, 'userId') && !(await belongsTo(store, id, options.userId))) return false
       return endSession(store, id, { reason: 'revoked' })
     },
     revokeAll: (userId, { except } = {}) =>
@@ -93,9 +103,10 @@ function createList(options: ResolvedOptions, store: GuardedStore): SessionManag
   return list as SessionManager['list']
 }
 
-async function userOf(store: GuardedStore, id: string): Promise<string | null | undefined> {
-  const record = await store.get(id)
-  return record !== undefined && isRecord(id, record) ? record.userId : undefined
+async function belongsTo(store: GuardedStore, id: string, userId: unknown): Promise<boolean> {
+  const user = userIdOf(userId)
+  const record = user === null ? undefined : await store.get(id)
+  return record !== undefined && isRecord(id, record) && record.userId === user
 }
 
 async function revokeAll(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {

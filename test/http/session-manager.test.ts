@@ -10,6 +10,7 @@ import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/ap
 import { stopClock } from '../fixtures/clock.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { failingStore, makeRecord, slowStore, spyStore, wrap } from '../fixtures/stores.js'
+import { makePatch } from '../../plugin/testing/records.js'
 
 async function setUp(t: Test, options: Partial<SessionOptions> = {}) {
   const memory = new MemoryStore()
@@ -190,11 +191,120 @@ void t.test('list() returns the most recently used session first and omits malfo
   )
 })
 
-void t.test('revoke() ends the session with the given id', async (t) => {
+void t.test('list() shows ids and times, and data only on request', async (t) => {
+  const { memory, manager } = await setUp(t)
+  const record = makeRecord({ userId: '7', data: { name: '"ada"', $csrf: '"secret"' } })
+  memory.create('a', record)
+  memory.create('b', makeRecord({ userId: '8' }))
+  memory.create('c', makeRecord())
+  const { createdAt, lastAccessed, expiresAt } = record
+  const info = { id: 'a', userId: '7', createdAt, lastAccessed, expiresAt }
+  t.strictSame(await manager.list(7), [info])
+  t.strictSame(await manager.list('7', {}), [info])
+  t.strictSame(await manager.list('7', { data: false }), [info])
+  t.same(await manager.list(7, { data: true }), [{ ...info, data: { name: 'ada' } }])
+  for (const nobody of ['null', 'undefined', '']) t.same(await manager.list(nobody), [], nobody)
+})
+
+void t.test('revoke() ends the session with the given id, whoever its user is', async (t) => {
   const { manager, memory } = await setUp(t)
-  memory.create('a', makeRecord())
-  t.equal(await manager.revoke('a'), true)
-  t.equal(await manager.revoke('a'), false)
+  for (const userId of ['7', null]) {
+    memory.create('a', makeRecord({ userId }))
+    t.equal(await manager.revoke('a'), true)
+    t.equal(await manager.revoke('a'), false)
+    memory.create('a', makeRecord({ userId }))
+    t.equal(await manager.revoke('a', {}), true)
+  }
+  t.equal(memory.size, 0)
+})
+
+void t.test(
+  'revoke() with a userId ends a session of this user, given as a number or a string',
+  async (t) => {
+    const { manager, memory } = await setUp(t)
+    for (const userId of [7, '7']) {
+      memory.create('a', makeRecord({ userId: '7' }))
+      t.equal(await manager.revoke('a', { userId }), true)
+      t.equal(memory.size, 0)
+    }
+  }
+)
+
+/** Records that `revoke` must not end for the user 7, and user ids that it must not mistake for their users. */
+const FOREIGN: Record<string, { record: Partial<SessionRecord>; userIds: unknown[] }> = {
+  'another user': { record: { userId: '7' }, userIds: [8, '8', '07', '7 ', 7.5, ''] },
+  'no user': { record: { userId: null }, userIds: [7, 'null', 'undefined', '', 0] },
+  'a user called undefined': { record: { userId: 'undefined' }, userIds: [undefined] },
+  'a user called null': { record: { userId: 'null' }, userIds: [null] },
+  'a malformed record': { record: { userId: '7', version: 'one' as never }, userIds: [7, '7'] }
+}
+
+void t.test(
+  'F11: revoke() with another userId answers as for an unknown id, and ends and publishes nothing',
+  async (t) => {
+    const memory = new MemoryStore()
+    for (const wrapping of [(store: SessionStore) => store, slowStore]) {
+      const store = spyStore(wrapping(memory))
+      const { manager } = await setUp(t, { store })
+      const destroyed = listen(t, 'destroyed')
+      for (const [name, { record, userIds }] of Object.entries(FOREIGN)) {
+        const stored = makeRecord(record)
+        memory.create('a', stored)
+        for (const userId of userIds) {
+          store.take()
+          const options = { userId } as { userId: string }
+          const [foreign, calls] = [await manager.revoke('a', options), store.takeNames()]
+          const [unknown, others] = [await manager.revoke('b', options), store.takeNames()]
+          t.strictSame([foreign, calls], [unknown, others], `${name}: ${String(userId)}`)
+          t.equal(foreign, false)
+          t.notOk(calls.includes('destroy'))
+        }
+        t.same(memory.get('a'), stored, name)
+        memory.destroy('a')
+      }
+      t.same(destroyed, [])
+    }
+  }
+)
+
+void t.test('F11: revoke() ends no session for a request that is not signed in', async (t) => {
+  const { app, memory, manager, browser } = await setUp(t)
+  app.get('/revoke/:id', async ({ session, params }) => {
+    const { id } = params as { id: string }
+    return { ended: await manager.revoke(id, { userId: session.get('userId') as string }) }
+  })
+  for (const userId of ['7', null]) {
+    memory.create('a', makeRecord({ userId }))
+    t.same((await browser.get('/revoke/a')).json(), { ended: false })
+    t.ok(memory.destroy('a'))
+  }
+})
+
+void t.test('F11: revoke() asks only for its own option userId, and refuses a misspelt one', async (t) => {
+  const { manager, memory } = await setUp(t)
+  memory.create('a', makeRecord({ userId: '7' }))
+  for (const option of ['userid', 'user', 'except'])
+    await t.rejects(manager.revoke('a', { [option]: 8 }), {
+      code: 'SESSION_OPTION_INVALID',
+      message: `"revoke.${option}" is unknown; the options here are userId`
+    })
+  t.equal(memory.size, 1)
+  Reflect.set(Object.prototype, 'userId', '8')
+  t.teardown(() => Reflect.deleteProperty(Object.prototype, 'userId'))
+  t.equal(await manager.revoke('a', {}), true)
+})
+
+void t.test('F11: revoke() does not end a session that gets another user during the call', async (t) => {
+  const memory = new MemoryStore()
+  const store = wrap(memory, async (method, [id], next) => {
+    const answer = await next()
+    if (method === 'get') memory.update(id as string, makePatch({ userId: '8', renameTo: 'b' }))
+    return answer
+  })
+  const { manager } = await setUp(t, { store })
+  memory.create('a', makeRecord({ userId: '7' }))
+  t.equal(await manager.revoke('a', { userId: 7 }), false)
+  t.equal(memory.get('b')?.userId, '8')
 })
 
 void t.test('revokeAll() accepts the user id as a number or as a string', async (t) => {
