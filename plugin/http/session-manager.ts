@@ -56,6 +56,9 @@ export interface SessionManager {
   revokeAll(userId: string | number, options?: { except?: string | Session }): Promise<number>
 }
 
+/** How often a revocation lists the sessions of a user who signs in again and again. */
+const MOST_PASSES = 5
+
 export function createSessionManager(sessions: RequestSessions, store: GuardedStore): SessionManager {
   async function save(session: Session, reply: AnyReply): Promise<void> {
     await sessions.save(session, reply as FastifyReply)
@@ -89,8 +92,10 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       if (Object.hasOwn(options, 'userId') && !(await belongsTo(store, id, options.userId))) return false
       return endSession(store, id, { reason: 'revoked' })
     },
-    revokeAll: (userId, { except } = {}) =>
-      revokeAll(store, String(userId), except instanceof Session ? Session.stateOf(except).storedId : except)
+    revokeAll: (userId, { except } = {}) => {
+      const kept = except instanceof Session ? Session.stateOf(except).storedId : except
+      return revokeAll(sessions.options, store, String(userId), kept)
+    }
   }
 }
 
@@ -109,9 +114,27 @@ async function belongsTo(store: GuardedStore, id: string, userId: unknown): Prom
   return record !== undefined && isRecord(id, record) && record.userId === user
 }
 
-async function revokeAll(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {
-  const listed = channels.destroyed.hasSubscribers ? await store.listByUser(userId) : []
-  const count = await store.destroyByUser(userId, kept)
-  for (const { id } of listed) if (id !== kept) channels.destroyed.publish({ id, reason: 'revoked' })
+async function revokeAll(
+  options: ResolvedOptions,
+  store: GuardedStore,
+  userId: string,
+  kept: string | undefined
+): Promise<number> {
+  const isHeard = channels.destroyed.hasSubscribers && options.store.listByUser !== undefined
+  const count = isHeard ? await revokeEach(store, userId, kept) : 0
+  return count + (await store.destroyByUser(userId, kept))
+}
+
+/**
+ * Ends the sessions of a user one by one, because `destroyByUser` does not say which sessions it ends, and each has to
+ * be published exactly once. Lists them again until none is left: some may have been created or rotated meanwhile.
+ */
+async function revokeEach(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {
+  let count = 0
+  for (let pass = 0; pass < MOST_PASSES; pass++) {
+    const others = (await store.listByUser(userId)).filter(({ id }) => id !== kept)
+    if (others.length === 0) break
+    for (const { id } of others) if (await endSession(store, id, { reason: 'revoked' })) count++
+  }
   return count
 }
