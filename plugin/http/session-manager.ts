@@ -1,7 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
 import type { ResolvedOptions } from '../options/resolve.js'
-import { infoOf, infoWithDataOf, type SessionInfo, type SessionInfoWithData } from '../session/record.js'
+import { anything, checkOptions } from '../options/rules.js'
+import {
+  infoOf,
+  infoWithDataOf,
+  userIdOf,
+  type SessionInfo,
+  type SessionInfoWithData
+} from '../session/record.js'
 import { Session } from '../session/session.js'
 import { liveSessionsOf } from '../session/session-limit.js'
 import { endSession, type GuardedStore } from '../stores/guarded.js'
@@ -36,7 +43,9 @@ export interface SessionManager {
 
   /**
    * Ends a session, so that requests that use it can no longer save changes. Returns `false` if it does not exist.
-   * `userId` protects other users: the session of another user is not ended, and `false` is returned.
+   * `userId` protects other users: the session of another user is not ended, and `false` is returned. So is every
+   * session if `userId` is `undefined`, because a request without a user has no sessions.
+   * @throws {SessionOptionError} if an option is unknown.
    */
   revoke(id: string, options?: { userId?: string | number }): Promise<boolean>
 
@@ -46,6 +55,9 @@ export interface SessionManager {
    */
   revokeAll(userId: string | number, options?: { except?: string | Session }): Promise<number>
 }
+
+/** How often a revocation lists the sessions of a user who signs in again and again. */
+const MOST_PASSES = 5
 
 export function createSessionManager(sessions: RequestSessions, store: GuardedStore): SessionManager {
   async function save(session: Session, reply: AnyReply): Promise<void> {
@@ -74,13 +86,16 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       return count
     },
     list: createList(sessions.options, store),
-    async revoke(id, { userId } = {}) {
+    async revoke(id, options = {}) {
+      checkOptions(options, { userId: anything }, 'revoke.')
       // A session only changes its user together with its id, so this check holds until the session is destroyed.
-      if (userId !== undefined && (await userOf(store, id)) !== String(userId)) return false
+      if (Object.hasOwn(options, 'userId') && !(await belongsTo(store, id, options.userId))) return false
       return endSession(store, id, { reason: 'revoked' })
     },
-    revokeAll: (userId, { except } = {}) =>
-      revokeAll(store, String(userId), except instanceof Session ? Session.stateOf(except).storedId : except)
+    revokeAll: (userId, { except } = {}) => {
+      const kept = except instanceof Session ? Session.stateOf(except).storedId : except
+      return revokeAll(sessions.options, store, String(userId), kept)
+    }
   }
 }
 
@@ -93,14 +108,33 @@ function createList(options: ResolvedOptions, store: GuardedStore): SessionManag
   return list as SessionManager['list']
 }
 
-async function userOf(store: GuardedStore, id: string): Promise<string | null | undefined> {
-  const record = await store.get(id)
-  return record !== undefined && isRecord(id, record) ? record.userId : undefined
+async function belongsTo(store: GuardedStore, id: string, userId: unknown): Promise<boolean> {
+  const user = userIdOf(userId)
+  const record = user === null ? undefined : await store.get(id)
+  return record !== undefined && isRecord(id, record) && record.userId === user
 }
 
-async function revokeAll(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {
-  const listed = channels.destroyed.hasSubscribers ? await store.listByUser(userId) : []
-  const count = await store.destroyByUser(userId, kept)
-  for (const { id } of listed) if (id !== kept) channels.destroyed.publish({ id, reason: 'revoked' })
+async function revokeAll(
+  options: ResolvedOptions,
+  store: GuardedStore,
+  userId: string,
+  kept: string | undefined
+): Promise<number> {
+  const isHeard = channels.destroyed.hasSubscribers && options.store.listByUser !== undefined
+  const count = isHeard ? await revokeEach(store, userId, kept) : 0
+  return count + (await store.destroyByUser(userId, kept))
+}
+
+/**
+ * Ends the sessions of a user one by one, because `destroyByUser` does not say which sessions it ends, and each has to
+ * be published exactly once. Lists them again until none is left: some may have been created or rotated meanwhile.
+ */
+async function revokeEach(store: GuardedStore, userId: string, kept: string | undefined): Promise<number> {
+  let count = 0
+  for (let pass = 0; pass < MOST_PASSES; pass++) {
+    const others = (await store.listByUser(userId)).filter(({ id }) => id !== kept)
+    if (others.length === 0) break
+    for (const { id } of others) if (await endSession(store, id, { reason: 'revoked' })) count++
+  }
   return count
 }

@@ -114,12 +114,35 @@ void t.test(
   }
 )
 
-void t.test('1,000 visitors with a session evict each other, but no user who is signed in', async (t) => {
-  const app = addRoutes(await makeApp(t, { store: new MemoryStore({ maxSessions: 20 }) }))
-  const users = Array.from({ length: 19 }, () => new Browser(app))
-  for (const user of users) await user.get('/set?userId=7&name=ada')
-  for (let visit = 0; visit < 1000; visit++) await app.inject('/set?name=eve')
-  for (const user of users) t.same((await user.get('/read')).json(), { name: 'ada' })
+void t.test('F5: a crowd of visitors who set data evicts no user who is signed in', async (t) => {
+  const store = new MemoryStore({ maxSessions: 100 })
+  const app = addRoutes(await makeApp(t, { store }))
+  app.get('/who', async ({ session }) => session.get('userId') ?? 'nobody')
+  const users = Array.from({ length: 99 }, () => new Browser(app))
+  for (const user of users) await user.get('/login')
+  for (let visit = 0; visit < 2000; visit++) {
+    const visitor = new Browser(app)
+    await visitor.get(`/set?name=eve${visit}`)
+    const { name } = (await visitor.get('/read')).json<{ name: string }>()
+    if (name !== `eve${visit}`) t.fail(`the session of visitor ${visit} did not survive its own creation`)
+  }
+  t.equal(store.listByUser('ada').length, 99)
+  for (const user of users) t.equal((await user.get('/who')).body, 'ada')
+})
+
+void t.test('F5: 200,000 sessions without a user evict none of 10,000 with a user', async (t) => {
+  const store = new MemoryStore()
+  const ids = Array.from({ length: 10_000 }, (_, index) => `user ${index}`)
+  for (const id of ids) store.create(id, makeRecord({ userId: id }))
+  const visitor = makeRecord()
+  let survivors = 0
+  for (let visit = 0; visit < 200_000; visit++) {
+    store.create(`visit ${visit}`, visitor)
+    if (store.get(`visit ${visit}`) !== undefined) survivors++
+  }
+  t.equal(survivors, 200_000, 'each new session survives its own creation')
+  t.equal(store.size, 100_000)
+  t.equal(present(store, ids).length, 10_000)
 })
 
 void t.test('a new session is never evicted by its own creation', async (t) => {

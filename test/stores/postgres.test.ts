@@ -12,7 +12,14 @@ import Fastify from 'fastify'
 import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { assertNoLeaks } from '../fixtures/leaks.js'
-import { findPostgres, makePool, makeSchema, makeStore, recordingPool } from '../fixtures/postgres.js'
+import {
+  countStatements,
+  findPostgres,
+  makePool,
+  makeSchema,
+  makeStore,
+  recordingPool
+} from '../fixtures/postgres.js'
 import { makeRecord, spyStore } from '../fixtures/stores.js'
 
 const found = await findPostgres(t)
@@ -555,21 +562,3 @@ void t.test('a request makes as few round trips to PostgreSQL as possible', { sk
   await send('read and logout', '/logout', rotated, 2)
   t.comment(`round trips — ${roundTrips.join(', ')}`)
 })
-
-/**
- * Returns a function that counts the statements that PostgreSQL has run on a table. The count is NaN if PostgreSQL
- * does not collect these statistics.
- */
-async function countStatements(pool: Pool, table: string): Promise<() => Promise<number>> {
-  try {
-    if (process.env['DATABASE_URL'] !== undefined) throw new Error('the server is shared')
-    await pool.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
-    // pg_stat_statements can merge statements that differ only in the schema into one entry, with the text of the first
-    // one. Without this reset, that text could contain the schema of another test, and the count would be wrong.
-    await pool.query('SELECT pg_stat_statements_reset()')
-  } catch {
-    return async () => NaN
-  }
-  const text = 'SELECT sum(calls)::int AS calls FROM pg_stat_statements WHERE position($1 IN query) > 0'
-  return async () => (await pool.query<{ calls: number | null }>(text, [`"${table}"`])).rows[0]?.calls ?? 0
-}
