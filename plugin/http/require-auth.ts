@@ -119,12 +119,25 @@ function askForLogin(
   reply: FastifyReply,
   loginPath: string | false,
   error: SessionAuthError
-): FastifyReply {
+): Promise<void> {
   if (loginPath === false || !wantsPage(request)) throw error
   prompt(request, error.message)
   // With status 303, the browser requests the login page with GET, even after a POST: RFC 9110 section 15.4.4.
   const isRead = request.method === 'GET' || request.method === 'HEAD'
-  return reply.redirect(loginPath, isRead ? 302 : 303)
+  return untilSent(reply.redirect(loginPath, isRead ? 302 : 303))
+}
+
+/**
+ * Waits until a reply has been sent. If the client disconnects before that, the promise never settles: Fastify would run
+ * the handler of the route if the promise of a preHandler settled while the reply is not sent yet.
+ */
+function untilSent(reply: FastifyReply): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      if (reply.sent) resolve()
+    }
+    reply.then(settle, settle)
+  })
 }
 
 /** Sets the message for the login page, and remembers the page that the user has asked for. */

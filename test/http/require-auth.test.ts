@@ -1,3 +1,4 @@
+import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type preHandlerHookHandler } from 'fastify'
 import t, { type Test } from 'tap'
 import sessions, {
@@ -9,7 +10,9 @@ import sessions, {
 } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
-import { failingStore, spyStore } from '../fixtures/stores.js'
+import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
+import { makeGate, settle } from '../sockets/fixtures/server.js'
+import { openWire, requestText } from '../sockets/fixtures/wire.js'
 
 const CHROME = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
 const PAGE = { accept: CHROME, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
@@ -556,3 +559,36 @@ void t.test(
     t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
   }
 )
+
+for (const [name, cookie] of Object.entries({ 'a signed-out client': false, 'a stale session': true })) {
+  void t.test(`the handler does not run for ${name} that disconnects during the redirect`, async (t) => {
+    const clock = stopClock(t)
+    const gate = makeGate()
+    const store = wrap(new MemoryStore(), async (method, _args, next) => {
+      if (method === 'update') await gate.wait()
+      return next()
+    })
+    const { app, browser } = await setUp(t, { freshWithin: 300 }, { store })
+    let runs = 0
+    app.get('/change', { preHandler: requireAuth({ freshWithin: 300 }) }, async () => `run ${++runs}`)
+    app.addHook('onSend', async ({ url }) => {
+      if (!cookie && url === '/change') await gate.wait()
+    })
+    await browser.get('/login')
+    clock.move(300_000)
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    const closed = new Promise((resolve) => {
+      app.server.once('connection', (socket) => socket.once('close', resolve))
+    })
+    const wire = await openWire(port)
+    wire.write(requestText('/change', { ...PAGE, ...(cookie && { cookie: browser.cookie }) }))
+    await gate.reached
+    wire.vanish()
+    await closed
+    await settle()
+    gate.open()
+    await settle()
+    t.equal(runs, 0)
+  })
+}
