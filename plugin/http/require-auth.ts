@@ -146,8 +146,13 @@ function prompt(request: FastifyRequest, message: string): void {
   // On a readonly route, the stored session of a user who must log in again cannot change.
   if (sessionConfigOf(request) === 'readonly' && !session.isNew) return
   session.setFlash('error', message)
-  if (request.method === 'GET' && !isPrefetch(request))
-    rememberPage(Session.stateOf(session), request.originalUrl)
+  if (isNavigation(request)) rememberPage(Session.stateOf(session), request.originalUrl)
+}
+
+/** Returns true if the browser opens the page for the user. A browser without Fetch Metadata gets the benefit of doubt. */
+function isNavigation(request: FastifyRequest): boolean {
+  const { 'sec-fetch-mode': mode = 'navigate' } = request.headers
+  return request.method === 'GET' && mode === 'navigate' && !isPrefetch(request)
 }
 
 /**
