@@ -11,7 +11,8 @@ import { isPrefetch, sessionConfigOf } from './request-state.js'
 export interface RequireAuthOptions {
   /**
    * The session key that holds the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. Only
-   * the plugin's key makes `set` a login: with another key, call `session.login()` or `session.regenerate()` yourself.
+   * setting the plugin's key is a login. If you set another key, the session keeps its id, its data and its times, so
+   * call `session.login()` or `session.regenerate()` yourself. Removing another key is not a logout.
    */
   readonly userKey?: string
   /**
@@ -21,7 +22,10 @@ export interface RequireAuthOptions {
   readonly loginPath?: string | false
   /** The text of the JSON error or of the flash message with the key `error`. Default: `'Please login to continue'`. */
   readonly message?: string
-  /** The user must log in again this many seconds after the last login. Default: no limit. */
+  /**
+   * The user must log in again this many seconds after the last login. `session.regenerate()` is not a login. In a
+   * session without a user at the plugin's `userKey`, the seconds count from its creation. Default: no limit.
+   */
   readonly freshWithin?: number
   /** Returns `false` to refuse a signed-in session with 403. If it throws an error, that error becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
