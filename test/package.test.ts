@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path/posix'
 import t from 'tap'
+import ts from 'typescript'
 
 // Tests the published package, its dependencies and the lock files.
 
@@ -128,6 +129,25 @@ void t.test('every entry point of the package names a packed file and its type d
   t.equal(manifest.main, (manifest.exports['.'] as Record<string, string>)['default'])
   t.equal(manifest.types, (manifest.exports['.'] as Record<string, string>)['types'])
 })
+
+/** The script .ci/check-package compiles these programs too, with other versions of TypeScript and the packed package. */
+for (const name of ['plain', 'declared']) {
+  void t.test(`the types that .ci/consumer/${name}.ts expects are those of the built package`, async (t) => {
+    const program = ts.createProgram([join('.ci/consumer', `${name}.ts`)], {
+      strict: true,
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.NodeNext,
+      types: ['node'],
+      noEmit: true,
+      skipLibCheck: true
+    })
+    const problems = ts.getPreEmitDiagnostics(program).map(({ file, start = 0, messageText }) => {
+      const line = file === undefined ? 0 : file.getLineAndCharacterOfPosition(start).line + 1
+      return `${file?.fileName}:${line} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+    })
+    t.same(problems, [])
+  })
+}
 
 void t.test('built files import only each other, Node.js modules and declared dependencies', async (t) => {
   const declared = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)]

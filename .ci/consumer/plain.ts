@@ -50,21 +50,20 @@ app.get<{ Params: { id: string } }>('/values/:id', async ({ params, session }) =
   session.setFlash('notice', cart)
   // @ts-expect-error a bigint is not a JSON value
   session.set('count', 1n)
-  // @ts-expect-error undefined is not a JSON value
   session.set('count', undefined)
 
   const value: JsonValue | undefined = session.get('anything')
   const notice: JsonValue | undefined = session.getFlash('notice')
   const peeked: JsonValue | undefined = session.peekFlash('notice')
-  const [info] = await app.sessionManager.list('ada')
+  const [info] = await app.sessionManager.list('ada', { data: true })
   const listed: JsonValue | undefined = info?.data['cart']
   session.update('visits', (visits) => (typeof visits === 'number' ? visits + 1 : 1))
   return { value, notice, peeked, listed }
 })
 
-const created: ChannelMessages['created'] = { id: '', userId: null }
+const created: ChannelMessages['created'] = { id: '', userId: null, requestId: 'req-1' }
 channels.created.subscribe(({ id, userId }) => [id.length, userId?.length])
-channels.destroyed.subscribe((message) => ('count' in message ? message.userId : message.id))
+channels.destroyed.subscribe((message) => `${message.reason}: ${message.id}`)
 channels.created.publish(created)
 // @ts-expect-error the message has no token
 channels.created.subscribe(({ token }) => token)

@@ -12,7 +12,8 @@ import { isPrefetch, sessionConfigOf } from './request-state.js'
 export interface RequireAuthOptions {
   /**
    * The session key that holds the user. `null`, `false` and `''` mean signed out. Default: the plugin's `userKey`. Only
-   * the plugin's key makes `set` a login: with another key, call `session.login()` or `session.regenerate()` yourself.
+   * setting the plugin's key is a login. If you set another key, the session keeps its id, its data and its times, so
+   * call `session.login()` or `session.regenerate()` yourself. Removing another key is not a logout.
    */
   readonly userKey?: string
   /**
@@ -22,7 +23,10 @@ export interface RequireAuthOptions {
   readonly loginPath?: string | false
   /** The text of the JSON error or of the flash message with the key `error`. Default: `'Please login to continue'`. */
   readonly message?: string
-  /** The user must log in again this many seconds after the last login. Default: no limit. */
+  /**
+   * The user must log in again this many seconds after the last login. `session.regenerate()` is not a login. In a
+   * session without a user at the plugin's `userKey`, the seconds count from its creation. Default: no limit.
+   */
   readonly freshWithin?: number
   /** Returns `false` to refuse a signed-in session with 403. If it throws an error, that error becomes the reply. */
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
@@ -120,12 +124,25 @@ function askForLogin(
   reply: FastifyReply,
   loginPath: string | false,
   error: SessionAuthError
-): FastifyReply {
+): Promise<void> {
   if (loginPath === false || !wantsPage(request)) throw error
   prompt(request, error.message)
   // With status 303, the browser requests the login page with GET, even after a POST: RFC 9110 section 15.4.4.
   const isRead = request.method === 'GET' || request.method === 'HEAD'
-  return reply.redirect(loginPath, isRead ? 302 : 303)
+  return untilSent(reply.redirect(loginPath, isRead ? 302 : 303))
+}
+
+/**
+ * Waits until a reply has been sent. If the client disconnects before that, the promise never settles: Fastify would run
+ * the handler of the route if the promise of a preHandler settled while the reply is not sent yet.
+ */
+function untilSent(reply: FastifyReply): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      if (reply.sent) resolve()
+    }
+    reply.then(settle, settle)
+  })
 }
 
 /** Sets the message for the login page, and remembers the page that the user has asked for. */
@@ -134,8 +151,13 @@ function prompt(request: FastifyRequest, message: string): void {
   // On a readonly route, the stored session of a user who must log in again cannot change.
   if (sessionConfigOf(request) === 'readonly' && !session.isNew) return
   session.setFlash('error', message)
-  if (request.method === 'GET' && !isPrefetch(request))
-    rememberPage(Session.stateOf(session), request.originalUrl)
+  if (isNavigation(request)) rememberPage(Session.stateOf(session), request.originalUrl)
+}
+
+/** Returns true if the browser opens the page for the user. A browser without Fetch Metadata gets the benefit of doubt. */
+function isNavigation(request: FastifyRequest): boolean {
+  const { 'sec-fetch-mode': mode = 'navigate' } = request.headers
+  return request.method === 'GET' && mode === 'navigate' && !isPrefetch(request)
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type preHandlerHookHandler } from 'fastify'
 import t, { type Test } from 'tap'
 import sessions, {
@@ -9,7 +10,9 @@ import sessions, {
 } from '../../plugin/index.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
-import { failingStore, spyStore } from '../fixtures/stores.js'
+import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
+import { makeGate, settle } from '../sockets/fixtures/server.js'
+import { openWire, requestText } from '../sockets/fixtures/wire.js'
 
 const CHROME = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
 const PAGE = { accept: CHROME, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
@@ -227,6 +230,71 @@ void t.test('freshWithin can be a fraction of a second, and there is no limit by
   t.equal((await browser.get('/guarded', JSON_ONLY)).statusCode, 401)
   clock.move(80_000_000)
   t.equal((await unlimited.browser.get('/guarded', JSON_ONLY)).statusCode, 200)
+})
+
+void t.test('F4: freshWithin counts from the login, and regenerate() does not renew it', async (t) => {
+  const clock = stopClock(t)
+  const { app, browser } = await setUp(t, { freshWithin: 300 })
+  app.get('/rotate', async ({ session }) => session.regenerate())
+  app.get('/rotate-and-keep', async ({ session }) => session.regenerate(['userId']))
+  app.get('/login-again', async ({ session }) => session.login('ada'))
+  const isFresh = async () => (await browser.get('/guarded', JSON_ONLY)).statusCode === 200
+  await browser.get('/set?cart=1')
+  clock.move(200_000)
+  await browser.get('/login')
+  for (const url of ['/rotate', '/rotate-and-keep', '/rotate']) {
+    clock.move(99_999)
+    t.ok(await isFresh(), url)
+    const { cookie } = browser
+    await browser.get(url)
+    t.not(browser.cookie, cookie)
+  }
+  clock.move(3)
+  t.notOk(await isFresh())
+  await browser.get('/rotate')
+  t.notOk(await isFresh())
+  await browser.get('/login-again')
+  t.ok(await isFresh())
+})
+
+void t.test(
+  'setting a userKey of one’s own is not a login: neither the id nor the time for freshWithin changes',
+  async (t) => {
+    const clock = stopClock(t)
+    const { app, browser } = await setUp(t, { userKey: 'admin', freshWithin: 300 })
+    app.get('/rotate', async ({ session }) => session.regenerate())
+    app.get('/remove', async ({ session }) => session.remove('admin'))
+    const stateNow = async () => (await browser.get('/guarded', JSON_ONLY)).statusCode
+    await browser.get('/set?cart=1')
+    const { cookie } = browser
+    clock.move(299_999)
+    await put(browser, 'admin', 'root')
+    t.equal(browser.cookie, cookie, 'the session keeps its id')
+    t.equal(await stateNow(), 200)
+    clock.move(1)
+    t.equal(await stateNow(), 401, 'the seconds count from the creation of the session')
+    await put(browser, 'admin', 'other')
+    await browser.get('/rotate')
+    t.not(browser.cookie, cookie)
+    t.equal(await stateNow(), 401, 'neither setting the key again nor regenerate() is a login')
+    await browser.get('/login')
+    t.equal(await stateNow(), 200, 'a login at the key of the plugin is one')
+    await browser.get('/remove')
+    t.match((await browser.get('/guarded', JSON_ONLY)).json(), { code: 'SESSION_UNAUTHENTICATED' })
+    t.equal((await app.sessionManager.list('ada')).length, 1, 'removing the key is not a logout')
+  }
+)
+
+void t.test('requireAuth({ loginPath: false }) refuses page requests with an error', async (t) => {
+  const store = spyStore()
+  const { browser } = await setUp(t, { loginPath: false }, { store })
+  const response = await browser.request({ method: 'POST', url: '/guarded', headers: PAGE })
+  t.match(response.json(), { statusCode: 401, code: 'SESSION_UNAUTHENTICATED' })
+  t.equal(response.headers['location'], undefined)
+  t.equal(setCookieOf(response), undefined)
+  t.same(store.take(), [])
+  await browser.get('/login')
+  t.equal((await browser.get('/guarded', PAGE)).payload, 'guarded')
 })
 
 const FORBIDDEN = { statusCode: 403, code: 'SESSION_FORBIDDEN', error: 'Forbidden', message: 'Forbidden' }
@@ -556,3 +624,36 @@ void t.test(
     t.equal((await app.inject({ url: '/guarded', headers: JSON_ONLY })).statusCode, 401)
   }
 )
+
+for (const [name, cookie] of Object.entries({ 'a signed-out client': false, 'a stale session': true })) {
+  void t.test(`the handler does not run for ${name} that disconnects during the redirect`, async (t) => {
+    const clock = stopClock(t)
+    const gate = makeGate()
+    const store = wrap(new MemoryStore(), async (method, _args, next) => {
+      if (method === 'update') await gate.wait()
+      return next()
+    })
+    const { app, browser } = await setUp(t, { freshWithin: 300 }, { store })
+    let runs = 0
+    app.get('/change', { preHandler: requireAuth({ freshWithin: 300 }) }, async () => `run ${++runs}`)
+    app.addHook('onSend', async ({ url }) => {
+      if (!cookie && url === '/change') await gate.wait()
+    })
+    await browser.get('/login')
+    clock.move(300_000)
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    const closed = new Promise((resolve) => {
+      app.server.once('connection', (socket) => socket.once('close', resolve))
+    })
+    const wire = await openWire(port)
+    wire.write(requestText('/change', { ...PAGE, ...(cookie && { cookie: browser.cookie }) }))
+    await gate.reached
+    wire.vanish()
+    await closed
+    await settle()
+    gate.open()
+    await settle()
+    t.equal(runs, 0)
+  })
+}
