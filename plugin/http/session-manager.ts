@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { channels } from '../diagnostics.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { anything, checkOptions } from '../options/rules.js'
+import { ownOptions } from '../own-options.js'
 import {
   infoOf,
   infoWithDataOf,
@@ -92,7 +93,8 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       if (Object.hasOwn(options, 'userId') && !(await belongsTo(store, id, options.userId))) return false
       return endSession(store, id, { reason: 'revoked' })
     },
-    revokeAll: (userId, { except } = {}) => {
+    revokeAll: (userId, options) => {
+      const { except } = ownOptions(options)
       const kept = except instanceof Session ? Session.stateOf(except).storedId : except
       return revokeAll(sessions.options, store, String(userId), kept)
     }
@@ -100,7 +102,8 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
 }
 
 function createList(options: ResolvedOptions, store: GuardedStore): SessionManager['list'] {
-  async function list(userId: string | number, { data = false } = {}): Promise<SessionInfo[]> {
+  async function list(userId: string | number, given?: { data?: boolean }): Promise<SessionInfo[]> {
+    const { data = false } = ownOptions(given)
     const found = await liveSessionsOf(options, store, String(userId))
     const describe = data ? infoWithDataOf : infoOf
     return found.map(({ id, record }) => describe(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
