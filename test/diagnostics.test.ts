@@ -127,7 +127,7 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       before: signIn,
       async work({ browser: { app }, id }) {
         await new Browser(app).get('/set?userId=7')
-        return [{ id: id(), reason: 'limit' }]
+        return [{ id: id(), reason: 'limit', requestId }]
       }
     }
   },

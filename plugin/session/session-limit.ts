@@ -16,13 +16,15 @@ export interface SessionLimit {
    * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user already has the maximum number of sessions.
    * @throws {SessionGoneError} if other sign-ins that ran at the same time have already reached the maximum.
    */
-  signIn<T>(userId: string, ids: SignInIds, write: (newest: number) => Promise<T>): Promise<T>
+  signIn<T>(userId: string, ids: SignIn, write: (newest: number) => Promise<T>): Promise<T>
 }
 
-/** The id of the session before the sign-in, if it is stored, and its id afterwards. */
-export interface SignInIds {
+/** What the limit needs to know about a sign-in: the id of its session before, if it is stored, and afterwards. */
+export interface SignIn {
   readonly before: string | undefined
   readonly after: string
+  /** The id of the request, for diagnostics. */
+  readonly requestId: string
 }
 
 /** Returns the user's sessions that have not expired. */
@@ -58,7 +60,7 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
           const others = sessions.filter(({ id }) => id !== ids.before)
           const surplus = surplusOf(others, known, max, onLimit)
           const result = await write(Math.max(0, ...others.map(({ record }) => record.createdAt)))
-          await endAll(store, surplus, ids.after)
+          await endAll(store, surplus, ids)
           return result
         } finally {
           await lock.release()
@@ -87,8 +89,12 @@ function surplusOf(
 }
 
 /** If the surplus cannot be ended, the sign-in fails, and its session must not count towards the limit. */
-async function endAll(store: GuardedStore, surplus: readonly StoredSession[], own: string): Promise<void> {
-  const end = async (id: string) => endSession(store, id, { reason: 'limit' })
+async function endAll(
+  store: GuardedStore,
+  surplus: readonly StoredSession[],
+  { after: own, requestId }: SignIn
+): Promise<void> {
+  const end = async (id: string) => endSession(store, id, { reason: 'limit', requestId })
   try {
     for (const { id } of surplus) await end(id)
   } catch (error) {
