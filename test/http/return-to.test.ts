@@ -337,7 +337,16 @@ void t.test('F7: a hostile path in the request is refused or not kept', async (t
   }
 })
 
-const NEVER_IN_A_REQUEST = ['/a\r\nset-cookie: a=b', 5, true, null, [], ['/a'], {}, { toString: '/a' }]
+const NEVER_IN_A_REQUEST: readonly unknown[] = [
+  '/a\r\nset-cookie: a=b',
+  5,
+  true,
+  null,
+  [],
+  ['/a'],
+  {},
+  { toString: '/a' }
+]
 
 void t.test('F7: a hostile path in a visitor cookie or in the store is not returned', async (t) => {
   const memory = new MemoryStore()
