@@ -1,12 +1,7 @@
 export { default } from './http/plugin.js'
 export { csrfProtection } from './http/csrf.js'
-export {
-  guarded,
-  requireAuth,
-  type RequireAuthOptions,
-  type SignedInRequest,
-  type UserId
-} from './http/require-auth.js'
+export { guarded, type GuardedRoute, type SignedInRequest, type UserId } from './http/guarded-route.js'
+export { requireAuth, type RequireAuthOptions } from './http/require-auth.js'
 export type { SessionManager } from './http/session-manager.js'
 export type { LoginOptions } from './session/login.js'
 export type { SessionInfo, SessionInfoWithData } from './session/record.js'

@@ -1,6 +1,6 @@
 // An application that declares the types of its session data in `SessionData`.
 import Fastify from 'fastify'
-import sessions from 'fastify-sesame'
+import sessions, { guarded, type SignedInRequest, type UserId } from 'fastify-sesame'
 
 interface Cart {
   items: { name: string; addedAt: Date }[]
@@ -10,6 +10,7 @@ interface Cart {
 declare module 'fastify-sesame' {
   interface SessionData {
     userId: string
+    adminId?: number
     visits: number
     role: 'admin' | 'member'
     cart: Cart
@@ -41,3 +42,50 @@ app.get('/values', async ({ session }) => {
   session.get('cart')?.items.push({ name: 'book', addedAt: new Date().toJSON() })
   return { userId, role, seenAt, cart, date }
 })
+
+const id: UserId = 'ada'
+// @ts-expect-error the id is declared as a string
+const wrong: UserId = 7
+const admin: UserId<'adminId'> = 7
+
+app.get(
+  '/id',
+  guarded(async ({ userId }) => {
+    const text: string = userId
+    // @ts-expect-error the id is declared as a string
+    const number: number = userId
+    return { text, number }
+  })
+)
+app.get(
+  '/admin',
+  guarded(
+    async ({ userId }) => {
+      const number: number = userId
+      // @ts-expect-error the id at this key is declared as a number, and is not optional
+      const text: string | undefined = userId
+      return { text, number }
+    },
+    { userKey: 'adminId' }
+  )
+)
+app.get(
+  '/admin/:name',
+  guarded(
+    async ({ params, userId }: SignedInRequest<{ Params: { name: string } }, 'adminId'>) =>
+      params.name.repeat(userId),
+    { userKey: 'adminId' }
+  )
+)
+app.get(
+  '/other',
+  guarded(
+    async ({ userId }) => {
+      const other: string | number = userId
+      return other
+    },
+    { userKey: 'notDeclared' }
+  )
+)
+
+void [id, wrong, admin]

@@ -1,13 +1,16 @@
 // An application that does not declare the types of its session data. It uses every entry point of the package.
+import type { Http2Server } from 'node:http2'
 import Fastify from 'fastify'
 import { pino } from 'pino'
 import sessions, {
   channels,
   csrfProtection,
+  guarded,
   MemoryStore,
   requireAuth,
   type ChannelMessages,
-  type JsonValue
+  type JsonValue,
+  type SignedInRequest
 } from 'fastify-sesame'
 import { fromExpressStore } from 'fastify-sesame/stores/express'
 import { PostgresStore } from 'fastify-sesame/stores/postgres'
@@ -25,10 +28,63 @@ app.addHook('preHandler', requireAuth())
 app.addHook('preHandler', csrfProtection)
 app.addHook('preHandler', app.csrfProtection)
 
+interface Item {
+  Params: { id: string }
+  Body: { name: string }
+}
+
+app.get(
+  '/id',
+  guarded(async ({ userId, session }, reply) => {
+    const id: string | number = userId
+    // @ts-expect-error without a declaration the id may be a number
+    const text: string = userId
+    return reply.send({ id, text, cart: session.get('cart') })
+  })
+)
+app.get(
+  '/this',
+  guarded(function () {
+    return this.printRoutes()
+  })
+)
+app.post(
+  '/items/:id',
+  guarded(async ({ params: { id }, body: { name }, userId }: SignedInRequest<Item>) => ({ id, name, userId }))
+)
+app.post<Item>(
+  '/typed/:id',
+  guarded<Item>(async ({ params: { id }, userId }) => ({ id, userId }))
+)
+app.route({
+  method: 'POST',
+  url: '/spread/:id',
+  schema: {},
+  ...guarded(async ({ params, userId }) => ({ id: (params as Item['Params']).id, userId }), {
+    freshWithin: 300
+  })
+})
+app.post('/guarded-form', { preValidation: csrfProtection, ...guarded(async ({ userId }) => userId) })
+const renamed = guarded(async ({ params }: SignedInRequest<Item>) => params.id)
+// @ts-expect-error the handler expects other params than the route has
+app.get<{ Params: { name: string } }>('/other/:name', renamed)
+app.get(
+  '/read-only',
+  guarded(async (request) => {
+    // @ts-expect-error userId is read-only
+    request.userId = 'grace'
+  })
+)
+
 const withPino = Fastify({ loggerInstance: pino() })
 await withPino.register(sessions, { secret })
 withPino.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
 withPino.post('/form', { preHandler: [csrfProtection, requireAuth()] }, async () => 'ok')
+withPino.get(
+  '/id',
+  guarded(async ({ userId }) => userId)
+)
+withPino.post('/items/:id', { schema: {}, ...guarded(async ({ body }: SignedInRequest<Item>) => body.name) })
 withPino.addHook('preHandler', requireAuth())
 withPino.addHook('preHandler', csrfProtection)
 
@@ -36,6 +92,15 @@ const http2 = Fastify({ http2: true })
 await http2.register(sessions, { secret })
 http2.get('/me', { preHandler: requireAuth() }, async ({ session }) => session.get('userId'))
 http2.post('/form', { preHandler: [csrfProtection, requireAuth()] }, async () => 'ok')
+http2.get(
+  '/id',
+  guarded(async ({ userId }) => userId)
+)
+http2.post('/items/:id', { schema: {}, ...guarded(async ({ body }: SignedInRequest<Item>) => body.name) })
+http2.get(
+  '/stream',
+  guarded(async ({ raw }: SignedInRequest<Item, 'userId', Http2Server>) => ({ stream: raw.stream.id }))
+)
 http2.addHook('preHandler', requireAuth())
 http2.addHook('preHandler', csrfProtection)
 

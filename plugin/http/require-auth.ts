@@ -4,7 +4,7 @@ import { checkOptions, number, text, type Rule } from '../options/rules.js'
 import { ownOptions } from '../own-options.js'
 import { rememberPage } from '../session/return-path.js'
 import { Session } from '../session/session.js'
-import type { Awaitable, SessionData } from '../types.js'
+import type { Awaitable } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import { kSessions, type RequestSessions } from './request-sessions.js'
 import { isPrefetch, sessionConfigOf } from './request-state.js'
@@ -32,14 +32,6 @@ export interface RequireAuthOptions {
   readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
 }
 
-/** The id of a signed-in user: the declared type of `userId` in `SessionData`, or a string or number. */
-export type UserId = SessionData extends { userId: infer Id }
-  ? Exclude<Id, null | undefined>
-  : string | number
-
-/** A request that has passed `guarded`. */
-export type SignedInRequest = FastifyRequest & { readonly userId: UserId }
-
 const MESSAGE = 'Please login to continue'
 const EXPIRED = 'Session expired'
 
@@ -56,10 +48,10 @@ export type AuthPreHandler = (request: AnyRequest, reply: AnyReply) => Promise<u
 export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
   requireCall(options)
   checkOptions(options, RULES, 'requireAuth.')
-  const { userKey: ownKey, loginPath = '/login', message = MESSAGE, freshWithin, check } = ownOptions(options)
+  const { userKey, loginPath = '/login', message = MESSAGE, freshWithin, check } = ownOptions(options)
 
-  function refusalOf(session: Session, userKey: string, ended: boolean): SessionAuthError | undefined {
-    if (!isSignedIn(session.get(userKey)))
+  function refusalOf(session: Session, user: unknown, ended: boolean): SessionAuthError | undefined {
+    if (!isSignedIn(user))
       return ended
         ? new SessionAuthError('SESSION_EXPIRED', EXPIRED)
         : new SessionAuthError('SESSION_UNAUTHENTICATED', message)
@@ -72,33 +64,13 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
     // A cache must not store the user's private page, and the browser must not show it again after a logout.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
     const { session } = request
-    const userKey = ownKey ?? sessions.options.userKey
-    const refusal = refusalOf(session, userKey, sessions.stateOf(request).ended)
+    const user = session.get(userKeyOf(request, userKey))
+    const refusal = refusalOf(session, user, sessions.stateOf(request).ended)
     if (refusal !== undefined) return askForLogin(request, reply, loginPath, refusal)
     if (check !== undefined && !(await check(session, request)))
       throw new SessionAuthError('SESSION_FORBIDDEN', 'Forbidden')
   }
   return requireAuth as AuthPreHandler
-}
-
-/**
- * Returns the `preHandler` and the `handler` of a route that only signed-in users can use. The handler's request has the
- * user's id as `userId`. Example: `app.get('/me', guarded(async ({ userId }) => userId))`.
- * @throws {SessionOptionError} immediately, if an option is wrong or unknown.
- */
-export function guarded<Reply>(
-  handler: (request: SignedInRequest, reply: FastifyReply) => Reply,
-  options: RequireAuthOptions = {}
-): { preHandler: AuthPreHandler; handler: (request: FastifyRequest, reply: FastifyReply) => Reply } {
-  const preHandler = requireAuth(options)
-  return {
-    preHandler,
-    handler(this: unknown, request, reply) {
-      const userKey = ownOptions(options).userKey ?? sessionsOf(request).options.userKey
-      const signedIn = Object.assign(request, { userId: request.session.get(userKey) as UserId })
-      return handler.call(this, signedIn, reply)
-    }
-  }
 }
 
 /** @throws {SessionUsageError} if Fastify, and not the application, has called `requireAuth`. */
@@ -110,7 +82,12 @@ function requireCall(options: RequireAuthOptions): void {
   )
 }
 
-function sessionsOf({ server }: FastifyRequest): RequestSessions {
+/** Returns the key of the user: the option `userKey` of the guard, or else that of the plugin. */
+export function userKeyOf(request: AnyRequest, userKey: string | undefined): string {
+  return userKey ?? sessionsOf(request).options.userKey
+}
+
+function sessionsOf({ server }: AnyRequest): RequestSessions {
   const sessions = server[kSessions]
   if (sessions !== undefined) return sessions
   throw new SessionUsageError(
