@@ -1,5 +1,6 @@
 import type { Awaitable, SessionStore } from '../types.js'
 import { basicCases } from './cases/basic.js'
+import { createCases } from './cases/creates.js'
 import { expiryCases } from './cases/expiry.js'
 import { failureCases } from './cases/failure.js'
 import { raceCases } from './cases/races.js'
@@ -83,6 +84,7 @@ const CASES: readonly Case[] = [
   ...expiryCases,
   ...userCases,
   ...failureCases,
+  ...createCases,
   ...raceCases
 ]
 

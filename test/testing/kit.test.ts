@@ -92,9 +92,43 @@ const MUTANTS: readonly [fault: string, cases: RegExp, around: (store: MemorySto
   ],
   [
     'create overwrites an existing record',
-    /false for an existing id|two creates/,
+    /false for an existing id|two creates|20 parallel creates/,
     (store) => (method, args, next) => {
       if (method === 'create') store.destroy(args[0] as string)
+      return next()
+    }
+  ],
+  [
+    'create checks and inserts in two steps',
+    /two creates|20 parallel creates/,
+    (store) => async (method, args, next) => {
+      if (method !== 'create') return next()
+      const [id] = args as [string]
+      if (store.get(id) !== undefined) return false
+      await nextTurn()
+      store.destroy(id)
+      return next()
+    }
+  ],
+  [
+    'create refuses the id of an expired record',
+    /create replaces an expired record|parallel creates of the id of an expired record/,
+    () => {
+      const created = new Set<unknown>()
+      return (method, args, next) => {
+        if (method !== 'create') return next()
+        if (created.has(args[0])) return false
+        created.add(args[0])
+        return next()
+      }
+    }
+  ],
+  [
+    'a record without a user belongs to a user called null',
+    /belongs to no user/,
+    () => (method, args, next) => {
+      const record = args[1] as SessionRecord
+      if (method === 'create') args[1] = { ...record, userId: String(record.userId) }
       return next()
     }
   ],

@@ -59,6 +59,15 @@ export const userCases: readonly Case[] = [
     assert.equal(await store.destroyByUser('ada'), 0)
     assert.notEqual(await store.get(A), undefined)
   }),
+  userCase('a record without data and without a user belongs to no user', async (store) => {
+    const record = makeRecord({ data: {} })
+    await store.create(A, record)
+    for (const userId of USERS) {
+      await assertListed(store, userId, [])
+      assert.equal(await store.destroyByUser(userId), 0, JSON.stringify(userId))
+    }
+    assertRecord(await store.get(A), record)
+  }),
   userCase(
     'listByUser returns every session of the user with its record, and no session of another user',
     async (store) => {
