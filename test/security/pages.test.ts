@@ -19,7 +19,11 @@ const REFERENCE = /^(\S+) › (.+)$/
 const KIT = 'plugin/testing'
 
 /** Functions that declare a test, with what each adds to its name. `race` and `row` declare a test for each store. */
-const DECLARERS: Record<string, string> = { test: '', race: ' (…)', row: ' (…)' }
+const DECLARERS = new Map([
+  ['test', ''],
+  ['race', ' (…)'],
+  ['row', ' (…)']
+])
 
 /** Maps each OWASP ASVS requirement to its level. */
 const ASVS: Record<string, number> = {
@@ -112,10 +116,11 @@ function namesIn(source: string): Set<string> {
 function nameOf({ expression, arguments: given }: ts.CallExpression): string | undefined {
   const callee = ts.isPropertyAccessExpression(expression) ? expression.name : expression
   const [name, ...rest] = given
-  if (!ts.isIdentifier(callee) || !Object.hasOwn(DECLARERS, callee.text) || name === undefined) return
+  const suffix = ts.isIdentifier(callee) ? DECLARERS.get(callee.text) : undefined
+  if (suffix === undefined || name === undefined) return
   if (!rest.some((argument) => ts.isArrowFunction(argument) || ts.isFunctionExpression(argument))) return
   const text = textOfName(name)
-  return text === undefined ? undefined : text + DECLARERS[callee.text]
+  return text === undefined ? undefined : text + suffix
 }
 
 /** Returns a string or a template. `…` stands for each part of a template that varies. */
