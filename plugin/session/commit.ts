@@ -86,7 +86,8 @@ export class Committer {
     const userId = signedInBy(plan)
     if (userId === null || this.#limit === undefined) return this.#write(state, plan, reply)
     const before = plan.kind === 'update' ? plan.id : undefined
-    return this.#limit.signIn(userId, { before, after: state.id, requestId: reply.requestId }, (newest) => {
+    const signIn = { before, after: state.id, loginAt: state.createdAt, requestId: reply.requestId }
+    return this.#limit.signIn(userId, signIn, (newest) => {
       state.signInAfter(newest)
       return this.#write(state, planAgain(state), reply)
     })

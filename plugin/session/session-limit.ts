@@ -23,6 +23,8 @@ export interface SessionLimit {
 export interface SignIn {
   readonly before: string | undefined
   readonly after: string
+  /** When the login began, in milliseconds since the epoch. */
+  readonly loginAt: number
   /** The id of the request, for diagnostics. */
   readonly requestId: string
 }
@@ -40,8 +42,8 @@ export async function liveSessionsOf(
 
 /** Returns `undefined` if the number of sessions per user is not limited. */
 export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
-  const { maxSessionsPerUser: max, onLimit, storeTimeout } = options
-  if (max === undefined) return undefined
+  const { maxSessionsPerUser, storeTimeout } = options
+  if (maxSessionsPerUser === undefined) return undefined
   const queue = new RetryQueue()
 
   async function idsOf(userId: string): Promise<ReadonlySet<string>> {
@@ -58,7 +60,7 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
         try {
           const sessions = await liveSessionsOf(options, store, userId)
           const others = sessions.filter(({ id }) => id !== ids.before)
-          const surplus = surplusOf(others, known, max, onLimit)
+          const surplus = surplusOf(others, overlaps(known, ids.loginAt), options)
           const result = await write(Math.max(0, ...others.map(({ record }) => record.createdAt)))
           await endAll(store, surplus, ids)
           return result
@@ -71,18 +73,26 @@ export function createSessionLimit(options: ResolvedOptions, store: GuardedStore
 }
 
 /**
+ * Returns a function that recognizes the sessions of sign-ins that ran at the same time. `known` holds the ids from
+ * before this sign-in waited for others. One of them can also be of such a sign-in, but then its login is not older.
+ */
+function overlaps(known: ReadonlySet<string> | undefined, loginAt: number) {
+  return ({ id, record }: StoredSession): boolean =>
+    known !== undefined && (!known.has(id) || record.createdAt >= loginAt)
+}
+
+/**
  * Returns the sessions that a sign-in ends, which are the oldest logins. It never ends the session of a sign-in that ran
- * at the same time, because that has been answered with success. `known` holds the ids from before such sign-ins.
+ * at the same time, because that has been answered with success.
  * @throws {SessionLimitError} or {SessionGoneError} if the sign-in itself is the surplus.
  */
 function surplusOf(
   others: readonly StoredSession[],
-  known: ReadonlySet<string> | undefined,
-  max: number,
-  onLimit: ResolvedOptions['onLimit']
+  isOverlapping: (session: StoredSession) => boolean,
+  { maxSessionsPerUser: max = Infinity, onLimit }: ResolvedOptions
 ): readonly StoredSession[] {
   if (onLimit === 'reject' && others.length >= max) throw new SessionLimitError()
-  const older = others.filter(({ id }) => known?.has(id) ?? true).sort(newestFirst)
+  const older = others.filter((session) => !isOverlapping(session)).sort(newestFirst)
   const room = max - 1 - (others.length - older.length)
   if (room < 0) throw new SessionGoneError()
   return older.slice(room)

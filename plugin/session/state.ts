@@ -183,7 +183,7 @@ export class SessionState {
     if (this.#userBefore !== null) return this.end()
     this.#own.open()
     changes.clear()
-    this.#setsUser = this.#signsIn = false
+    this.#undoLogin()
   }
 
   login(userId: string | number, given: LoginOptions): void {
@@ -342,10 +342,15 @@ export class SessionState {
     if (isSignedIn) this.#changes.forget()
     this.#changes.remove(this.#userKey)
     if (isSignedIn || this.#signsIn) this.#changes.remove(LIFETIME_KEY)
-    this.#setsUser = this.#signsIn = false
+    this.#undoLogin()
     if (!isSignedIn) return
     this.#changes.remove(CSRF_KEY)
     this.#leave(this.#changes)
+  }
+
+  #undoLogin(): void {
+    this.#setsUser = this.#signsIn = false
+    this.#createdAt = this.#found?.record.createdAt ?? this.#createdAt
   }
 
   /** Leaves the loaded session, which will be destroyed. `changes` go into a new session. */

@@ -22,8 +22,12 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
     },
     create: (id, record) => store.create(id, record),
     async update(id, patch) {
-      // If moving the session failed half-way, its record in `old` may still exist. The old id must not stay valid.
-      if (patch.renameTo !== undefined) await old.destroy(id)
+      if (patch.renameTo !== undefined) {
+        // A move that is still running would take a missing record in `old` for a logout, and remove the copy.
+        await moves.running(id)?.catch(() => undefined)
+        // If moving the session failed half-way, its record in `old` may still exist. The old id must not stay valid.
+        await old.destroy(id)
+      }
       return store.update(id, patch)
     },
     async destroy(id) {

@@ -1,7 +1,8 @@
 import t from 'tap'
-import { MemoryStore, type SessionPatch, type SessionStore } from '../../plugin/index.js'
+import { MemoryStore, type SessionOptions, type SessionPatch, type SessionStore } from '../../plugin/index.js'
 import { makeRecord, withoutVersion } from '../fixtures/stores.js'
 import { exploreAll } from './fixtures/explore.js'
+import { isLock } from './fixtures/gate.js'
 import { violationOrThrow } from './fixtures/run.js'
 import { setStage } from './fixtures/stage.js'
 
@@ -13,6 +14,8 @@ interface Fault {
   /** A pattern for the violation that the explorer must report. */
   readonly breaks: RegExp
   readonly wrong: (store: SessionStore) => Partial<SessionStore>
+  /** The options of the app. */
+  readonly options?: Partial<SessionOptions>
 }
 
 const FAULTS: Readonly<Record<string, Fault>> = {
@@ -85,13 +88,54 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     names: ['revoke all', 'set a'],
     breaks: /^resurrection: A is live/,
     wrong: () => ({ destroyByUser: () => 1 })
+  },
+  'an update that keeps the data of the user before': {
+    names: ['login bob', 'read'],
+    breaks: /^leak: B of bob has \["name","ada"\]/,
+    wrong: (store) => ({
+      update: (id, patch) => store.update(id, { ...patch, clear: false })
+    })
+  },
+  'a rotation that starts the clocks again': {
+    names: ['rotate', 'read'],
+    breaks: /^wrong time: B was created at /,
+    wrong: (store) => ({
+      update: (id, patch) => store.update(id, { createdAt: Date.now(), ...patch })
+    })
+  },
+  'a login that starts no clock': {
+    names: ['remember bob', 'read'],
+    breaks: /^wrong time: B was created at /,
+    wrong: (store) => ({
+      update(id, patch) {
+        const copy = { ...patch }
+        Reflect.deleteProperty(copy, 'createdAt')
+        return store.update(id, copy)
+      }
+    })
+  },
+  'a lock that two sign-ins can hold': {
+    names: ['sign in', 'sign in'],
+    breaks: /^dead cookie: request 1 \(sign in\) got 200, but its session was ended by request 2/,
+    options: { maxSessionsPerUser: 1 },
+    wrong: (store) => ({
+      async create(id, record) {
+        return isLock(record) || (await store.create(id, record))
+      }
+    })
+  },
+  'a list that misses a session': {
+    names: ['sign in', 'read'],
+    breaks: /^limit: ada has 2 sessions/,
+    options: { maxSessionsPerUser: 1 },
+    wrong: () => ({ listByUser: () => [] })
   }
 }
 
-for (const [name, { names, breaks, wrong }] of Object.entries(FAULTS)) {
+for (const [name, { names, breaks, wrong, options = {} }] of Object.entries(FAULTS)) {
   void t.test(`the explorer detects ${name} and reports the steps that led to it`, async (t) => {
     const fault = (store: SessionStore): SessionStore => ({ ...store, ...wrong(store) })
-    const stage = await setStage(t, { store: new MemoryStore(), fault })
+    const stage = await setStage(t, { store: new MemoryStore(), fault, options, processes: 2 })
     const broken = await exploreAll(() => stage.begin(names)).then(() => undefined, violationOrThrow)
     t.match(broken?.message, breaks)
     t.comment([broken?.message, ...(broken?.schedule ?? [])].join('\n'))

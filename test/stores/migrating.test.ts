@@ -189,6 +189,32 @@ void t.test(
 )
 
 void t.test(
+  'a rotation waits for a move of the same session by another request, and the session survives',
+  async (t) => {
+    const [old, store] = [new MemoryStore(), new MemoryStore()]
+    old.create('a', makeRecord())
+    let rotation: unknown
+    const combined = migrating(
+      wrap(store, async (method, _args, next) => {
+        const answer = next()
+        if (method === 'create') {
+          // At this point another request has read the copy, and gives it a new id.
+          const { lastAccessed, expiresAt } = makeRecord()
+          rotation = combined.update('a', { set: {}, remove: [], lastAccessed, expiresAt, renameTo: 'b' })
+          await delay(1)
+        }
+        return answer
+      }),
+      slowStore(old)
+    )
+    t.ok(await combined.get('a'))
+    t.equal(await rotation, 'ok')
+    t.ok(store.get('b'))
+    t.equal(old.size + store.size, 1)
+  }
+)
+
+void t.test(
   'list(), revoke() and revokeAll() also work for sessions that are still in the old store',
   async (t) => {
     const { before, after, app, browser, signIn } = await setUp(t)
