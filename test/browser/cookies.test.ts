@@ -1,11 +1,12 @@
 import type { FastifyInstance } from 'fastify'
+import type { InjectOptions } from 'light-my-request'
 import t, { type Test } from 'tap'
 import { makeAttacker } from './fixtures/attacker.js'
 import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
 import { makeBareApp } from './fixtures/bare-app.js'
 import { naiveSessions } from './fixtures/naive.js'
 import { nameOn } from './fixtures/page-actions.js'
-import { serve } from './fixtures/server.js'
+import { serve, type Seen } from './fixtures/server.js'
 
 // Tests which cookies Chromium keeps and sends, and which cookies a sibling host can add (cookie tossing).
 
@@ -25,6 +26,10 @@ const KEPT: readonly [host: string, secure: true | 'auto', cookieName: string, i
   ['app.test', 'auto', 'session_id', true]
 ]
 
+function isSent(name: string, { headers }: Seen): boolean {
+  return headers.cookie?.startsWith(`${name}=`) ?? false
+}
+
 void t.test(
   "Chromium keeps a Secure cookie from a loopback host, but other plain HTTP hosts need secure: 'auto'",
   { skip },
@@ -35,9 +40,11 @@ void t.test(
       await page.goto(`${server.at(host)}/login`)
       server.forget()
       await page.reload()
-      const { headers } = await server.saw('GET', '/login')
-      const isSent = headers.cookie?.startsWith(`${cookieName}=`) ?? false
-      t.equal(isSent, isKept, `${cookieName} on ${host}, secure: ${String(secure)}`)
+      const visitor = await server.saw('GET', '/login')
+      const name = `${cookieName} on ${host}, secure: ${String(secure)}`
+      t.equal(isSent(`${cookieName}_visitor`, visitor), isKept, `the visitor cookie of ${name}`)
+      await page.goto(`${server.at(host)}/enter`)
+      t.equal(isSent(cookieName, await server.saw('GET', '/profile')), isKept, name)
     }
   }
 )
@@ -47,10 +54,9 @@ const plain: MakeApp = (t) => makeBareApp(t, {})
 const hostOnly: MakeApp = (t) => makeBareApp(t, { cookieName: '__Host-session' })
 const naive: MakeApp = (t) => makeBareApp(t, {}, { sessions: naiveSessions() })
 
-/** Posts `payload` to /login, or sends a GET if there is no payload. Returns the value of the cookie in the reply. */
-async function cookieOf(app: FastifyInstance, payload?: object): Promise<string> {
-  const method = payload === undefined ? 'GET' : 'POST'
-  const { cookies } = await app.inject({ method, url: '/login', ...(payload !== undefined && { payload }) })
+/** Returns the value of the cookie in the reply to a request. A naive server accepts any value. */
+async function cookieOf(app: FastifyInstance, request: InjectOptions): Promise<string> {
+  const { cookies } = await app.inject(request)
   return cookies[0]?.value ?? 'chosen'
 }
 
@@ -68,9 +74,10 @@ interface Toss {
 }
 
 const invalid = { value: async () => 'invalid', path: '/profile' } as const
-const known = { value: (app: FastifyInstance) => cookieOf(app), path: '/' } as const
+const known = { value: (app: FastifyInstance) => cookieOf(app, { url: '/basket' }), path: '/' } as const
 const own = {
-  value: (app: FastifyInstance) => cookieOf(app, { username: 'grace', password: 'hopper' }),
+  value: (app: FastifyInstance) =>
+    cookieOf(app, { method: 'POST', url: '/login', payload: { username: 'grace', password: 'hopper' } }),
   path: '/profile'
 } as const
 
