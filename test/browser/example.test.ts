@@ -1,9 +1,13 @@
+import type { FastifyInstance } from 'fastify'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import type { SessionOptions } from '../../plugin/index.js'
+import { makeAccountApp } from './fixtures/account-app.js'
+import { sesame } from './fixtures/account-libraries.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { loadExample, type MakeExample } from './fixtures/example.js'
 import { makeBareApp } from './fixtures/bare-app.js'
+import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { loadExample, type MakeExample } from './fixtures/example.js'
 import { naiveSessions } from './fixtures/naive.js'
 import { nameOn, press, signIn } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
@@ -99,14 +103,48 @@ void t.test(
   }
 )
 
-const APPS: readonly { name: string; isKept: boolean; make: MakeExample }[] = [
-  { name: 'pages of the example', isKept: false, make: (t) => makeExample(t) },
-  { name: 'pages behind requireAuth()', isKept: false, make: (t) => makeBareApp(t, {}) },
+/** Returns an app that lets the browser cache its guarded page, because it has no CSRF token. */
+async function makeCachedApp(t: Test, options: Partial<SessionOptions>): Promise<FastifyInstance> {
+  const library = { ...sesame(options), tokenFor: () => '', checkToken: async () => {} }
+  const { app } = await makeAccountApp(t, library)
+  app.addHook('preHandler', async ({ url }, reply) => {
+    if (url === '/profile') reply.header('cache-control', 'private, max-age=600')
+  })
+  return app
+}
+
+/** Whether the user's page is shown after the back button, after its address, and after a way back from another site. */
+type Kept = readonly [back: boolean, address: boolean, elsewhere: boolean]
+const NEVER: Kept = [false, false, false]
+
+const APPS: readonly { when: string; name: string; kept: Kept; make: MakeExample }[] = [
+  { when: 'no longer', name: 'pages of the example', kept: NEVER, make: (t) => makeExample(t) },
+  { when: 'no longer', name: 'pages behind requireAuth()', kept: NEVER, make: (t) => makeBareApp(t, {}) },
   {
-    // This app does not use the library. The library adds `Vary: Cookie`, and this header alone makes Chromium request
-    // even a cacheable page again after the logout.
+    when: 'no longer',
+    name: 'pages behind requireAuth(), with clearSiteData',
+    kept: NEVER,
+    make: (t) => makeBareApp(t, { clearSiteData: true })
+  },
+  {
+    // The library adds `Vary: Cookie`, and this header alone makes Chromium request the page again after the logout,
+    // unless the user goes back to it.
+    when: 'still',
+    name: 'pages that the application lets it cache',
+    kept: [true, false, true],
+    make: (t) => makeCachedApp(t, {})
+  },
+  {
+    // Chromium clears its caches before it moves the page with the logout form into the back-forward cache.
+    when: 'at most',
+    name: 'the page with the logout form, with clearSiteData and pages that the application lets it cache',
+    kept: [true, false, false],
+    make: (t) => makeCachedApp(t, { clearSiteData: true })
+  },
+  {
+    when: 'still',
     name: 'cacheable pages without the library',
-    isKept: true,
+    kept: [true, true, true],
     make: (t) => makeBareApp(t, {}, { isCached: true, sessions: naiveSessions() })
   }
 ]
@@ -118,25 +156,24 @@ async function waitForLoad(page: Page): Promise<void> {
   )
 }
 
-for (const { name, isKept, make } of APPS) {
-  const stillOrNoLonger = isKept ? 'still' : 'no longer'
-  void t.test(`after a logout the browser ${stillOrNoLonger} shows ${name}`, { skip }, async (t) => {
+for (const { when, name, kept, make } of APPS) {
+  void t.test(`after a logout the browser ${when} shows ${name}`, { skip }, async (t) => {
     const url = (await serve(t, await make(t))).at('127.0.0.1')
-    const shown = isKept ? 'Ada Lovelace' : 'nobody'
-    const elsewhere = (await makeAttacker(t)).at('localhost')
+    const [back, address, elsewhere] = kept.map((isKept) => (isKept ? 'Ada Lovelace' : 'nobody'))
+    const evil = (await makeAttacker(t)).at('localhost')
     const page = await chromium.window()
     await signIn(page, url)
     await page.goto(`${url}/profile`)
     await press(page, 'Log out')
     await page.goBack({ waitUntil: 'commit' })
     await waitForLoad(page)
-    t.equal(await nameOn(page), shown, 'after the back button')
+    t.equal(await nameOn(page), back, 'after the back button')
     await page.goto(`${url}/profile`)
-    t.equal(await nameOn(page), shown, 'after opening its address')
+    t.equal(await nameOn(page), address, 'after opening its address')
 
     await signIn(page, url)
     await page.goto(`${url}/profile`)
-    await page.goto(elsewhere)
+    await page.goto(evil)
     const tab = await page.context().newPage()
     await tab.goto(`${url}/profile`)
     await press(tab, 'Log out')
@@ -146,6 +183,6 @@ for (const { name, isKept, make } of APPS) {
     await page.evaluate('void setTimeout(() => history.back())')
     await gone
     await waitForLoad(page)
-    t.equal(await nameOn(page), shown, 'after going back from another site')
+    t.equal(await nameOn(page), elsewhere, 'after going back from another site')
   })
 }
