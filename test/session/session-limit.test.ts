@@ -1,6 +1,12 @@
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import { MemoryStore, type SessionOptions, type SessionStore } from '../../plugin/index.js'
+import {
+  MemoryStore,
+  type SessionOptions,
+  type SessionRecord,
+  type SessionStore
+} from '../../plugin/index.js'
 import { addRoutes, Browser, cookiesIn, makeApp, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { idOfCookie } from '../fixtures/cookies.js'
@@ -449,3 +455,58 @@ void t.test('a sign-in whose write is retried keeps to the limit', async (t) => 
     t.same((await second.get('/read')).json(), { name: 'visitor' })
   }
 })
+
+for (const onLimit of LIMITS) {
+  void t.test(
+    `F8: overlapping sign-ins keep to the limit although the clocks of two servers are 3 s apart (${onLimit})`,
+    async (t) => {
+      const memory = new MemoryStore()
+      // A store checks with the clock of its own process whether a record has expired.
+      const ahead = slowStore(wrap(memory, (_method, _args, next) => shifted(3000, next)))
+      const options = { maxSessionsPerUser: 1, onLimit }
+      const arrive = barrier(40)
+      const servers = [
+        await serve(t, { ...options, store: slowStore(memory) }, arrive),
+        await serve(t, { ...options, store: ahead }, arrive)
+      ] as const
+      const browsers = Array.from({ length: 40 }, (_, index) => new Browser(servers[index % 2 ? 1 : 0]))
+      const answers = await Promise.all(browsers.map((browser) => browser.get('/together')))
+      const successful = answers.filter(({ statusCode }) => statusCode === 200)
+      t.equal(successful.length, 1, counted(answers.map(({ statusCode }) => statusCode)))
+      t.equal(memory.listByUser('ada').length, 1)
+    }
+  )
+
+  void t.test(
+    `F8: overlapping sign-ins keep to the limit if one server’s store answers slowly, but in time (${onLimit})`,
+    async (t) => {
+      const memory = new MemoryStore()
+      const [storeTimeout, latency] = [400, 320]
+      const late = wrap(memory, async (method, args, next) => {
+        const isLock = method === 'create' && (args[1] as SessionRecord).userId === null
+        if (!isLock) await delay(latency)
+        return next()
+      })
+      const options = { maxSessionsPerUser: 1, onLimit, storeTimeout }
+      const slow = await serve(t, { ...options, store: late })
+      const fast = await serve(t, { ...options, store: slowStore(memory) })
+      const first = new Browser(slow).get('/together')
+      while (memory.size === 0) await nextTurn()
+      const answers = await Promise.all([first, new Browser(fast).get('/together')])
+      const statuses = answers.map(({ statusCode }) => statusCode)
+      t.same([...statuses].sort(), [200, onLimit === 'reject' ? 403 : 409])
+      t.equal(memory.listByUser('ada').length, 1)
+    }
+  )
+}
+
+/** Runs `work` while the clock of the process is `skew` ms ahead. */
+function shifted<T>(skew: number, work: () => T): T {
+  const { now } = Date
+  Date.now = () => now() + skew
+  try {
+    return work()
+  } finally {
+    Date.now = now
+  }
+}

@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { MemoryStore, type SessionRecord, type SessionStore } from '../../plugin/index.js'
 import { withoutVersion, wrap } from '../fixtures/stores.js'
@@ -15,10 +16,17 @@ const SEED = 5
 /** Each soak run is stopped after this many milliseconds. It normally takes much less time. */
 const TIMEOUT = 60_000
 
-/** Runs the load of the soak test on an app in this process until `isEnough` returns true. */
-async function soak(store: SessionStore, isEnough: (judge: Judge) => boolean): Promise<Judge> {
+/**
+ * Runs the load of the soak test on an app in this process until `isEnough` returns true. `change` changes the app first.
+ */
+async function soak(
+  store: SessionStore,
+  isEnough: (judge: Judge) => boolean,
+  change: (app: FastifyInstance) => void = () => undefined
+): Promise<Judge> {
   const judge = makeJudge()
   const app = await makeSoakApp(store)
+  change(app)
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo
   const end = performance.now() + TIMEOUT
@@ -94,7 +102,23 @@ const BROKEN: Record<string, readonly [store: () => SessionStore, violation: Vio
     () => withUpdate((memory) => (id, patch) => memory.update(id, { ...patch, remove: [] })),
     'lost or repeated flash messages'
   ],
+  'does not clear the data': [
+    () => withUpdate((memory) => (id, patch) => memory.update(id, { ...patch, clear: false })),
+    'leaked data'
+  ],
+  'loses the return path': [() => forgetting('$returnTo'), 'wrong return paths'],
+  'loses the lifetime of a login': [() => forgetting('$lifetime'), 'wrong lifetimes'],
   'evicts live sessions': [() => new MemoryStore({ maxSessions: 6 }), 'lost sessions']
+}
+
+/** Returns a store that does not keep the value at `lost` when it creates a record. */
+function forgetting(lost: string): SessionStore {
+  return broken((memory) => ({
+    create(id, record) {
+      const data = Object.fromEntries(Object.entries(record.data).filter(([key]) => key !== lost))
+      return memory.create(id, { ...record, data })
+    }
+  }))
 }
 
 function recordOf(
@@ -105,6 +129,7 @@ function recordOf(
 }
 
 void t.test('a correct store passes the soak test despite injected faults', async (t) => {
+  const works = ['logins: remembered', 'rotations', 'return paths of visitors', 'sessions left to expire']
   const kinds = new Map<string, number>()
   const store = faulty(
     broken(() => ({})),
@@ -112,8 +137,11 @@ void t.test('a correct store passes the soak test despite injected faults', asyn
     makeRandom(SEED),
     (fault) => kinds.set(fault, 1)
   )
-  const judge = await soak(store, ({ checks }) => kinds.size >= 4 && checks > 300)
+  const isEnough = ({ checks, work }: Judge) =>
+    kinds.size >= 4 && checks > 300 && works.every((name) => work.has(name))
+  const judge = await soak(store, isEnough)
   t.ok(isClean(judge), reportOf('a correct store', judge))
+  for (const name of works) t.ok(judge.work.has(name), name)
   t.ok(kinds.size >= 4 && judge.checks > 300, `${kinds.size} kinds of faults, ${judge.checks} checks`)
 })
 
@@ -122,6 +150,27 @@ for (const [name, [make, violation]] of Object.entries(BROKEN)) {
     const judge = await soak(make(), ({ violations }) => violations.has(violation))
     t.notOk(isClean(judge))
     t.ok((judge.violations.get(violation) ?? 0) > 0, reportOf(name, judge))
+  })
+}
+
+for (const [violation, rate] of [
+  ['cookies for visitors', 0],
+  ['store calls for visitors', 0.2]
+] as const) {
+  void t.test(`the soak test reports ${violation} for an app that stores data for visitors`, async (t) => {
+    const store = faulty(
+      broken(() => ({})),
+      rate,
+      makeRandom(SEED),
+      () => undefined
+    )
+    const judge = await soak(
+      store,
+      ({ violations }) => violations.has(violation),
+      (app) => app.addHook('preHandler', async ({ session }) => session.set('seen', true))
+    )
+    t.notOk(isClean(judge))
+    t.ok((judge.violations.get(violation) ?? 0) > 0, reportOf('an app that stores data', judge))
   })
 }
 

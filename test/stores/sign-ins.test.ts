@@ -17,7 +17,7 @@ const TIMES = 20
 const MAX = 5
 const LIMITS = ['end-oldest', 'reject'] as const
 /** By how many milliseconds the clock of the second process is ahead. */
-const SKEWS = [0]
+const SKEWS = [0, 3000]
 
 interface Answer {
   readonly status: number
