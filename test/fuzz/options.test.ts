@@ -15,7 +15,7 @@ const unknownName = fc.oneof(
   fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '/', '~1', 'Secret', 'maxage')
 )
 /** Returns whether the option is handled by Fastify itself and not by this plugin. */
-const isFastifyOption = (name: string): boolean => ['logLevel', 'logSerializers'].includes(name)
+const isFastifyOption = (name: string): boolean => ['prefix', 'logLevel', 'logSerializers'].includes(name)
 const path: Arbitrary<Path> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(...KNOWN) },
   { weight: 1, arbitrary: unknownName.filter((name) => !isFastifyOption(name)).map((name): Path => [name]) },
