@@ -302,7 +302,7 @@ for (const [kind, store] of Object.entries(STORES)) {
       const ids = await list()
       const locks = spy.take().filter(([method, id]) => method === 'create' && !ids.includes(id as string))
       for (const [, id, record] of locks) {
-        const times = { createdAt: clock.start, expiresAt: clock.start + 5000 }
+        const times = { createdAt: clock.start, expiresAt: clock.start + 3_600_000 }
         t.match(record, { userId: null, data: {}, ...times })
         t.match(id, /^[0-9a-f]{64}$/)
         t.equal(memory.get(id as string), undefined)
@@ -326,6 +326,22 @@ void t.test('a lock that a crashed process has left holds a sign-in up until it 
   const second = await signIn(app)
   t.ok(Date.now() >= expiresAt)
   t.same([await isIn(second), memory.size], [true, 2])
+})
+
+void t.test('a lock that a crashed process has left is taken over, whatever its clock says', async (t) => {
+  const memory = new MemoryStore()
+  const spy = spyStore(slowStore(memory))
+  const options = { store: spy, maxSessionsPerUser: 5, storeTimeout: 100 }
+  const { app, list } = await setUp(t, options)
+  await signIn(app)
+  const ids = await list()
+  const lock = spy.take().find(([method, id]) => method === 'create' && !ids.includes(id as string))
+  t.ok(memory.create(lock?.[1] as string, makeRecord({ expiresAt: Date.now() + 9e6, version: 7 })))
+  const began = performance.now()
+  const others = await Promise.all([signIn(app), signIn(await serve(t, options))])
+  t.ok(performance.now() - began >= 300, 'the holder could still write until then')
+  for (const browser of others) t.ok(await isIn(browser))
+  t.equal(memory.size, 3)
 })
 
 void t.test('the sign-ins of one user do not hold up those of another', async (t) => {
