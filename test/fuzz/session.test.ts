@@ -238,9 +238,9 @@ async function play(server: Server, clock: Clock, commands: readonly Command[]):
 }
 
 /** Reads the visitor cookie, which is otherwise read when it is first needed, and may have expired by then. */
-function openVisitor(session: Session): void {
+function openVisitor(session: Session): unknown[] {
   const state = Session.stateOf(session)
-  [state.own('$csrf'), state.secretBesideSession]
+  return [state.own('$csrf'), state.secretBesideSession]
 }
 
 async function apply(server: Server, request: Running, step: Exclude<Step, readonly ['end', boolean]>) {
