@@ -85,8 +85,8 @@ export class Changes {
     const change = this.#changes?.get(key)
     const dependsOnStored = this.#survives(key) && (change === undefined || change.updaters !== undefined)
     const updaters = [...(change?.updaters ?? []), updater]
-    const derived = change?.derived === true
-    this.#put(key, kept, dependsOnStored ? { text, updaters, derived: true } : { text, derived })
+    const derived = change === undefined ? this.#baseText(key) !== undefined : change.derived === true
+    this.#put(key, kept, dependsOnStored ? { text, updaters, derived } : { text, derived })
   }
 
   remove(key: string): void {

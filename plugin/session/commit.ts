@@ -7,7 +7,7 @@ import type { Awaitable, UpdateResult } from '../types.js'
 import { isEmpty } from './changes.js'
 import type { CreatePlan, DestroyPlan, IfGone, Plan, PlannedCookie, UpdatePlan, VisitorPlan } from './plan.js'
 import { RetryQueue } from './retry-queue.js'
-import { createSessionLimit, type SessionLimit } from './session-limit.js'
+import { SessionLimit } from './session-limit.js'
 import type { SessionContext, SessionState } from './state.js'
 
 /** How many times an `update` function may run again because another process changed the session first. */
@@ -51,7 +51,8 @@ export class Committer {
   constructor(context: SessionContext, store: GuardedStore) {
     this.#context = context
     this.#store = store
-    this.#limit = createSessionLimit(context.options, store)
+    if (context.options.maxSessionsPerUser !== undefined)
+      this.#limit = new SessionLimit(context.options, store)
   }
 
   /**
@@ -86,7 +87,7 @@ export class Committer {
     const userId = signedInBy(plan)
     if (userId === null || this.#limit === undefined) return this.#write(state, plan, reply)
     const before = plan.kind === 'update' ? plan.id : undefined
-    const signIn = { before, after: state.id, loginAt: state.createdAt, requestId: reply.requestId }
+    const signIn = { before, after: state.id, requestId: reply.requestId }
     return this.#limit.signIn(userId, signIn, (newest) => {
       state.signInAfter(newest)
       return this.#write(state, planAgain(state), reply)

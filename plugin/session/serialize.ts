@@ -61,13 +61,20 @@ export function reportInvalidValue(id: string, key: string, reason: string): voi
 
 /** @throws {SessionSizeError} if the keys and texts together have more than `maxSize` bytes of UTF-8. */
 export function checkSize(texts: Readonly<Record<string, string>>, maxSize: number): void {
-  let characters = 0
-  for (const key in texts) characters += key.length + (texts[key] as string).length
   // A character of a string has at most three bytes of UTF-8, so most sessions do not have to be measured exactly.
-  if (characters * 3 <= maxSize) return
-  let size = 0
-  for (const key in texts) size += Buffer.byteLength(key) + Buffer.byteLength(texts[key] as string)
+  if (measure(texts, (text) => text.length) * 3 <= maxSize) return
+  const size = measure(texts, (text) => Buffer.byteLength(text))
   if (size > maxSize) throw new SessionSizeError(size, maxSize)
+}
+
+/** Returns the size of all keys and texts. A store may have returned a value that is not text, which counts as nothing. */
+function measure(texts: Readonly<Record<string, unknown>>, sizeOf: (text: string) => number): number {
+  let size = 0
+  for (const key in texts) {
+    const text = texts[key]
+    if (typeof text === 'string') size += sizeOf(key) + sizeOf(text)
+  }
+  return size
 }
 
 function notJson(key: string, reason: string): SessionValueError {

@@ -5,28 +5,87 @@ import { isRecord } from '../stores/record.js'
 import type { StoredSession } from '../types.js'
 import { isLive } from './lifetime.js'
 import { RetryQueue } from './retry-queue.js'
-import { createLock } from './user-lock.js'
+import { UserLock } from './user-lock.js'
 
-/** Keeps the number of a user's sessions within `maxSessionsPerUser`. Calls the store only when somebody signs in. */
-export interface SessionLimit {
-  /**
-   * Runs `write`, which signs in a user, and ends the oldest logins beyond the limit. The sign-ins of a user run one
-   * after the other, in all processes. `write` gets the time of the user's newest login, or 0, and must store a later
-   * one.
-   * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user already has the maximum number of sessions.
-   * @throws {SessionGoneError} if other sign-ins that ran at the same time have already reached the maximum.
-   */
-  signIn<T>(userId: string, ids: SignIn, write: (newest: number) => Promise<T>): Promise<T>
-}
+/** How long a sign-in can take, and by how much the clocks of two servers can differ, in milliseconds. */
+const RECENT = 10_000
 
 /** What the limit needs to know about a sign-in: the id of its session before, if it is stored, and afterwards. */
 export interface SignIn {
   readonly before: string | undefined
   readonly after: string
-  /** When the login began, in milliseconds since the epoch. */
-  readonly loginAt: number
   /** The id of the request, for diagnostics. */
   readonly requestId: string
+}
+
+/** Stores the session of a sign-in. `newest` is the time of the user's newest login, or 0. The new login must be later. */
+type Write<T> = (newest: number) => Promise<T>
+/** The ids of the sessions that were signed in before a sign-in began. `undefined` if all of them were. */
+type Older = ReadonlySet<string> | undefined
+
+/** Keeps the number of a user's sessions within `maxSessionsPerUser`. Calls the store only when somebody signs in. */
+export class SessionLimit {
+  readonly #options: ResolvedOptions
+  readonly #store: GuardedStore
+  readonly #queue = new RetryQueue()
+  /** The ids of the sessions that this process is signing in, by user. */
+  readonly #running = new Map<string, readonly string[]>()
+
+  constructor(options: ResolvedOptions, store: GuardedStore) {
+    this.#options = options
+    this.#store = store
+  }
+
+  /**
+   * Runs `write`, which signs in a user, and ends the oldest logins beyond the limit. The sign-ins of a user run one
+   * after the other, in all processes.
+   * @throws {SessionLimitError} if `onLimit` is `'reject'` and the user already has the maximum number of sessions.
+   * @throws {SessionGoneError} if other sign-ins that ran at the same time have already reached the maximum.
+   */
+  async signIn<T>(userId: string, ids: SignIn, write: Write<T>): Promise<T> {
+    const others = this.#running.get(userId) ?? []
+    this.#running.set(userId, [...others, ids.after])
+    try {
+      return await this.#takeTurn(userId, ids, others, write)
+    } finally {
+      const left = this.#running.get(userId)?.filter((id) => id !== ids.after) ?? []
+      if (left.length > 0) this.#running.set(userId, left)
+      else this.#running.delete(userId)
+    }
+  }
+
+  /** `others` holds the ids of the sessions that this process was already signing in. */
+  async #takeTurn<T>(userId: string, ids: SignIn, others: readonly string[], write: Write<T>): Promise<T> {
+    const lock = new UserLock(this.#store, userId, ids.after, this.#options.storeTimeout)
+    let older: Older = others.length === 0 ? undefined : await this.#idsBefore(userId, lock, others)
+    return this.#queue.run(userId, async () => {
+      if (!(await lock.tryTake())) older ??= await this.#idsBefore(userId, lock, others)
+      return lock.run(() => this.#replaceOldest(userId, ids, older, write))
+    })
+  }
+
+  /**
+   * Returns the ids of the older sessions. Whoever holds the lock may have stored a session without an answer yet, and
+   * all sessions that are newer than that have been signed in meanwhile.
+   */
+  async #idsBefore(userId: string, lock: UserLock, others: readonly string[]): Promise<Set<string>> {
+    const holder = (await lock.holder()) ?? ''
+    const sessions = (await liveSessionsOf(this.#options, this.#store, userId)).sort(newestFirst)
+    const isKnown = others.includes(holder) || sessions.some(({ id }) => id === holder)
+    const last = isKnown ? holder : latestLogin(sessions)
+    const older = sessions.slice(sessions.findIndex(({ id }) => id === last) + 1)
+    return new Set(older.map(({ id }) => id).filter((id) => !others.includes(id)))
+  }
+
+  /** Signs in while no other sign-in of the user is running. */
+  async #replaceOldest<T>(userId: string, ids: SignIn, older: Older, write: Write<T>): Promise<T> {
+    const sessions = await liveSessionsOf(this.#options, this.#store, userId)
+    const others = sessions.filter(({ id }) => id !== ids.before)
+    const surplus = surplusOf(others, older, this.#options)
+    const result = await write(Math.max(0, ...others.map(({ record }) => record.createdAt)))
+    await endAll(this.#store, surplus, ids)
+    return result
+  }
 }
 
 /** Returns the user's sessions that have not expired. */
@@ -40,45 +99,9 @@ export async function liveSessionsOf(
   return sessions.filter(({ id, record }) => isRecord(id, record) && isLive(options, record, now))
 }
 
-/** Returns `undefined` if the number of sessions per user is not limited. */
-export function createSessionLimit(options: ResolvedOptions, store: GuardedStore): SessionLimit | undefined {
-  const { maxSessionsPerUser, storeTimeout } = options
-  if (maxSessionsPerUser === undefined) return undefined
-  const queue = new RetryQueue()
-
-  async function idsOf(userId: string): Promise<ReadonlySet<string>> {
-    return new Set((await liveSessionsOf(options, store, userId)).map(({ id }) => id))
-  }
-
-  return {
-    async signIn(userId, ids, write) {
-      const seen = queue.has(userId) ? await idsOf(userId) : undefined
-      return queue.run(userId, async () => {
-        const lock = createLock(store, userId, storeTimeout)
-        const known = (await lock.tryTake()) ? seen : (seen ?? (await idsOf(userId)))
-        await lock.take()
-        try {
-          const sessions = await liveSessionsOf(options, store, userId)
-          const others = sessions.filter(({ id }) => id !== ids.before)
-          const surplus = surplusOf(others, overlaps(known, ids.loginAt), options)
-          const result = await write(Math.max(0, ...others.map(({ record }) => record.createdAt)))
-          await endAll(store, surplus, ids)
-          return result
-        } finally {
-          await lock.release()
-        }
-      })
-    }
-  }
-}
-
-/**
- * Returns a function that recognizes the sessions of sign-ins that ran at the same time. `known` holds the ids from
- * before this sign-in waited for others. One of them can also be of such a sign-in, but then its login is not older.
- */
-function overlaps(known: ReadonlySet<string> | undefined, loginAt: number) {
-  return ({ id, record }: StoredSession): boolean =>
-    known !== undefined && (!known.has(id) || record.createdAt >= loginAt)
+/** Returns the newest session if it may be of a sign-in that came between two looks at the lock. */
+function latestLogin([newest]: readonly StoredSession[]): string | undefined {
+  return newest !== undefined && newest.record.createdAt >= Date.now() - RECENT ? newest.id : undefined
 }
 
 /**
@@ -88,14 +111,14 @@ function overlaps(known: ReadonlySet<string> | undefined, loginAt: number) {
  */
 function surplusOf(
   others: readonly StoredSession[],
-  isOverlapping: (session: StoredSession) => boolean,
+  older: Older,
   { maxSessionsPerUser: max = Infinity, onLimit }: ResolvedOptions
 ): readonly StoredSession[] {
   if (onLimit === 'reject' && others.length >= max) throw new SessionLimitError()
-  const older = others.filter((session) => !isOverlapping(session)).sort(newestFirst)
-  const room = max - 1 - (others.length - older.length)
+  const candidates = others.filter(({ id }) => older?.has(id) ?? true).sort(newestFirst)
+  const room = max - 1 - (others.length - candidates.length)
   if (room < 0) throw new SessionGoneError()
-  return older.slice(room)
+  return candidates.slice(room)
 }
 
 /** If the surplus cannot be ended, the sign-in fails, and its session must not count towards the limit. */

@@ -242,7 +242,7 @@ export class SessionState {
   plan(now: number, failed: boolean): Plan | undefined {
     const found = this.#found
     if (found === undefined ? !this.isVisitor : this.#mode !== 'open') return undefined
-    const difference = failed ? undefined : this.#changes.difference(this.#renewed)
+    const difference = failed ? undefined : this.#changes.difference(found !== undefined && this.#renewed)
     const isUnchanged = difference === undefined && !this.hasEnded && !this.#own.isDue
     if (found === undefined && isUnchanged) return undefined
     return plan(this.#outcome(difference, failed), now, () =>

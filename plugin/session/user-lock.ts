@@ -4,15 +4,6 @@ import { SessionConflictError } from '../errors.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import type { SessionRecord } from '../types.js'
 
-/** A lock that only one process at a time can hold. It is a record in the store, because each store has an atomic create. */
-export interface Lock {
-  /** Takes the lock if it is free. Returns false if it is not. */
-  tryTake(): Promise<boolean>
-  /** Waits for the lock and takes it, unless it is already held. @throws {SessionConflictError} if that takes too long. */
-  take(): Promise<void>
-  release(): Promise<void>
-}
-
 /** The longest pause between two attempts, in milliseconds. */
 const LONGEST_PAUSE = 25
 /** How long the record of a crashed process stays if nobody takes it over, in ms. The clocks must not differ by more. */
@@ -21,68 +12,87 @@ const HOUR = 3_600_000
 const CALLS = 3
 
 /**
- * Returns the lock of a user's sign-ins. `timeout` is the longest time of a store call, in milliseconds. If the holder
- * crashes, another process takes the lock over once it has seen it unchanged for the time of 3 calls. It measures this
- * itself, because the clocks of two servers may differ.
+ * A lock that only one sign-in of a user can hold, in all processes. It is a record in the store, because each store
+ * has an atomic create. If the holder crashes, another process takes the lock over once it has seen it unchanged for
+ * the time of 3 store calls. It measures this itself, because the clocks of two servers may differ.
  */
-export function createLock(store: GuardedStore, userId: string, timeout: number): Lock {
-  const id = hash('sha256', `fastify-sesame lock of ${userId}`, 'hex')
-  const life = CALLS * timeout
-  /** When this process took the lock. */
-  let takenAt: number | undefined
-  /** The version of the lock that another process holds, which is different each time, and when it was first seen. */
-  let seen = { version: 0, at: 0 }
+export class UserLock {
+  readonly #store: GuardedStore
+  readonly #id: string
+  readonly #data: SessionRecord['data']
+  readonly #life: number
+  /** When this sign-in took the lock. */
+  #takenAt: number | undefined
+  /** The version of the lock that another sign-in holds, which is different each time, and when it was first seen. */
+  #seen = { version: 0, at: 0 }
 
-  async function tryTake(): Promise<boolean> {
-    if (takenAt !== undefined) return true
-    const began = performance.now()
-    if (await store.create(id, makeRecord())) takenAt = began
-    return takenAt !== undefined
+  /** `name` tells the sign-in from others. `timeout` is the longest time of a store call, in milliseconds. */
+  constructor(store: GuardedStore, userId: string, name: string, timeout: number) {
+    this.#store = store
+    this.#id = hash('sha256', `fastify-sesame lock of ${userId}`, 'hex')
+    this.#data = { holder: JSON.stringify(name) }
+    this.#life = CALLS * timeout
   }
 
-  async function tryTakeOver(): Promise<boolean> {
-    const version = (await store.get(id))?.version
+  /** Takes the lock if it is free. Returns false if it is not. */
+  async tryTake(): Promise<boolean> {
+    const began = performance.now()
+    const record = { version: randomInt(1, 2 ** 47), data: this.#data, ...times(), userId: null }
+    if (await this.#store.create(this.#id, record)) this.#takenAt = began
+    return this.#takenAt !== undefined
+  }
+
+  /** Returns the name of the sign-in that holds the lock, or `undefined` if the lock is free. */
+  async holder(): Promise<string | undefined> {
+    const text = (await this.#store.get(this.#id))?.data['holder']
+    return text === undefined ? undefined : (JSON.parse(text) as string)
+  }
+
+  /**
+   * Runs `fn` while holding the lock. First waits for the lock, unless `tryTake` has taken it.
+   * @throws {SessionConflictError} if waiting takes too long.
+   */
+  async run<T>(fn: () => Promise<T>): Promise<T> {
+    await this.#take()
+    try {
+      return await fn()
+    } finally {
+      await this.#release()
+    }
+  }
+
+  async #take(): Promise<void> {
+    const deadline = performance.now() + 2 * this.#life
+    while (this.#takenAt === undefined && !(await this.tryTake()) && !(await this.#tryTakeOver())) {
+      if (performance.now() > deadline) throw new SessionConflictError()
+      await delay(Math.random() * LONGEST_PAUSE)
+    }
+  }
+
+  async #tryTakeOver(): Promise<boolean> {
+    const version = (await this.#store.get(this.#id))?.version
     if (version === undefined) return false
     const began = performance.now()
-    if (version !== seen.version) seen = { version, at: began }
-    if (began - seen.at >= life && (await takeOver(store, id, version))) takenAt = began
-    return takenAt !== undefined
+    if (version !== this.#seen.version) this.#seen = { version, at: began }
+    if (began - this.#seen.at < this.#life) return false
+    // An update increments the version, so that only one process takes the lock over.
+    const patch = { set: this.#data, remove: [], ...times(), ifVersion: version }
+    if ((await this.#store.update(this.#id, patch)) === 'ok') this.#takenAt = began
+    return this.#takenAt !== undefined
   }
 
-  return {
-    tryTake,
-    async take() {
-      const deadline = performance.now() + 2 * life
-      while (!(await tryTake()) && !(await tryTakeOver())) {
-        if (performance.now() > deadline) throw new SessionConflictError()
-        await delay(Math.random() * LONGEST_PAUSE)
-      }
-    },
-    async release() {
-      // After this time, another process may have taken the lock over.
-      if (takenAt === undefined || performance.now() - takenAt >= life) return
-      await end(store, id)
+  async #release(): Promise<void> {
+    // After this time, another process may have taken the lock over.
+    if (performance.now() - (this.#takenAt as number) >= this.#life) return
+    try {
+      await this.#store.destroy(this.#id)
+    } catch {
+      // Another process takes the lock over later, and the sign-in has already succeeded or failed.
     }
   }
 }
 
-function makeRecord(): SessionRecord {
+function times(): Pick<SessionRecord, 'createdAt' | 'lastAccessed' | 'expiresAt'> {
   const now = Date.now()
-  const times = { createdAt: now, lastAccessed: now, expiresAt: now + HOUR }
-  return { version: randomInt(1, 2 ** 47), data: {}, ...times, userId: null }
-}
-
-async function takeOver(store: GuardedStore, id: string, version: number): Promise<boolean> {
-  const now = Date.now()
-  // Removing a key increments the version, so that only one process takes the lock over.
-  const patch = { set: {}, remove: ['holder'], lastAccessed: now, expiresAt: now + HOUR, ifVersion: version }
-  return (await store.update(id, patch)) === 'ok'
-}
-
-async function end(store: GuardedStore, id: string): Promise<void> {
-  try {
-    await store.destroy(id)
-  } catch {
-    // Another process takes the lock over later, and the sign-in has already succeeded or failed.
-  }
+  return { createdAt: now, lastAccessed: now, expiresAt: now + HOUR }
 }

@@ -84,10 +84,10 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       }
     })
   },
-  'a destroyByUser that destroys nothing': {
+  'a destroy that destroys nothing': {
     names: ['revoke all', 'set a'],
     breaks: /^resurrection: A is live/,
-    wrong: () => ({ destroyByUser: () => 1 })
+    wrong: () => ({ destroy: () => true })
   },
   'an update that keeps the data of the user before': {
     names: ['login bob', 'read'],
