@@ -24,7 +24,10 @@ export interface Cookie {
   clear(reply: FastifyReply): void
 }
 
-/** The cookies of the plugin. Both have the attributes in `options.cookie`. */
+/**
+ * The cookies of the plugin. Both have the attributes in `options.cookie`. But with `sameSite: 'strict'`, the visitor
+ * cookie is Lax: a link from another site to a guarded page would otherwise lose the prompt and the return path.
+ */
 export interface Cookies {
   readonly session: Cookie
   readonly visitor: Cookie
@@ -37,7 +40,13 @@ export interface Cookies {
 /** All attributes of a cookie. The serializer would look up a missing attribute in a polluted `Object.prototype`. */
 type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
 
-type Send = (reply: FastifyReply, name: string, value: string, maxAge: number | undefined) => void
+/** The attributes in which the two cookies differ. */
+interface Kind {
+  readonly name: string
+  readonly sameSite: ResolvedOptions['cookie']['sameSite']
+}
+
+type Send = (reply: FastifyReply, kind: Kind, value: string, maxAge: number | undefined) => void
 
 /** The maximum number of values to read. Subdomains can set many, and verifying each one takes CPU time. */
 const CANDIDATES = 4
@@ -45,10 +54,15 @@ const UNUSED = { encode: undefined, expires: undefined, priority: undefined }
 const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookies(options: ResolvedOptions, serialize: CookieWriter): Cookies {
+  const { sameSite, path } = options.cookie
   const send = createSend(options, serialize)
-  const warn = createPathWarning(options.cookie.path)
-  const session = createCookie(options.cookieName, send, warn)
-  const visitor = createCookie(`${options.cookieName}_visitor`, send, warn)
+  const warn = createPathWarning(path)
+  const session = createCookie({ name: options.cookieName, sameSite }, send, warn)
+  const visitor = createCookie(
+    { name: `${options.cookieName}_visitor`, sameSite: sameSite === 'strict' ? 'lax' : sameSite },
+    send,
+    warn
+  )
   const isOurs = (text: string): boolean =>
     text.startsWith(`${session.name}=`) || text.startsWith(`${visitor.name}=`)
   /** The replies to requests in which a session has ended. */
@@ -71,16 +85,17 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
 }
 
 function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send {
-  const { path, secure, httpOnly, sameSite, partitioned } = cookie
-  const fixed = { path, httpOnly, sameSite, partitioned, ...UNUSED }
+  const { path, secure, httpOnly, partitioned } = cookie
+  const fixed = { path, httpOnly, partitioned, ...UNUSED }
   const domainOf = createDomain(cookie.domain)
   const isSecure = (request: FastifyRequest): boolean =>
     secure === 'auto' ? request.protocol === 'https' : secure
   const warn = secure === true ? createPlainHttpWarning() : undefined
-  return function send(reply, name, value, maxAge) {
+  return function send(reply, { name, sameSite }, value, maxAge) {
     const { request } = reply
     warn?.(request)
-    const attributes: Attributes = { ...fixed, domain: domainOf(request), secure: isSecure(request), maxAge }
+    const [domain, secure] = [domainOf(request), isSecure(request)]
+    const attributes: Attributes = { ...fixed, sameSite, domain, secure, maxAge }
     keepRawCookies(reply)
     // Set the header on Fastify's reply, so that a handler that hijacks the reply can read it with getHeaders().
     reply.header('set-cookie', serialize(name, value, attributes as SerializeOptions))
@@ -88,17 +103,17 @@ function createSend({ cookie }: ResolvedOptions, serialize: CookieWriter): Send 
   }
 }
 
-function createCookie(name: string, send: Send, warn: (request: FastifyRequest) => void): Cookie {
-  const start = `${name}=`
+function createCookie(kind: Kind, send: Send, warn: (request: FastifyRequest) => void): Cookie {
+  const start = `${kind.name}=`
   return {
-    name,
+    name: kind.name,
     read: (header) => cookieValues(header, start),
     isIn: (header) => cookieValues(header, start).length > 0,
     write(reply, value, expiresAt, persistent) {
       warn(reply.request)
-      send(reply, name, value, persistent ? secondsUntil(expiresAt) : undefined)
+      send(reply, kind, value, persistent ? secondsUntil(expiresAt) : undefined)
     },
-    clear: (reply) => send(reply, name, '', 0)
+    clear: (reply) => send(reply, kind, '', 0)
   }
 }
 

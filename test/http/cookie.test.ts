@@ -114,6 +114,14 @@ void t.test(
   }
 )
 
+void t.test('with SameSite=Strict, the visitor cookie is Lax', async (t) => {
+  const { app } = await setUp(t, { cookie: { sameSite: 'strict' } })
+  app.get('/flash', async ({ session }) => session.setFlash('notice', 'Hello'))
+  const attributes = 'Path=/; HttpOnly; Secure; SameSite='
+  t.match(setCookieOf(await app.inject('/flash')), new RegExp(`^session_id_visitor=.*; ${attributes}Lax$`))
+  t.match(setCookieOf(await app.inject('/set?name=ada')), new RegExp(`^session_id=.*; ${attributes}Strict$`))
+})
+
 void t.test(
   'the cookie name is matched literally, even if it contains special regex characters',
   async (t) => {

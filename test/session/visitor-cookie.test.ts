@@ -210,7 +210,6 @@ const ATTRIBUTES: [options: Partial<SessionOptions>, name: string, attributes: s
     'session_id_visitor',
     'Path=/; HttpOnly; Secure; Partitioned; SameSite=None'
   ],
-  [{ cookie: { sameSite: 'strict' } }, 'session_id_visitor', 'Path=/; HttpOnly; Secure; SameSite=Strict'],
   [{ cookie: { httpOnly: false } }, 'session_id_visitor', 'Path=/; Secure; SameSite=Lax'],
   [{ cookie: { secure: 'auto' } }, 'session_id_visitor', 'Path=/; HttpOnly; SameSite=Lax'],
   [{ cookie: { secure: false } }, 'session_id_visitor', 'Path=/; HttpOnly; SameSite=Lax'],
