@@ -1,4 +1,3 @@
-import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { CsrfReason } from '../diagnostics.js'
 import { SessionUsageError } from '../errors.js'
@@ -6,6 +5,7 @@ import { CSRF_KEY } from '../session/record.js'
 import { Session } from '../session/session.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import { refuse } from './csrf-refusal.js'
+import { isTokenOf, makeSecret, tokenOf, toSecret } from './csrf-token.js'
 import type { RequestSessions } from './request-sessions.js'
 import { csrfConfigOf, sessionConfigOf } from './request-state.js'
 
@@ -33,9 +33,6 @@ declare module 'fastify' {
   }
 }
 
-const SECRET_BYTES = 32
-/** The format of a CSRF token: a random pad and the masked secret, 64 bytes in total, encoded as base64url. */
-const TOKEN_SHAPE = /^[A-Za-z0-9_-]{86}$/
 /** The HTTP methods that do not change anything: RFC 9110 section 9.2.1. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
 /** Headers in which other libraries send a token: @fastify/csrf-protection, csurf, axios and Angular. */
@@ -66,7 +63,7 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
   return {
     generate(session) {
       Session.stateOf(session).refreshVisitor()
-      return mask(secretOf(session) ?? newSecret(session))
+      return tokenOf(secretOf(session) ?? newSecret(session))
     },
     checkFirst(request) {
       if (!isChecked(request)) return
@@ -152,49 +149,27 @@ function isBodyUnparsed({ body, raw: { headers } }: FastifyRequest): boolean {
 
 function verify(request: FastifyRequest, session: Session | undefined, token: unknown): void {
   if (token === undefined) refuse(request, 'token-missing')
-  if (session === undefined || !isTokenOf(request, session, token)) refuse(request, 'token-wrong')
+  if (session === undefined || !isValid(request, session, token)) refuse(request, 'token-wrong')
 }
 
 /**
  * A form may have been printed while SameSite withheld the session cookie. Its token belongs to the visitor cookie. It
  * counts only if the browser says that the form is of this origin, because another subdomain can set a visitor cookie.
  */
-function isTokenOf(request: FastifyRequest, session: Session, token: unknown): boolean {
+function isValid(request: FastifyRequest, session: Session, token: unknown): boolean {
   const secret = secretOf(session)
-  if (secret !== undefined && isMaskOf(secret, token)) return true
+  if (secret !== undefined && isTokenOf(secret, token)) return true
   if (headerOf(request.raw, 'sec-fetch-site') !== 'same-origin') return false
   const other = toSecret(Session.stateOf(session).secretBesideSession)
-  return other !== undefined && isMaskOf(other, token)
+  return other !== undefined && isTokenOf(other, token)
 }
 
-function secretOf(session: Session): Buffer | undefined {
+function secretOf(session: Session): string | undefined {
   return toSecret(Session.stateOf(session).own(CSRF_KEY))
 }
 
-function toSecret(text: unknown): Buffer | undefined {
-  if (typeof text !== 'string') return undefined
-  const secret = Buffer.from(text, 'base64url')
-  return secret.length === SECRET_BYTES ? secret : undefined
-}
-
-function newSecret(session: Session): Buffer {
-  const secret = randomBytes(SECRET_BYTES)
-  Session.stateOf(session).setOwn(CSRF_KEY, secret.toString('base64url'))
+function newSecret(session: Session): string {
+  const secret = makeSecret()
+  Session.stateOf(session).setOwn(CSRF_KEY, secret)
   return secret
-}
-
-/** Masks the secret with a random pad, so that a BREACH attack cannot guess it from the size of compressed pages. */
-function mask(secret: Buffer): string {
-  const pad = randomBytes(SECRET_BYTES)
-  return Buffer.concat([pad, xor(pad, secret)]).toString('base64url')
-}
-
-function isMaskOf(secret: Buffer, token: unknown): boolean {
-  if (typeof token !== 'string' || !TOKEN_SHAPE.test(token)) return false
-  const bytes = Buffer.from(token, 'base64url')
-  return timingSafeEqual(xor(bytes.subarray(0, SECRET_BYTES), bytes.subarray(SECRET_BYTES)), secret)
-}
-
-function xor(a: Buffer, b: Buffer): Buffer {
-  return Buffer.from(a.map((byte, index) => byte ^ (b[index] as number)))
 }

@@ -1,5 +1,5 @@
 export { stopClock, type Clock } from './clock.js'
-export { signIn } from './sign-in.js'
+export { signIn, type SignedIn } from './sign-in.js'
 export { spyStore, wrapStore, type SpyStore, type StoreCall, type StoreMethod } from './spy.js'
 export {
   caseNames,

@@ -63,7 +63,9 @@ void t.test(
     )
     const older = await makeApp(t, { secret: `older: ${SECRET}`, store, cleanupInterval: 0 })
     const valueOf = (cookie: string): string => cookie.slice('session_id='.length)
-    const live = [await signIn(app, { name: 'ada' }), await signIn(older, { name: 'bob' })].map(valueOf)
+    const live = [await signIn(app, { name: 'ada' }), await signIn(older, { name: 'bob' })].map(
+      ({ cookie }) => valueOf(cookie)
+    )
     const { tokens } = contextOf(app)
     const unknown = Array.from({ length: 2 }, () => tokens.sign(tokens.mint()))
     const names = new Map([...live.map((value, at) => [value, ['ada', 'bob'][at]] as const)])
@@ -95,7 +97,7 @@ void t.test(
   'the cookie of a live session is found among up to three other cookies, whatever they contain',
   async (t) => {
     const app = addRoutes(await makeApp(t, { cleanupInterval: 0 }))
-    const cookie = await signIn(app, { name: 'ada' })
+    const { cookie } = await signIn(app, { name: 'ada' })
     const randomText = fc.string({ unit: 'binary', maxLength: 100 }).map((text) => text.replaceAll(';', ''))
     const otherCookie = fc.oneof(
       mutated(fc.constant(cookie)),

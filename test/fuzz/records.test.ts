@@ -100,7 +100,7 @@ void t.test('any invalid record that the store returns is treated as absent and 
     method === 'get' ? answer : method === 'update' ? 'ok' : next()
   )
   const { app, reported } = await setUp(t, store)
-  const cookie = await signIn(app, { name: 'ada' })
+  const { cookie } = await signIn(app, { name: 'ada' })
   const broken = fc.record(
     {
       version: field,
@@ -155,8 +155,8 @@ void t.test(
     const database = new Sqlite(':memory:')
     t.teardown(() => void database.close())
     const { app } = await setUp(t, new SqliteStore(database))
-    const cookie = await signIn(app, { name: 'ada' })
-    const other = await signIn(app, { name: 'bob', userId: 'bob' })
+    const { cookie } = await signIn(app, { name: 'ada' })
+    const { cookie: other } = await signIn(app, { name: 'bob', userId: 'bob' })
     const now = Date.now()
     const put = database.prepare(`INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)`)
     const bytes = fc.uint8Array({ maxLength: 20 }).map((array) => Buffer.from(array))

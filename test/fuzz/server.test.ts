@@ -21,7 +21,7 @@ async function setUp(t: Test) {
   const store = spyStore(new MemoryStore())
   const app = await makeApp(t, { store, cleanupInterval: 0 })
   app.get('/', async ({ session }) => (session.isNew ? 'nobody.' : 'somebody.'))
-  const cookie = await signIn(app, { name: 'ada' })
+  const { cookie } = await signIn(app, { name: 'ada' })
   await app.listen({ host: '127.0.0.1', port: 0 })
   store.take()
   return { app, store, cookie }

@@ -26,7 +26,7 @@ for (const { engine, skip, open } of tested) {
       const { store, ways } = await open(t)
       const app = await makeApp(t, { store })
       app.get('/count', async ({ session }) => session.get('count'))
-      const cookie = await signIn(app, { name: 'ada' })
+      const { cookie } = await signIn(app, { name: 'ada' })
       const wayOf = (index: number) => ({ ...ways[index % ways.length], secret: SECRET })
       const ready = await Promise.all(children.map((child, index) => ask(child, { serve: wayOf(index) })))
       t.same(ready, Array(PROCESSES).fill('ready'))

@@ -216,7 +216,7 @@ async function setUp(t: Test, config: PoolConfig = {}) {
   app.addHook('onError', async (_request, _reply, error) => {
     causes.push(String((error.cause as Error | undefined)?.message))
   })
-  const cookie = await signIn(app, { name: 'ada' })
+  const { cookie } = await signIn(app, { name: 'ada' })
   return { app, pool, schema, causes, cookie }
 }
 

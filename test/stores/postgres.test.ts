@@ -107,7 +107,7 @@ void t.test(
     app.get('/user', async ({ session }) => session.get('user'))
     app.get('/same', async ({ session }) => session.set('user', user) ?? 'set')
     const user = { name: 'ada', id: 7, address: { zip: 'x', at: [{ b: 1, a: 1e21 }] }, 10: '\u2028', 9: 0.1 }
-    const cookie = await signIn(app, { user })
+    const { cookie } = await signIn(app, { user })
     spy.take()
     const response = await app.inject({ url: '/user', headers: { cookie } })
     t.same(response.json(), user)

@@ -49,7 +49,7 @@ for (const { engine, client, skip, open } of await findEngines(t)) {
     const race = async (round: number): Promise<void> => {
       const kind = KINDS[round % KINDS.length] as string
       const user = `user ${round}`
-      const cookie = await signIn(app, { userId: user })
+      const { cookie } = await signIn(app, { userId: user })
       const id = (await send(app, cookie, '/id')).body
       const racing = await startWriter(cookie, `racing ${round}`)
       const late = await startWriter(cookie, `late ${round}`)

@@ -1,13 +1,13 @@
 import t from 'tap'
 import { Type } from 'typebox'
-import { MemoryStore, SessionConflictError } from '../../plugin/index.js'
+import { csrfProtection, MemoryStore, SessionConflictError } from '../../plugin/index.js'
 import { signIn, spyStore, stopClock, wrapStore } from '../../plugin/testing/index.js'
 import { addRoutes, makeApp } from '../fixtures/app.js'
 import { makeRecord } from '../fixtures/stores.js'
 
 void t.test('signIn() returns the cookie of a session that holds the given data', async (t) => {
   const app = addRoutes(await makeApp(t, { cookieName: 'sid' }))
-  const cookie = await signIn(app, { name: 'Ada', userId: 'ada' })
+  const { cookie } = await signIn(app, { name: 'Ada', userId: 'ada' })
   t.match(cookie, /^sid=[0-9a-f]{64}\.[\w-]{43}$/)
   const response = await app.inject({ url: '/read', headers: { cookie } })
   t.same(response.json(), { name: 'Ada' })
@@ -16,11 +16,23 @@ void t.test('signIn() returns the cookie of a session that holds the given data'
   ])
 })
 
+void t.test('signIn() also returns a CSRF token of the session', async (t) => {
+  const app = await makeApp(t)
+  app.post('/form', { preHandler: csrfProtection }, async ({ session }) => session.get('userId'))
+  const { cookie, csrfToken } = await signIn(app, { userId: 'ada' })
+  const other = await signIn(app, { userId: 'bob' })
+  const send = async (headers: Record<string, string>) =>
+    app.inject({ method: 'POST', url: '/form', headers: { cookie, ...headers } })
+  t.equal((await send({ 'x-csrf-token': csrfToken })).body, 'ada')
+  t.equal((await send({ 'x-csrf-token': other.csrfToken })).statusCode, 403)
+  t.equal((await send({})).statusCode, 403)
+})
+
 void t.test('a session that signIn() creates lives as long as a session that a login creates', async (t) => {
   const clock = stopClock()
   t.teardown(() => clock.restore())
   const app = addRoutes(await makeApp(t, { maxAge: 60 }))
-  const cookie = await signIn(app, { name: 'Ada' })
+  const { cookie } = await signIn(app, { name: 'Ada' })
   const read = async () => (await app.inject({ url: '/read', headers: { cookie } })).json<unknown>()
   clock.move(59_999)
   t.same(await read(), { name: 'Ada' })
