@@ -6,6 +6,9 @@ import { signedIn } from './signed-in.js'
 import type { Users } from './users.js'
 
 const MAX_NAME_LENGTH = 50
+const DAY = 86_400
+/** How long the session of a user who ticks "Keep me signed in" lives, in seconds. */
+const REMEMBERED = { maxAge: 30 * DAY, idleTimeout: 7 * DAY }
 
 /** Registers the routes for login and logout, and the pages of the signed-in user. */
 export async function accountRoutes(app: FastifyInstance, { users }: { users: Users }): Promise<void> {
@@ -25,14 +28,12 @@ export async function accountRoutes(app: FastifyInstance, { users }: { users: Us
       session.setFlash('error', 'Invalid credentials')
       return reply.redirect('/login', 303)
     }
-    session.regenerate()
-    session.set('userId', user.id)
+    session.login(user.id, fieldOf(request, 'remember') === 'on' ? REMEMBERED : {})
     session.set('username', user.username)
     session.set('role', user.role)
-    session.set('loginTime', Date.now())
     session.set('browser', browserOf(headers['user-agent']))
     session.setFlash('success', 'Welcome back!')
-    return reply.redirect('/dashboard', 303)
+    return reply.redirect(session.takeReturnTo('/dashboard'), 303)
   })
 
   app.post('/logout', async ({ session }, reply) => {
@@ -46,8 +47,8 @@ export async function accountRoutes(app: FastifyInstance, { users }: { users: Us
     if (asksForJson(request)) {
       return { message: session.getFlash('success') ?? 'Dashboard', user: session.get('username') }
     }
-    const since = session.get('loginTime') as number
-    return sendPage(reply, dashboardPage(frameOf(request, reply), user, since, session.expiresAt))
+    const { authenticatedAt, expiresAt } = session
+    return sendPage(reply, dashboardPage(frameOf(request, reply), user, authenticatedAt as number, expiresAt))
   })
 
   app.get('/profile', signedIn(users), async (request, reply) => {

@@ -12,8 +12,6 @@ declare module 'fastify-sesame' {
     userId: string
     username: string
     role: string
-    /** When the user signed in, in milliseconds since the epoch. */
-    loginTime: number
     /** The browser that the user signed in with, such as `Firefox on Linux`. */
     browser: string
   }
@@ -60,7 +58,7 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
     maxAge: 7200,
     idleTimeout: 1800,
     // With 'strict', the browser would not send the cookie when the user follows a link from another site. The user
-    // would then see the login page, and that page would replace the user's session with a new one.
+    // would then have to sign in again.
     cookie: { secure: 'auto', sameSite: 'lax' },
     csrf: { protect: 'all' }
   })

@@ -29,6 +29,7 @@ export function loginPage(frame: Frame): Html {
       />
       <label for="password">Password</label>
       <input id="password" name="password" type="password" autocomplete="current-password" required />
+      <label class="choice"><input type="checkbox" name="remember" /> Keep me signed in for 30 days</label>
       <button>Sign in</button>
     </form>`,
     frame

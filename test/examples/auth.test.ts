@@ -301,13 +301,28 @@ void t.test('every response has the security headers, and no page is cached', as
   t.match(style.body, 'prefers-color-scheme: dark')
 })
 
-void t.test('the cookie is hidden from scripts and lasts for the idle timeout', async (t) => {
-  const app = await makeExample(t)
-  const response = await signIn(new Browser(app))
-  t.match(
-    response.headers['set-cookie'],
-    /^sid=[^;]+; Max-Age=1(?:800|799); Path=\/; HttpOnly; SameSite=Lax$/
-  )
+void t.test(
+  'the cookie is hidden from scripts, and lasts for the idle timeout that the user has chosen',
+  async (t) => {
+    const app = await makeExample(t)
+    const attributes = 'Path=/; HttpOnly; SameSite=Lax'
+    for (const [choice, maxAge] of [
+      [{}, '1(?:800|799)'],
+      [{ remember: 'on' }, '604(?:800|799)']
+    ] as const) {
+      const fields = { username: 'ada', password: 'lovelace', ...choice }
+      const { headers } = await submit(new Browser(app), '/login', '/login', fields)
+      const [session, visitor] = headers['set-cookie'] as string[]
+      t.match(session, new RegExp(`^sid=[^;]+; Max-Age=${maxAge}; ${attributes}$`))
+      t.equal(visitor, `sid_visitor=; Max-Age=0; ${attributes}`)
+    }
+  }
+)
+
+void t.test('a login returns to the page that was asked for', async (t) => {
+  const browser = new Browser(await makeExample(t))
+  await browser.get('/profile?tab=name', PAGE)
+  t.equal(sentTo(await signIn(browser)), '303 /profile?tab=name')
 })
 
 void t.test(
@@ -319,8 +334,7 @@ void t.test(
     })
     for (const [url, statusCode, title, message] of [
       ['/nothing', 404, 'Not Found', 'This page does not exist.'],
-      ['/broken', 500, 'Internal Server Error', 'Something went wrong. Please try again later.'],
-      ['/login', 503, 'Service Unavailable', 'Something went wrong. Please try again later.']
+      ['/broken', 500, 'Internal Server Error', 'Something went wrong. Please try again later.']
     ] as const) {
       const page = await app.inject({ url, headers: PAGE })
       t.equal(page.statusCode, statusCode)
@@ -328,6 +342,12 @@ void t.test(
       t.notMatch(page.body, 'ECONNREFUSED')
       t.same((await app.inject({ url, headers: JSON_ONLY })).json(), { statusCode, error: title, message })
     }
+    const page = await signIn(new Browser(app))
+    t.equal(page.statusCode, 503, 'a login that cannot be stored')
+    t.match(
+      page.body,
+      /<h1>Service Unavailable<.*role="alert">Something went wrong\. Please try again later\.</s
+    )
   }
 )
 
