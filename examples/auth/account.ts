@@ -43,16 +43,19 @@ export async function accountRoutes(app: FastifyInstance, { users }: { users: Us
   })
 
   app.get('/dashboard', signedIn(users), async (request, reply) => {
-    const { session, user } = request
+    const { session, member } = request
     if (asksForJson(request)) {
       return { message: session.getFlash('success') ?? 'Dashboard', user: session.get('username') }
     }
     const { authenticatedAt, expiresAt } = session
-    return sendPage(reply, dashboardPage(frameOf(request, reply), user, authenticatedAt as number, expiresAt))
+    return sendPage(
+      reply,
+      dashboardPage(frameOf(request, reply), member, authenticatedAt as number, expiresAt)
+    )
   })
 
   app.get('/profile', signedIn(users), async (request, reply) => {
-    return sendPage(reply, profilePage(frameOf(request, reply), request.user.name))
+    return sendPage(reply, profilePage(frameOf(request, reply), request.member.name))
   })
 
   app.post('/profile', signedIn(users), async (request, reply) => {
@@ -61,7 +64,7 @@ export async function accountRoutes(app: FastifyInstance, { users }: { users: Us
     if (problem !== undefined) {
       return sendPage(reply.code(422), profilePage(frameOf(request, reply), name, problem))
     }
-    users.rename(request.user.id, name)
+    users.rename(request.member.id, name)
     request.session.setFlash('success', 'Your profile was saved.')
     return reply.redirect('/profile', 303)
   })

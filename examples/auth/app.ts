@@ -63,7 +63,7 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
     csrf: { protect: 'all' }
   })
   const users = options.users ?? (await createUsers())
-  app.decorateRequest('user')
+  app.decorateRequest('member')
   await app.register(accountRoutes, { users })
   await app.register(sessionRoutes, { users })
   await addStyle(app)

@@ -13,24 +13,24 @@ export async function sessionRoutes(app: FastifyInstance, { users }: { users: Us
   const { sessionManager } = app
 
   app.get('/sessions', signedIn(users), async (request, reply) => {
-    const list = await sessionManager.list(request.user.id, { data: true })
+    const list = await sessionManager.list(request.member.id, { data: true })
     return sendPage(reply, sessionsPage(frameOf(request, reply), list, request.session.id))
   })
 
   app.post<EndRoute>(
     '/sessions/:id/end',
     signedIn(users),
-    async ({ session, user, params: { id } }, reply) => {
+    async ({ session, member, params: { id } }, reply) => {
       // With `userId`, nobody can end the session of another user, or find out whether it exists.
-      const isEnded = id !== session.id && (await sessionManager.revoke(id, { userId: user.id }))
+      const isEnded = id !== session.id && (await sessionManager.revoke(id, { userId: member.id }))
       if (isEnded) session.setFlash('success', 'The session was ended.')
       else session.setFlash('error', 'That session no longer exists.')
       return reply.redirect('/sessions', 303)
     }
   )
 
-  app.post('/sessions/end-others', signedIn(users), async ({ session, user }, reply) => {
-    const count = await sessionManager.revokeAll(user.id, { except: session })
+  app.post('/sessions/end-others', signedIn(users), async ({ session, member }, reply) => {
+    const count = await sessionManager.revokeAll(member.id, { except: session })
     session.setFlash('success', count === 1 ? 'One session was ended.' : `${count} sessions were ended.`)
     return reply.redirect('/sessions', 303)
   })

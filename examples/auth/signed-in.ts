@@ -5,19 +5,19 @@ import type { User, Users } from './users.js'
 declare module 'fastify' {
   interface FastifyRequest {
     /** The signed-in user. It is set only on routes that use `signedIn`. */
-    user: User
+    member: User
   }
 }
 
 /**
- * Returns the options of a route that only signed-in users can open. The route sets `request.user`, and redirects other
+ * Returns the options of a route that only signed-in users can open. The route sets `request.member`, and redirects other
  * visitors to the login page.
  */
 export function signedIn(users: Users): { preHandler: preHandlerAsyncHookHandler[] } {
   async function findUser(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
-    const user = users.find(request.session.get('userId') as string)
-    if (user !== undefined) {
-      request.user = user
+    const member = users.find(request.session.get('userId') as string)
+    if (member !== undefined) {
+      request.member = member
       return
     }
     // The account no longer exists, so its session must end.
