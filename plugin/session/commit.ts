@@ -225,7 +225,7 @@ function planAgain(state: SessionState): CreatePlan | UpdatePlan {
 /** Returns the user that a write logs in, or `null`. */
 function signedInBy(plan: CreatePlan | UpdatePlan): string | null {
   if (plan.kind === 'create') return plan.record.userId
-  return plan.signsIn ? (plan.patch.userId ?? null) : null
+  return plan.signsIn ? (plan.patch.userId as string) : null
 }
 
 /**

@@ -48,7 +48,7 @@ export class SessionLimit {
     try {
       return await this.#takeTurn(userId, ids, others, write)
     } finally {
-      const left = this.#running.get(userId)?.filter((id) => id !== ids.after) ?? []
+      const left = (this.#running.get(userId) as readonly string[]).filter((id) => id !== ids.after)
       if (left.length > 0) this.#running.set(userId, left)
       else this.#running.delete(userId)
     }

@@ -307,7 +307,7 @@ for (const [kind, store] of Object.entries(STORES)) {
         t.match(id, /^[0-9a-f]{64}$/)
         t.equal(memory.get(id as string), undefined)
       }
-      if (kind === 'a slow store') t.equal(locks.length, 1)
+      t.equal(locks.length, 1)
       t.equal(memory.size, 1)
       t.notMatch(JSON.stringify(locks), 'ada', 'it does not tell the user’s name')
     }
@@ -343,6 +343,46 @@ void t.test('a lock that a crashed process has left is taken over, whatever its 
   for (const browser of others) t.ok(await isIn(browser))
   t.equal(memory.size, 3)
 })
+
+void t.test('a sign-in succeeds although the store cannot give its lock back', async (t) => {
+  const memory = new MemoryStore()
+  const store = wrap(memory, (method, args, next) => {
+    if (method === 'destroy' && memory.get(args[0] as string)?.userId === null) throw new Error('down')
+    return next()
+  })
+  const { app, list } = await setUp(t, { store, maxSessionsPerUser: 5, storeTimeout: 50 })
+  const browsers = [await signIn(app), await signIn(app)]
+  for (const browser of browsers) t.ok(await isIn(browser))
+  t.equal((await list()).length, 2, 'the second sign-in has taken the lock over')
+})
+
+void t.test('a sign-in that never gets the lock is refused', async (t) => {
+  const memory = new MemoryStore()
+  const store = wrap(memory, (method, args, next) => {
+    const isLock = method === 'create' && (args[1] as SessionRecord).userId === null
+    return isLock ? false : next()
+  })
+  const { app } = await setUp(t, { store, maxSessionsPerUser: 5, storeTimeout: 50 })
+  const { statusCode } = await new Browser(app).get('/login')
+  t.same([statusCode, memory.size], [409, 0])
+})
+
+void t.test(
+  'a sign-in that took too long leaves the lock, because another one may hold it now',
+  async (t) => {
+    const memory = new MemoryStore()
+    const now = performance.now.bind(performance)
+    let late = 0
+    t.intercept(performance, 'now', { value: () => now() + late, configurable: true, writable: true })
+    const store = wrap(memory, (method, args, next) => {
+      if (method === 'create' && (args[1] as SessionRecord).userId !== null) late = 15_000
+      return next()
+    })
+    const { app, list } = await setUp(t, { store, maxSessionsPerUser: 5, storeTimeout: 5000 })
+    t.ok(await isIn(await signIn(app)))
+    t.same([(await list()).length, memory.size], [1, 2])
+  }
+)
 
 void t.test('the sign-ins of one user do not hold up those of another', async (t) => {
   const memory = new MemoryStore()
