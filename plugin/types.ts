@@ -99,9 +99,10 @@ export interface SessionStore {
   readonly rotationPrefix?: number
   /**
    * Called once, during registration. Throws a `SessionOptionError` that says how to fix the setup, for example if a
-   * table is missing. Any other error, such as an unreachable database, is only logged.
+   * table is missing. Any other error, such as an unreachable database, is only logged. Returns warnings to be logged,
+   * each a sentence that says what is wrong and what to do.
    */
-  ready?(): Awaitable<void>
+  ready?(): Awaitable<readonly string[] | undefined | void>
   /** Returns the record, or `undefined` if it is absent or has expired. */
   get(id: string): Awaitable<SessionRecord | undefined>
   /** Stores a new record. Returns `false` and changes nothing if the id is taken. */
@@ -114,8 +115,8 @@ export interface SessionStore {
   listByUser?(userId: string): Awaitable<StoredSession[]>
   /** Ends every session of a user, except the session with the id `except`. Returns the number of ended sessions. */
   destroyByUser?(userId: string, except?: string): Awaitable<number>
-  /** Removes the expired records and returns their number. */
-  cleanup?(): Awaitable<number>
-  /** Releases the resources that the store itself opened. */
+  /** Removes the expired records and returns their number. Stops early once `signal` aborts. */
+  cleanup?(signal?: AbortSignal): Awaitable<number>
+  /** Releases the resources that the store itself opened. The plugin leaves this to whoever created the store. */
   close?(): Awaitable<void>
 }

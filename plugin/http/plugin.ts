@@ -56,14 +56,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
   const csrf = createCsrf(sessions)
   decorate(app, sessions, manager, csrf)
   addHooks(app, sessions, csrf)
-  if (options.cleanupInterval > 0) sweep(app, manager, options.cleanupInterval)
-  app.addHook('onClose', async () => {
-    try {
-      await store.close()
-    } catch (error) {
-      app.log.error(error, 'fastify-sesame: the store did not close')
-    }
-  })
+  if (options.cleanupInterval > 0) sweep(app, manager, options)
 }
 
 /**
@@ -87,7 +80,8 @@ async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
  */
 async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
   try {
-    await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
+    const warnings = await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
+    for (const warning of warnings ?? []) app.log.warn(`fastify-sesame: ${warning}`)
   } catch (error) {
     if (error instanceof SessionOptionError) throw error
     app.log.warn(withoutValues(error), 'fastify-sesame: the session store is not ready')
@@ -174,14 +168,22 @@ function createRouteCheck(app: FastifyInstance): (request: FastifyRequest) => vo
   }
 }
 
-function sweep(app: FastifyInstance, manager: SessionManager, interval: number): void {
+/** Removes expired sessions regularly. When the app closes, stops a running sweep, so that the store can be closed. */
+function sweep(app: FastifyInstance, manager: SessionManager, options: ResolvedOptions): void {
+  const { cleanupInterval, storeTimeout } = options
+  const stop = new AbortController()
+  let running: Promise<unknown> = Promise.resolve()
   const timer = setInterval(() => {
-    manager
-      .cleanup()
+    running = manager
+      .cleanup(stop.signal)
       .catch((error: unknown) => app.log.error(error, 'fastify-sesame: the sweep of expired sessions failed'))
-  }, interval)
+  }, cleanupInterval)
   timer.unref()
-  app.addHook('onClose', () => clearInterval(timer))
+  app.addHook('onClose', async () => {
+    clearInterval(timer)
+    stop.abort()
+    await withTimeout(running, storeTimeout).catch(() => undefined)
+  })
 }
 
 /**

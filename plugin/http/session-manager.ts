@@ -31,8 +31,11 @@ export interface SessionManager {
   /** Ends the session and clears its cookie, as a logout does. */
   destroy(session: Session, reply: AnyReply): Promise<void>
 
-  /** Removes expired sessions and returns their number. Returns 0 if the database removes expired sessions itself. */
-  cleanup(): Promise<number>
+  /**
+   * Removes expired sessions and returns their number. Returns 0 if the database removes expired sessions itself. Stops
+   * early once `signal` aborts.
+   */
+  cleanup(signal?: AbortSignal): Promise<number>
 
   /**
    * Returns the live sessions of a user, starting with the most recently used session. With `data: true`, each comes
@@ -81,8 +84,8 @@ export function createSessionManager(sessions: RequestSessions, store: GuardedSt
       session.invalidate()
       await save(session, reply)
     },
-    async cleanup() {
-      const count = await store.cleanup()
+    async cleanup(signal) {
+      const count = await store.cleanup(signal)
       if (count > 0 && channels.expired.hasSubscribers) channels.expired.publish({ count })
       return count
     },

@@ -5,7 +5,7 @@ import type { Awaitable, EndReason, SessionStore } from '../types.js'
 import { withoutValues } from './driver-error.js'
 
 /** A store that has every optional method. If its backend fails, each method fails with a `SessionStoreError`. */
-export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready'>>
+export type GuardedStore = Required<Omit<SessionStore, 'rotationPrefix' | 'ready' | 'close'>>
 
 /**
  * Wraps a store so that it always fails in the same way. If a method throws, rejects or takes longer than `timeout`
@@ -35,14 +35,13 @@ export function guardStore(store: SessionStore, timeout: number): GuardedStore {
       ? guard('destroyByUser', store.destroyByUser.bind(store), (userId) => userId)
       : unsupported('destroyByUser'),
     // A sweep has no timeout, because it may take longer than a request is allowed to wait.
-    async cleanup() {
+    async cleanup(signal) {
       try {
-        return (await store.cleanup?.()) ?? 0
+        return (await store.cleanup?.(signal)) ?? 0
       } catch (error) {
         return fail('cleanup', error)
       }
-    },
-    close: guard('close', () => store.close?.())
+    }
   }
 }
 

@@ -47,7 +47,6 @@ export class MemoryStore implements SessionStore {
   readonly #signedIn = new Queue()
   /** If a user has one session, its id is stored without a Set. A Set would take more memory than the session. */
   readonly #idsByUser = new Map<string, string | Set<string>>()
-  #closed = false
 
   /** @throws {SessionOptionError} if `maxSessions` is not a whole number above 0, or an option is unknown. */
   constructor(options?: MemoryStoreOptions) {
@@ -116,13 +115,13 @@ export class MemoryStore implements SessionStore {
   }
 
   /** Removes expired sessions. Yields to the event loop regularly, so that a sweep never blocks it for long. */
-  async cleanup(): Promise<number> {
+  async cleanup(signal?: AbortSignal): Promise<number> {
     let removed = 0
     let seen = 0
     // Without this limit, the loop would also visit sessions that are added while it runs.
     const count = this.#entries.size
     for (const entry of this.#entries.values()) {
-      if (this.#closed || seen === count) break
+      if (signal?.aborted === true || seen === count) break
       if (isExpired(entry.record)) {
         this.#remove(entry)
         removed++
@@ -130,11 +129,6 @@ export class MemoryStore implements SessionStore {
       if (++seen % SWEEP_SLICE === 0) await nextTurn()
     }
     return removed
-  }
-
-  /** Stops a running sweep. The sessions stay readable. */
-  close(): void {
-    this.#closed = true
   }
 
   #live(id: string): Entry | undefined {

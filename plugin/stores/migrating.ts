@@ -36,15 +36,8 @@ export function migratingStore(store: SessionStore, old: SessionStore, timeout: 
       return (await store.destroy(id)) || wasOld
     },
     ...byUser(store, old),
-    cleanup: async () => ((await old.cleanup?.()) ?? 0) + ((await store.cleanup?.()) ?? 0),
-    async ready() {
-      await store.ready?.()
-      await old.ready?.()
-    },
-    async close() {
-      await old.close?.()
-      await store.close?.()
-    }
+    cleanup: async (signal) => ((await old.cleanup?.(signal)) ?? 0) + ((await store.cleanup?.(signal)) ?? 0),
+    ready: async () => [...((await store.ready?.()) ?? []), ...((await old.ready?.()) ?? [])]
   }
 }
 

@@ -126,14 +126,14 @@ export class SqliteStore implements SessionStore {
   }
 
   /** Removes expired sessions in batches and yields to the event loop between them. */
-  async cleanup(): Promise<number> {
+  async cleanup(signal?: AbortSignal): Promise<number> {
     let removed = 0
     for (;;) {
       const { changes } = this.#statements.cleanup.run({ now: Date.now(), batch: SWEEP_BATCH })
       removed += Number(changes)
       if (changes < SWEEP_BATCH) return removed
       await nextTurn()
-      if (this.#closed) return removed
+      if (this.#closed || signal?.aborted === true) return removed
     }
   }
 

@@ -218,7 +218,7 @@ void t.test('expired sessions are swept once per cleanupInterval until the app c
   await app.close()
   clock.move(600_000)
   await Promise.resolve()
-  t.same(store.takeNames(), ['close'])
+  t.same(store.takeNames(), [])
 })
 
 void t.test('cleanupInterval: 0 turns off the sweep of expired sessions', async (t) => {
@@ -231,18 +231,73 @@ void t.test('cleanupInterval: 0 turns off the sweep of expired sessions', async 
   t.same(store.take(), [])
 })
 
-void t.test('errors from store.cleanup() and store.close() are logged but not thrown', async (t) => {
+void t.test('an error from store.cleanup() is logged but not thrown', async (t) => {
   const clock = stopClock(t)
   const lines: string[] = []
   const logger = { level: 'error', stream: { write: (line: string) => void lines.push(line) } }
-  const store = failingStore((method) => method === 'cleanup' || method === 'close')
+  const store = failingStore((method) => method === 'cleanup')
   const app = await makeApp(t, { store, cleanupInterval: 1 }, { logger })
   await app.ready()
   clock.move(1000)
   for (let turn = 0; turn < 5; turn++) await Promise.resolve()
   t.match(lines, [/the sweep of expired sessions failed/])
+})
+
+void t.test(
+  'closing one app neither closes the store nor stops the sweep of another app that shares it',
+  async (t) => {
+    const clock = stopClock(t)
+    const memory = new MemoryStore()
+    let closed = 0
+    const store = Object.assign(spyStore(memory), {
+      close: () => {
+        closed++
+      }
+    })
+    const [first, second] = [
+      await makeApp(t, { store, cleanupInterval: 1 }),
+      await makeApp(t, { store, cleanupInterval: 1 })
+    ]
+    memory.create('old', makeRecord({ expiresAt: clock.start + 1 }))
+    await first.close()
+    store.take()
+    clock.move(1000)
+    await Promise.resolve()
+    t.same([store.takeNames(), memory.size], [['cleanup'], 0])
+    await second.close()
+    t.equal(closed, 0)
+  }
+)
+
+void t.test('an onClose hook that is added before the plugin runs after its sweep has stopped', async (t) => {
+  const app = Fastify()
+  const store = spyStore(new MemoryStore())
+  let isStopped = false
+  const cleanup = async (signal?: AbortSignal) =>
+    new Promise<number>((resolve) => {
+      signal?.addEventListener('abort', () => {
+        isStopped = true
+        resolve(0)
+      })
+    })
+  app.addHook('onClose', async () => t.ok(isStopped))
+  const clock = stopClock(t)
+  await app.register(sessions, {
+    secret: SECRET,
+    store: Object.assign(store, { cleanup }),
+    cleanupInterval: 1
+  })
+  clock.move(1000)
   await app.close()
-  t.match(lines, [/sweep/, /the store did not close/])
+  t.ok(isStopped)
+})
+
+void t.test('warnings of a store are logged when the plugin loads', async (t) => {
+  const lines: string[] = []
+  const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
+  const store = Object.assign(spyStore(new MemoryStore()), { ready: () => ['the clock is wrong: set it'] })
+  await makeApp(t, { store }, { logger })
+  t.match(lines, [/"level":40.*"msg":"fastify-sesame: the clock is wrong: set it"/])
 })
 
 void t.test(

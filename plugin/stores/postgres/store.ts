@@ -71,7 +71,6 @@ export class PostgresStore implements SessionStore {
   readonly #migration: string
   readonly #prepare: boolean
   readonly #sql: Statements
-  #closed = false
 
   /** @throws {SessionOptionError} if the pool has no `query`, a name is invalid, or an option is unknown. */
   constructor(options: PostgresStoreOptions) {
@@ -148,17 +147,12 @@ export class PostgresStore implements SessionStore {
   }
 
   /** Removes expired sessions in batches. Returns 0 if another process is already removing them. */
-  async cleanup(): Promise<number> {
+  async cleanup(signal?: AbortSignal): Promise<number> {
     let removed = 0
-    for (let batch = SWEEP_BATCH; batch === SWEEP_BATCH && !this.#closed; removed += batch) {
+    for (let batch = SWEEP_BATCH; batch === SWEEP_BATCH && signal?.aborted !== true; removed += batch) {
       batch = (await this.#run(this.#sql.cleanup, [Date.now(), SWEEP_BATCH])).length
     }
     return removed
-  }
-
-  /** Stops a running sweep. Does not end the pool. */
-  close(): void {
-    this.#closed = true
   }
 
   async #run<R>(statement: Statement, values: unknown[], attempt = 1): Promise<R[]> {
