@@ -153,6 +153,16 @@ export class Changes {
     return texts
   }
 
+  /** Returns an upper bound for the bytes of all keys and texts. It is cheap, so most sessions are not measured exactly. */
+  sizeAtMost(): number {
+    let characters = 0
+    // A store may have returned a value that is not text.
+    for (const key in this.#base) characters += key.length + (this.#base[key]?.length ?? 0)
+    for (const [key, { text = '' }] of this.#changes ?? []) characters += key.length + text.length
+    // A character of a string has at most three bytes of UTF-8.
+    return characters * 3
+  }
+
   /** Returns the JSON text at `key` after the changes, or `undefined`. */
   text(key: string): string | undefined {
     return this.#text(key)
@@ -309,8 +319,9 @@ function apply(changes: Iterable<[string, Change]>, texts: Record<string, string
 
 /** Returns whether the changes set values of the application and of the library. */
 function kindsOf(changes: readonly [string, Change][]): Difference['sets'] {
-  const keys = changes.filter(([, { text }]) => text !== undefined).map(([key]) => key)
-  return { data: keys.some((key) => !isOwnKey(key)), own: keys.some(isOwnKey) }
+  const kinds = { data: false, own: false }
+  for (const [key, { text }] of changes) if (text !== undefined) kinds[isOwnKey(key) ? 'own' : 'data'] = true
+  return kinds
 }
 
 /** Returns true if the object differs from the stored JSON text. A mere difference in formatting does not count. */

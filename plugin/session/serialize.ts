@@ -61,20 +61,12 @@ export function reportInvalidValue(id: string, key: string, reason: string): voi
 
 /** @throws {SessionSizeError} if the keys and texts together have more than `maxSize` bytes of UTF-8. */
 export function checkSize(texts: Readonly<Record<string, string>>, maxSize: number): void {
-  // A character of a string has at most three bytes of UTF-8, so most sessions do not have to be measured exactly.
-  if (measure(texts, (text) => text.length) * 3 <= maxSize) return
-  const size = measure(texts, (text) => Buffer.byteLength(text))
-  if (size > maxSize) throw new SessionSizeError(size, maxSize)
-}
-
-/** Returns the size of all keys and texts. A store may have returned a value that is not text, which counts as nothing. */
-function measure(texts: Readonly<Record<string, unknown>>, sizeOf: (text: string) => number): number {
   let size = 0
-  for (const key in texts) {
-    const text = texts[key]
-    if (typeof text === 'string') size += sizeOf(key) + sizeOf(text)
+  for (const [key, text] of Object.entries<unknown>(texts)) {
+    // A store may have returned a value that is not text.
+    if (typeof text === 'string') size += Buffer.byteLength(key) + Buffer.byteLength(text)
   }
-  return size
+  if (size > maxSize) throw new SessionSizeError(size, maxSize)
 }
 
 function notJson(key: string, reason: string): SessionValueError {

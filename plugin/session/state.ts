@@ -282,8 +282,9 @@ export class SessionState {
     const { options } = this.#context
     this.#own.open()
     const isChanged = difference !== undefined
-    const data = isChanged || this.#found === undefined ? this.#changes.result() : undefined
-    if (isChanged && !isEmpty(difference.set)) checkSize(data as Texts, options.maxSize)
+    const data = this.#found === undefined ? this.#changes.result() : undefined
+    if (isChanged && !isEmpty(difference.set) && this.#changes.sizeAtMost() > options.maxSize)
+      checkSize(this.#changes.result(), options.maxSize)
     return {
       lifetime: this.#lifetime,
       userKey: options.userKey,
