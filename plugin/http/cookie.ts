@@ -11,7 +11,10 @@ export type CookieWriter = (name: string, value: string, attributes?: SerializeO
 /** Reads, sets and clears one of the plugin's two cookies. */
 export interface Cookie {
   readonly name: string
-  /** Returns up to four values of the cookie, because other subdomains can set cookies with the same name. */
+  /**
+   * Returns the values of the cookie in the order sent, because other subdomains can set cookies with the same name. Of
+   * the visitor cookie, it returns at most four.
+   */
   read(header: string): string[]
   /** Returns true if a request's `Cookie` header contains the cookie, with any value. */
   isIn(header: string): boolean
@@ -40,16 +43,18 @@ export interface Cookies {
 /** All attributes of a cookie. The serializer would look up a missing attribute in a polluted `Object.prototype`. */
 type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
 
-/** The attributes in which the two cookies differ. */
+/** What the two cookies differ in. */
 interface Kind {
   readonly name: string
   readonly sameSite: ResolvedOptions['cookie']['sameSite']
+  /** How many values to read. */
+  readonly most: number
 }
 
 type Send = (reply: FastifyReply, kind: Kind, value: string, maxAge: number | undefined) => void
 
-/** The maximum number of values to read. Subdomains can set many, and verifying each one takes CPU time. */
-const CANDIDATES = 4
+/** How many visitor cookies to read. Subdomains can set many, and decrypting one takes much longer than a signature. */
+const VISITORS = 4
 const UNUSED = { encode: undefined, expires: undefined, priority: undefined }
 const NO_STORE = ['cache-control', 'no-store'] as const
 
@@ -57,9 +62,10 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
   const { sameSite, path } = options.cookie
   const send = createSend(options, serialize)
   const warn = createPathWarning(path)
-  const session = createCookie({ name: options.cookieName, sameSite }, send, warn)
+  const ofVisitors = sameSite === 'strict' ? 'lax' : sameSite
+  const session = createCookie({ name: options.cookieName, sameSite, most: Infinity }, send, warn)
   const visitor = createCookie(
-    { name: `${options.cookieName}_visitor`, sameSite: sameSite === 'strict' ? 'lax' : sameSite },
+    { name: `${options.cookieName}_visitor`, sameSite: ofVisitors, most: VISITORS },
     send,
     warn
   )
@@ -107,8 +113,8 @@ function createCookie(kind: Kind, send: Send, warn: (request: FastifyRequest) =>
   const start = `${kind.name}=`
   return {
     name: kind.name,
-    read: (header) => cookieValues(header, start),
-    isIn: (header) => cookieValues(header, start).length > 0,
+    read: (header) => cookieValues(header, start, kind.most),
+    isIn: (header) => cookieValues(header, start, 1).length > 0,
     write(reply, value, expiresAt, persistent) {
       warn(reply.request)
       send(reply, kind, value, persistent ? secondsUntil(expiresAt) : undefined)
@@ -122,7 +128,7 @@ function secondsUntil(time: number): number {
 }
 
 /** Finds cookies only at the start of the header or after a ";", where browsers put them: RFC 6265bis section 5.8.3. */
-function cookieValues(header: string, start: string): string[] {
+function cookieValues(header: string, start: string, most: number): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {
     const before = skipSpaceBack(header, at)
@@ -131,7 +137,7 @@ function cookieValues(header: string, start: string): string[] {
       const end = skipSpaceBack(header, next === -1 ? header.length : next)
       values.push(header.slice(at + start.length, end))
     }
-    if (next === -1 || values.length === CANDIDATES) break
+    if (next === -1 || values.length === most) break
     at = header.indexOf(start, next)
   }
   return values

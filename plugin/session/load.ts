@@ -1,5 +1,5 @@
 import { isPromise } from '../awaitable.js'
-import type { VerifiedToken } from '../cookies/tokens.js'
+import type { Tokens, VerifiedToken } from '../cookies/tokens.js'
 import { channels } from '../diagnostics.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import { isRecord } from '../stores/record.js'
@@ -16,6 +16,9 @@ export type Load = (
   values: readonly string[],
   requestId: string
 ) => Awaitable<FoundSession | 'ended' | undefined>
+
+/** How many validly signed cookies may cause a store call. Only such cookies count, so that forged ones hide no session. */
+const CANDIDATES = 4
 
 /** The returned function runs for every request with a session. It creates a promise only if the store returns one. */
 export function createLoad({ options, tokens }: SessionContext, store: GuardedStore): Load {
@@ -48,13 +51,19 @@ export function createLoad({ options, tokens }: SessionContext, store: GuardedSt
   }
 
   return function load(values, requestId) {
-    const verified: VerifiedToken[] = []
-    for (const value of values) {
-      const token = tokens.verify(value)
-      if (token !== undefined) verified.push(token)
-      else if (channels.malformedCookie.hasSubscribers)
-        channels.malformedCookie.publish({ reason: 'signature' })
-    }
+    const verified = verifiedOf(values, tokens)
     return verified.length === 0 ? undefined : find(verified, 0, requestId)
   }
+}
+
+function verifiedOf(values: readonly string[], tokens: Tokens): readonly VerifiedToken[] {
+  const verified: VerifiedToken[] = []
+  for (const value of values) {
+    const token = tokens.verify(value)
+    if (token !== undefined) verified.push(token)
+    else if (channels.malformedCookie.hasSubscribers)
+      channels.malformedCookie.publish({ reason: 'signature' })
+    if (verified.length === CANDIDATES) break
+  }
+  return verified
 }

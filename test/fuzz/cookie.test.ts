@@ -19,7 +19,7 @@ const CANDIDATES = 4
  */
 function valuesIn(header: string, name: string): string[] {
   const pairs = header.split(';').map((pair) => pair.replace(/^[ \t]+|[ \t]+$/g, ''))
-  const ours = pairs.filter((pair) => pair.startsWith(`${name}=`)).slice(0, CANDIDATES)
+  const ours = pairs.filter((pair) => pair.startsWith(`${name}=`))
   return ours.map((pair) => pair.slice(name.length + 1))
 }
 
@@ -75,7 +75,9 @@ void t.test(
     const values = fc.oneof(mutated(fc.constantFrom(...right)), fc.constantFrom(...right))
     const property = fc.asyncProperty(headers(values), async (cookie) => {
       const { statusCode, body } = await app.inject({ url: '/read', headers: { cookie } })
-      const signed = valuesIn(cookie, 'session_id').filter((value) => right.includes(value))
+      const signed = valuesIn(cookie, 'session_id')
+        .filter((value) => right.includes(value))
+        .slice(0, CANDIDATES)
       const found = signed.findIndex((value) => names.has(value))
       const asked = (found === -1 ? signed : signed.slice(0, found + 1)).map((value) =>
         idOfToken(value.split('.')[0] as string)
