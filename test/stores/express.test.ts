@@ -1,9 +1,10 @@
 import { RedisStore } from 'connect-redis'
 import { createClient } from 'redis'
 import t from 'tap'
-import { fromExpressStore, type ExpressStore } from '../../plugin/stores/express.js'
+import { fromExpressStore, type ExpressStore } from '../../plugin/stores/express/store.js'
 import { testStore, type TestStoreOptions } from '../../plugin/testing/index.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
+import { makeApp } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { makeFake, makeMemoryStore, makePgSimple } from '../fixtures/express.js'
 import { findPostgres, makePool, makeSchema } from '../fixtures/postgres.js'
@@ -181,6 +182,177 @@ void t.test('a failed write does not block the next write', async (t) => {
   t.equal(await store.create(ID, makeRecord()), true)
 })
 
+/** Returns a store whose calls of `method` wait until `release` is called. */
+function makeHanging(method: 'get' | 'set' | 'destroy') {
+  const fake = makeFake()
+  const waiting: (() => void)[] = []
+  let hangs = false
+  const store: ExpressStore = {
+    ...fake,
+    [method]: (...args: unknown[]) => {
+      const go = (): unknown => (fake[method] as (...args: unknown[]) => unknown)(...args)
+      if (hangs) waiting.push(go)
+      else go()
+    }
+  }
+  return {
+    fake,
+    store: fromExpressStore(store, { timeout: 50 }),
+    hang: (value: boolean) => void (hangs = value),
+    release: () => waiting.splice(0).forEach((go) => go())
+  }
+}
+
+void t.test('a callback that never comes fails one write, and the next one goes on', async (t) => {
+  const { store, hang } = makeHanging('set')
+  await store.create(ID, makeRecord())
+  hang(true)
+  const lost = store.update(ID, makePatch({ set: { a: '1' } }))
+  const next = store.update(ID, makePatch({ set: { b: '2' } }))
+  await t.rejects(Promise.resolve(lost), /set\(\) did not call its callback within 50 ms/)
+  hang(false)
+  t.equal(await next, 'ok')
+  t.match(await store.get(ID), { data: { a: undefined, b: '2' } })
+  t.equal(await store.destroy(ID), true)
+})
+
+void t.test('an end waits for the write that is running, and not for those that wait', async (t) => {
+  const { fake, store, hang } = makeHanging('set')
+  await store.create(ID, makeRecord())
+  hang(true)
+  const writes = Array.from({ length: 20 }, async () => store.update(ID, makePatch({ set: { a: '1' } })))
+  const results = Promise.allSettled(writes)
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
+  fake.calls.length = 0
+  t.equal(await store.destroy(ID), true)
+  const [first, ...others] = await results
+  t.match(first, { status: 'rejected', reason: /did not call its callback/ })
+  t.same(others, Array(19).fill({ status: 'fulfilled', value: 'gone' }))
+  t.same(fake.calls, ['get', 'destroy'])
+  t.equal(await store.get(ID), undefined)
+})
+
+void t.test('each of two ends of one session succeeds, and the second one finds nothing', async (t) => {
+  const store = fromExpressStore(makeFake())
+  await store.create(ID, makeRecord())
+  t.same(await Promise.all([store.destroy(ID), store.destroy(ID)]), [true, false])
+  t.equal(await store.create(ID, makeRecord()), true)
+  t.equal(await store.update(ID, makePatch({ set: { a: '1' } })), 'ok')
+})
+
+void t.test('a write that comes after its time limit does not bring an ended session back', async (t) => {
+  const { fake, store, hang, release } = makeHanging('set')
+  await store.create(ID, makeRecord())
+  hang(true)
+  for (const a of ['1', '2']) await t.rejects(Promise.resolve(store.update(ID, makePatch({ set: { a } }))))
+  hang(false)
+  t.equal(await store.destroy(ID), true)
+  release()
+  await new Promise(setImmediate)
+  t.equal(fake.texts.size, 1, 'the late write has stored the session')
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
+  t.equal(fake.texts.size, 0)
+})
+
+void t.test('an end succeeds although the store cannot be read', async (t) => {
+  const { fake, store, hang } = makeHanging('get')
+  await store.create(ID, makeRecord())
+  hang(true)
+  t.equal(await store.destroy(ID), true)
+  t.equal(fake.texts.size, 0)
+})
+
+void t.test('a store that reports a missing session as a missing file has no session', async (t) => {
+  const missing = Object.assign(new Error('ENOENT: no such file'), { code: 'ENOENT' })
+  const store = fromExpressStore({ ...makeFake(), get: (_sid, callback) => callback(missing) })
+  t.equal(await store.get(ID), undefined)
+  t.equal(await store.destroy(ID), false)
+})
+
+type Change = (session: { cookie: Record<string, unknown>; sesame?: string }) => unknown
+
+/** Returns a store that changes what it returns. */
+function makeChanging(change: Change): ExpressStore {
+  const fake = makeFake()
+  return {
+    ...fake,
+    get: (sid, callback) =>
+      fake.get(sid, (error, session) => {
+        callback(error, session == null ? session : change(session as Parameters<Change>[0]))
+      })
+  }
+}
+
+const TIMES: Record<string, Change> = {
+  'no times in the cookie': (session) => ({ ...session, cookie: { path: '/' } }),
+  'no cookie': ({ sesame }) => ({ sesame }),
+  'an expiry of null': (session) => ({ ...session, cookie: { ...session.cookie, expires: null } }),
+  'lastAccessed as text': ({ cookie, ...session }) => ({
+    ...session,
+    cookie: { ...cookie, lastAccessed: String(cookie['lastAccessed']) }
+  }),
+  'JSON text': (session) => JSON.stringify(session)
+}
+
+for (const [what, change] of Object.entries(TIMES)) {
+  void t.test(`a store that returns ${what} holds every field of a session`, async (t) => {
+    const store = fromExpressStore(makeChanging(change))
+    await store.ready?.()
+    const record = makeRecord({ data: { a: '1' } })
+    await store.create(ID, record)
+    t.same(await store.get(ID), record)
+    const expiresAt = record.expiresAt + 1000
+    await store.update(ID, makePatch({ lastAccessed: 7, expiresAt }))
+    t.match(await store.get(ID), { lastAccessed: 7, expiresAt })
+  })
+}
+
+const UNABLE: [what: string, make: () => Partial<ExpressStore>, message: RegExp][] = [
+  [
+    'drops unknown fields',
+    () => makeChanging(({ cookie }) => ({ cookie })),
+    /must keep .* the field "sesame"/
+  ],
+  [
+    'cuts ids',
+    () => ({ set: (sid, session, callback) => makeFake().set(sid.slice(0, 36), session, callback) }),
+    /must keep ids of 64 characters/
+  ],
+  [
+    'changes values',
+    () => makeChanging((session) => ({ ...session, sesame: session.sesame?.replace('é', 'e') })),
+    /returns a session with other values/
+  ],
+  [
+    'never calls back, but returns a promise',
+    () => ({ set: async () => undefined }),
+    /a promise instead of calling/
+  ],
+  [
+    'has a short column',
+    () => ({
+      set: (_sid, _session, callback) => callback(new Error('value too long for type character varying(36)'))
+    }),
+    /must have room for 64 characters/
+  ],
+  ['does not remove', () => ({ destroy: (_sid, callback) => callback() }), /does not remove a session/]
+]
+
+for (const [what, make, message] of UNABLE) {
+  void t.test(`registration refuses a store that ${what}`, async (t) => {
+    const store = fromExpressStore({ ...makeFake(), ...make() }, { timeout: 50 })
+    await t.rejects(makeApp(t, { store }), { code: 'SESSION_OPTION_INVALID', message })
+  })
+}
+
+void t.test('registration succeeds if the store is only unreachable', async (t) => {
+  const fake = makeFake()
+  fake.failing.add('set')
+  await makeApp(t, { store: fromExpressStore(fake) }, { logger: false })
+  const silent = { ...makeFake(), set: () => undefined }
+  await makeApp(t, { store: fromExpressStore(silent, { timeout: 50 }) }, { logger: false })
+})
+
 void t.test('close() waits for pending writes', async (t) => {
   const fake = makeFake()
   const store = fromExpressStore(fake)
@@ -253,6 +425,11 @@ void t.test('only valid session ids are passed to the express-session store', as
 void t.test(
   'passing a value that is not a store throws an error that names the required methods',
   async (t) => {
+    for (const timeout of [0, -1, 1.5, NaN, '1000'])
+      t.throws(() => fromExpressStore(makeFake(), { timeout } as never), {
+        code: 'SESSION_OPTION_INVALID',
+        option: 'timeout'
+      })
     for (const wrong of [
       undefined,
       null,
