@@ -20,7 +20,8 @@ export async function openStore(name: string): Promise<OpenStore> {
 
 async function openSqlite(file: string): Promise<OpenStore> {
   const { SqliteStore } = await import('fastify-sesame/stores/sqlite')
-  return { store: new SqliteStore(file), close: async () => undefined }
+  const store = new SqliteStore(file)
+  return { store, close: async () => store.close() }
 }
 
 async function openPostgres(connectionString: string): Promise<OpenStore> {
