@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Awaitable } from './types.js'
 
 /** Like `value.then(next)`, but calls `next` synchronously if `value` is not a promise. */
@@ -17,4 +18,18 @@ export function withTimeout<T>(promise: PromiseLike<T>, milliseconds: number): P
       .finally(() => clearTimeout(timer))
       .then(resolve, reject)
   })
+}
+
+/** How many items are handled in one turn of the event loop. */
+const SLICE = 128
+
+/** Like `items.map(fn)`, but yields to the event loop regularly, so that thousands of items never block it for long. */
+export async function mapInSlices<T, R>(items: readonly T[], fn: (item: T) => Awaitable<R>): Promise<R[]> {
+  const results: R[] = []
+  for (const [index, item] of items.entries()) {
+    if (index > 0 && index % SLICE === 0) await nextTurn()
+    const result = fn(item)
+    results.push(isPromise(result) ? await result : result)
+  }
+  return results
 }

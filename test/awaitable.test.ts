@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t from 'tap'
-import { isPromise, then, withTimeout } from '../plugin/awaitable.js'
+import { isPromise, mapInSlices, then, withTimeout } from '../plugin/awaitable.js'
 
 void t.test('then() calls the function immediately, unless the value is a promise', async (t) => {
   const double = (n: number) => n * 2
@@ -46,4 +46,23 @@ void t.test('withTimeout() rejects if the promise does not settle in time', asyn
   mock.timers.tick(1)
   await t.rejects(slow, { message: 'No answer within 20 ms' })
   settle(new Error('too late'))
+})
+
+void t.test('mapInSlices() maps in order, and lets other work run in between', async (t) => {
+  let turns = 0
+  let isRunning = true
+  const count = (): void => {
+    turns++
+    if (isRunning) setImmediate(count)
+  }
+  setImmediate(count)
+  const items = Array.from({ length: 1000 }, (_, index) => index)
+  const results = await mapInSlices(items, (item) => (item % 2 === 0 ? 2 * item : Promise.resolve(2 * item)))
+  isRunning = false
+  t.same(
+    results,
+    items.map((item) => 2 * item)
+  )
+  t.ok(turns >= 7, `${turns} turns`)
+  t.same(await mapInSlices([], () => 1), [])
 })

@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { mapInSlices } from '../awaitable.js'
 import { channels } from '../diagnostics.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { anything, checkOptions } from '../options/rules.js'
@@ -109,7 +110,8 @@ function createList(options: ResolvedOptions, store: GuardedStore): SessionManag
     const { data = false } = ownOptions(given)
     const found = await liveSessionsOf(options, store, String(userId))
     const describe = data ? infoWithDataOf : infoOf
-    return found.map(({ id, record }) => describe(id, record)).sort((a, b) => b.lastAccessed - a.lastAccessed)
+    const infos = await mapInSlices(found, ({ id, record }) => describe(id, record))
+    return infos.sort((a, b) => b.lastAccessed - a.lastAccessed)
   }
   return list as SessionManager['list']
 }
@@ -140,7 +142,8 @@ async function revokeEach(store: GuardedStore, userId: string, kept: string | un
   for (let pass = 0; pass < MOST_PASSES; pass++) {
     const others = (await store.listByUser(userId)).filter(({ id }) => id !== kept)
     if (others.length === 0) break
-    for (const { id } of others) if (await endSession(store, id, { reason: 'revoked' })) count++
+    const ended = await mapInSlices(others, ({ id }) => endSession(store, id, { reason: 'revoked' }))
+    count += ended.filter(Boolean).length
   }
   return count
 }

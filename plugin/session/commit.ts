@@ -12,6 +12,8 @@ import type { SessionContext, SessionState } from './state.js'
 
 /** How many times an `update` function may run again because another process changed the session first. */
 const ATTEMPTS = 32
+/** For how many times `storeTimeout` a request retries its write, including the wait for the retries of others. */
+const PATIENCE = 2
 /** The longest pause between two attempts to write a session, in milliseconds. */
 const LONGEST_PAUSE = 250
 
@@ -39,6 +41,7 @@ export interface CommitReply {
 }
 
 const NO_COOKIES: readonly CookieOrder[] = []
+const TOO_SLOW = 'The writes of other requests to the same session took too long'
 
 /** Writes the changes of a session to the store, and returns instructions for the session cookie. */
 export class Committer {
@@ -127,16 +130,19 @@ export class Committer {
       const result = await this.#store.update(id, patch)
       if (result !== 'conflict') return this.#settle(state, result, plan, reply)
     }
-    return this.#retries.run(id, () => this.#retry(state, plan, reply))
+    const deadline = performance.now() + PATIENCE * this.#context.options.storeTimeout
+    return this.#retries.run(id, () => this.#retry(state, plan, reply, deadline))
   }
 
   async #retry(
     state: SessionState,
     { id, ifGone }: UpdatePlan,
-    reply: CommitReply
+    reply: CommitReply,
+    deadline: number
   ): Promise<readonly CookieOrder[]> {
     const { requestId } = reply
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      if (performance.now() > deadline) throw new SessionStoreError(new Error(TOO_SLOW))
       if (channels.conflict.hasSubscribers) channels.conflict.publish({ id, attempt, requestId })
       const began = performance.now()
       const record = await this.#store.get(id)

@@ -295,3 +295,33 @@ void t.test('if the store does not respond to one retry, all waiting retries fai
   t.equal(refused.length, 9, 'all except the first request')
   t.equal(unanswered, 1)
 })
+
+void t.test(
+  'updates that wait too long behind others get a 503, and none that succeeded is lost',
+  async (t) => {
+    const memory = new MemoryStore()
+    const now = performance.now.bind(performance)
+    let shift = 0
+    t.intercept(performance, 'now', { value: () => now() + shift })
+    // Each call takes 200 ms, by a clock that the calls move.
+    const store = wrap(memory, async (_method, _args, next) => {
+      await nextTurn()
+      shift += 200
+      return next()
+    })
+    const app = addRoutes(await makeApp(t, { store, storeTimeout: 1000 }))
+    app.get('/count', async ({ session }) => String(session.get('count')))
+    const browser = new Browser(app)
+    await browser.get('/set?name=ada')
+    const answers = await Promise.all(Array.from({ length: 40 }, () => browser.get('/add')))
+    const statuses = answers.map(({ statusCode }) => statusCode)
+    const added = statuses.filter((status) => status === 200).length
+    t.ok(added >= 2 && added < 40, `${added} updates`)
+    t.same(
+      statuses.filter((status) => status !== 200),
+      Array(40 - added).fill(503)
+    )
+    t.equal((await browser.get('/count')).body, String(added))
+    t.equal((await browser.get('/add')).statusCode, 200, 'the next one succeeds')
+  }
+)

@@ -12,7 +12,8 @@ export type { ExpressStore } from './calls.js'
 export interface ExpressStoreOptions {
   /**
    * How many milliseconds a call of the store may take. After that, the request fails with a 503, and the calls that
-   * wait behind it go on. Should be less than half of the plugin's `storeTimeout`. Default 2,000.
+   * wait behind it go on. Should be less than half of the plugin's `storeTimeout`, because most requests need two calls.
+   * Default 900.
    */
   readonly timeout?: number
 }
@@ -173,7 +174,7 @@ function parsed(stored: unknown): unknown {
 }
 
 function timeoutOf(options: ExpressStoreOptions | undefined): number {
-  const { timeout = 2000 } = storeOptions(options, ['timeout'], {})
+  const { timeout = 900 } = storeOptions(options, ['timeout'], {})
   if (!Number.isInteger(timeout) || timeout <= 0)
     throw SessionOptionError.wrong('timeout', timeout, 'a positive whole number of milliseconds')
   return timeout
