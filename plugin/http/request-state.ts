@@ -3,7 +3,7 @@ import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify
 import { SessionOptionError, type SessionStoreError } from '../errors.js'
 import { oneOf } from '../options/rules.js'
 import type { Saver, Session } from '../session/session.js'
-import type { SessionRequest } from '../session/state.js'
+import type { SessionRequest } from '../session/context.js'
 import type { Awaitable } from '../types.js'
 import type { RequestSessions } from './request-sessions.js'
 

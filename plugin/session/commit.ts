@@ -8,7 +8,8 @@ import { isEmpty } from './changes.js'
 import type { CreatePlan, DestroyPlan, IfGone, Plan, PlannedCookie, UpdatePlan, VisitorPlan } from './plan.js'
 import { RetryQueue } from './retry-queue.js'
 import { SessionLimit } from './session-limit.js'
-import type { SessionContext, SessionState } from './state.js'
+import type { SessionState } from './state.js'
+import type { SessionContext } from './context.js'
 
 /** How many times an `update` function may run again because another process changed the session first. */
 const ATTEMPTS = 32

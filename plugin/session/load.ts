@@ -6,7 +6,7 @@ import { isRecord } from '../stores/record.js'
 import type { Awaitable, SessionRecord } from '../types.js'
 import { isLive } from './lifetime.js'
 import type { FoundSession } from './plan.js'
-import type { SessionContext } from './state.js'
+import type { SessionContext } from './context.js'
 
 /**
  * Returns the session that a request's cookies belong to. Returns `'ended'` if a cookie has a valid signature but no

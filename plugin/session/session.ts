@@ -203,6 +203,15 @@ export class Session<D = SessionData> {
   }
 
   /**
+   * Drops everything that this request has changed in the session, for example in an error handler that redirects. Only
+   * `invalidate()` and a logout hold. Without this call, the changes are dropped only if the reply is a 5xx.
+   * @throws {SessionUsageError} `SESSION_COMMITTED` if the session has been saved.
+   */
+  rollback(): void {
+    this.#state.rollback()
+  }
+
+  /**
    * Saves the session now. Call it for a hijacked reply, a WebSocket or a stream. Later changes throw an error.
    * @throws {SessionUsageError} `SESSION_HEADERS_SENT` if a cookie is needed but the headers have already been sent.
    */

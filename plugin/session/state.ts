@@ -1,8 +1,9 @@
-import { idOfToken, type Tokens } from '../cookies/tokens.js'
+import { idOfToken } from '../cookies/tokens.js'
 import { SessionStoreError, SessionValueError } from '../errors.js'
-import type { Lifetime, ResolvedOptions } from '../options/resolve.js'
+import type { Lifetime } from '../options/resolve.js'
 import { ownOptions } from '../own-options.js'
 import type { SessionRecord } from '../types.js'
+import type { SessionContext, SessionRequest } from './context.js'
 import { checkValue } from './check-value.js'
 import { Changes, isEmpty, type Difference, type Texts, type Updater } from './changes.js'
 import { expiryOf, lifetimeOf, type ChosenLifetime } from './lifetime.js'
@@ -13,22 +14,6 @@ import { plan, type EndedSession, type FoundSession, type Outcome, type Plan } f
 import { CSRF_KEY, isOwnKey, LIFETIME_KEY, userIdOf } from './record.js'
 import { requireChangeable, requireReadable, type SessionMode } from './refusals.js'
 import { checkSize } from './serialize.js'
-import type { Visitors } from './visitor.js'
-
-/** What all sessions of one plugin share. */
-export interface SessionContext {
-  readonly options: ResolvedOptions
-  readonly tokens: Tokens
-  readonly visitors: Visitors
-}
-
-/** What a session needs to know about its request. */
-export interface SessionRequest {
-  /** Returns the values of the visitor cookies that the request carries. */
-  visitorCookies(): readonly string[]
-  /** Returns true for HEAD and prefetch: nobody may see the reply, so it must not use up a flash message. */
-  isPassive(): boolean
-}
 
 /** A session during one request: the loaded record, the changes and the ids. Handlers access it through `Session`. */
 export class SessionState {
@@ -37,9 +22,9 @@ export class SessionState {
   readonly request: SessionRequest
   #found: FoundSession | undefined
   #ended: EndedSession | undefined
-  #changes: Changes
-  readonly #own: OwnKeys
-  #createdAt: number
+  #changes!: Changes
+  #own!: OwnKeys
+  #createdAt = Date.now()
   /** True after `regenerate()` or a login. */
   #renewed = false
   /** True if the request sets the user, even to the same one. */
@@ -62,11 +47,7 @@ export class SessionState {
     this.request = request
     this.#found = found
     this.isStored = found !== undefined
-    this.#token = found?.token
-    this.#id = found?.id
-    this.#createdAt = found === undefined ? Date.now() : found.record.createdAt
-    this.#changes = new Changes(this, context.options.problemOf, found?.record.data)
-    this.#own = new OwnKeys(context.visitors, this)
+    this.#restore()
   }
 
   get id(): string {
@@ -106,10 +87,7 @@ export class SessionState {
     return this.hasEnded || isRotated || this.#own.isDue || this.#changes.difference() !== undefined
   }
 
-  /**
-   * The data as it is after the changes.
-   * @throws {SessionUsageError} if the session cannot be read.
-   */
+  /** The data as it is after the changes. @throws {SessionUsageError} if the session cannot be read. */
   get data(): Pick<Changes, 'value' | 'has' | 'keys'> {
     requireReadable(this.#mode)
     return this.#changes
@@ -216,6 +194,13 @@ export class SessionState {
     this.#leave(new Changes(this, this.#context.options.problemOf))
   }
 
+  /** Drops what the request has changed, except for an end. On a route whose session cannot change, does nothing. */
+  rollback(): void {
+    if (this.committed) requireChangeable(this.#mode, true)
+    if (this.hasEnded) this.#leave(new Changes(this, this.#context.options.problemOf))
+    else this.#restore()
+  }
+
   /** Applies the request's changes to a record that is newer than the loaded one. */
   rebase(record: SessionRecord): void {
     this.#found = { ...(this.#found as FoundSession), record }
@@ -258,6 +243,24 @@ export class SessionState {
   /** Returns true if an object was changed in place after the session was saved. Reports each change only once. */
   mutatedAfterCommit(): boolean {
     return this.committed && this.#mode === 'open' && this.#changes.mutatedAfterCommit()
+  }
+
+  /** Goes back to the session as it was loaded. */
+  #restore(): void {
+    const { options, visitors } = this.#context
+    this.#changes = new Changes(this, options.problemOf, this.#found?.record.data)
+    this.#own = new OwnKeys(visitors, this)
+    this.#forgetSteps()
+    if (this.#found === undefined) return
+    const { token, id, record } = this.#found
+    this.#token = token
+    this.#id = id
+    this.#createdAt = record.createdAt
+  }
+
+  #forgetSteps(): void {
+    this.#renewed = this.#setsUser = this.#signsIn = false
+    this.#keptByRotation = this.#keptByLogin = undefined
   }
 
   get #userKey(): string {
@@ -361,11 +364,9 @@ export class SessionState {
     this.#own.leave()
     this.#found = undefined
     this.isStored = false
-    this.#setsUser = this.#signsIn = false
-    this.#keptByRotation = this.#keptByLogin = undefined
     this.#createdAt = Date.now()
     this.#renew()
-    this.#renewed = false
+    this.#forgetSteps()
   }
 
   /** Hides the loaded values that do not stay. */

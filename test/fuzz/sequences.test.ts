@@ -27,7 +27,8 @@ const OPERATIONS: readonly Op[] = [
   ['set', 'userId', undefined],
   ['regenerate'],
   ['regenerate', ['list']],
-  ['invalidate']
+  ['invalidate'],
+  ['rollback']
 ]
 /** Operations that are much like another one. `npm test` has them only in sequences of two. */
 const MORE_OPERATIONS: readonly Op[] = [

@@ -3,7 +3,7 @@ import type { Response } from 'light-my-request'
 import t, { type Test } from 'tap'
 import { MemoryStore, SessionError, type SessionStore } from '../../plugin/index.js'
 import { Session } from '../../plugin/session/session.js'
-import type { SessionContext } from '../../plugin/session/state.js'
+import type { SessionContext } from '../../plugin/session/context.js'
 import { SqliteStore } from '../../plugin/stores/sqlite.js'
 import { contextOf, makeApp } from '../fixtures/app.js'
 import { stopClock, type Clock } from '../fixtures/clock.js'
@@ -70,7 +70,7 @@ const op: Arbitrary<Op> = fc.oneof(
   fc.tuple(fc.constant('remember' as const), fc.constantFrom(...PATHS)),
   fc.tuple(fc.constantFrom('printToken' as const, 'takeReturnTo' as const)),
   { weight: 2, arbitrary: fc.tuple(fc.constant('read' as const)) },
-  fc.tuple(fc.constantFrom('clear' as const, 'invalidate' as const)),
+  fc.tuple(fc.constantFrom('clear' as const, 'invalidate' as const, 'rollback' as const)),
   { weight: 2, arbitrary: fc.tuple(fc.constant('login' as const), user, login) },
   fc.tuple(fc.constant('set' as const), fc.constant('userId'), fc.oneof(user, fc.constant(null))),
   fc.tuple(fc.constant('updateUser' as const), user),

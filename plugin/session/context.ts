@@ -1,0 +1,18 @@
+import type { Tokens } from '../cookies/tokens.js'
+import type { ResolvedOptions } from '../options/resolve.js'
+import type { Visitors } from './visitor.js'
+
+/** What all sessions of one plugin share. */
+export interface SessionContext {
+  readonly options: ResolvedOptions
+  readonly tokens: Tokens
+  readonly visitors: Visitors
+}
+
+/** What a session needs to know about its request. */
+export interface SessionRequest {
+  /** Returns the values of the visitor cookies that the request carries. */
+  visitorCookies(): readonly string[]
+  /** Returns true for HEAD and prefetch: nobody may see the reply, so it must not use up a flash message. */
+  isPassive(): boolean
+}
