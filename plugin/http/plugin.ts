@@ -1,3 +1,4 @@
+import cluster from 'node:cluster'
 import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -41,6 +42,10 @@ declare module 'fastify' {
 
 type Done = (error?: Error) => void
 
+const CLUSTER_WARNING =
+  'fastify-sesame: this process is a worker of a cluster, and no other worker knows the sessions of its MemoryStore: ' +
+  'use a store that all workers share'
+
 async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void> {
   // Fastify's own error would name only a symbol, which this plugin uses as a decorator.
   if (app[kSessions] !== undefined)
@@ -79,6 +84,7 @@ async function cookieWriterOf(app: FastifyInstance): Promise<CookieWriter> {
  * warning, because it may be available again by the first request.
  */
 async function checkReady(app: FastifyInstance, { store, storeTimeout }: ResolvedOptions): Promise<void> {
+  if (cluster.isWorker && store instanceof MemoryStore) app.log.warn(CLUSTER_WARNING)
   try {
     const warnings = await withTimeout(Promise.resolve(store.ready?.()), storeTimeout)
     for (const warning of warnings ?? []) app.log.warn(`fastify-sesame: ${warning}`)

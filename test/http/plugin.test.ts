@@ -1,6 +1,10 @@
+import { execFile } from 'node:child_process'
 import { request as httpRequest } from 'node:http'
+import { extname } from 'node:path'
 import { Readable } from 'node:stream'
 import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import sessions, { MemoryStore, type Session } from '../../plugin/index.js'
@@ -414,3 +418,13 @@ function addLateSave(app: FastifyInstance, change: (session: Session) => void): 
     reply.raw.end(outcome)
   })
 }
+
+void t.test('a MemoryStore in a worker of a cluster is warned about', async (t) => {
+  const program = fileURLToPath(new URL(`./fixtures/cluster${extname(import.meta.url)}`, import.meta.url))
+  const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, program])
+  const none = { none: [], memory: [], sqlite: [] }
+  const warning = [
+    /^fastify-sesame: this process is a worker of a cluster.*use a store that all workers share$/
+  ]
+  t.match(JSON.parse(stdout), { primary: none, worker: { ...none, none: warning, memory: warning } })
+})
