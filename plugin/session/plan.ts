@@ -138,12 +138,14 @@ function planUpdate(
   const { lifetime, difference, rotated, signsIn, createdAt } = outcome
   const isChanged = difference !== undefined || rotated || found.stale
   if (!isChanged && !isTouchDue(lifetime, found.record, now)) return undefined
-  const expiresAt = expiryOf(lifetime, createdAt, now)
+  // The time of the last access never goes back, even if the clock of this server is behind that of another one.
+  const accessed = signsIn ? now : Math.max(now, found.record.lastAccessed)
+  const expiresAt = expiryOf(lifetime, createdAt, accessed)
   const { token, id } = ids()
   return {
     kind: 'update',
     id: found.id,
-    patch: patchOf(outcome, found.record, now, id),
+    patch: patchOf(outcome, found.record, accessed, id),
     ifGone: ifGoneOf(outcome, found.record),
     signsIn,
     cookie: needsCookie(outcome, found, expiresAt)
@@ -170,15 +172,15 @@ function needsCookie({ lifetime, rotated }: Outcome, found: FoundSession, expire
   return rotated || found.stale || (lifetime.persistent && expiresAt !== found.record.expiresAt)
 }
 
-function patchOf(outcome: Outcome, record: SessionRecord, now: number, id: string): SessionPatch {
+function patchOf(outcome: Outcome, record: SessionRecord, accessed: number, id: string): SessionPatch {
   const { lifetime, rotated, signsIn, createdAt } = outcome
   const difference = outcome.difference ?? NO_DIFFERENCE
   const { set, clear, versioned } = difference
   return {
     set,
     remove: removedBy(outcome, difference),
-    lastAccessed: now,
-    expiresAt: expiryOf(lifetime, createdAt, now),
+    lastAccessed: accessed,
+    expiresAt: expiryOf(lifetime, createdAt, accessed),
     ...(clear && { clear }),
     ...(versioned && { ifVersion: record.version }),
     ...userOf(outcome, difference),

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
 import { extname } from 'node:path'
 import { Readable } from 'node:stream'
@@ -427,4 +428,22 @@ void t.test('a MemoryStore in a worker of a cluster is warned about', async (t) 
     /^fastify-sesame: this process is a worker of a cluster.*use a store that all workers share$/
   ]
   t.match(JSON.parse(stdout), { primary: none, worker: { ...none, none: warning, memory: warning } })
+})
+
+void t.test('after a handlerTimeout, invalidate() throws, and revoke() still ends the session', async (t) => {
+  const app = addRoutes(await makeApp(t, {}, { handlerTimeout: 20 }))
+  let outcome: Promise<unknown> = Promise.resolve()
+  app.get('/slow', ({ session }, reply) => {
+    outcome = once(reply.raw, 'finish').then(async () => {
+      const { id } = session
+      t.throws(() => session.invalidate(), { code: 'SESSION_COMMITTED' })
+      return app.sessionManager.revoke(id)
+    })
+    return new Promise(() => undefined)
+  })
+  const browser = new Browser(app)
+  await browser.get('/set?name=ada')
+  t.equal((await browser.get('/slow')).statusCode, 503)
+  t.equal(await outcome, true)
+  t.same((await browser.get('/read')).json(), { name: null })
 })

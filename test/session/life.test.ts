@@ -487,3 +487,17 @@ void t.test(
     t.pass('every request saw the user')
   }
 )
+
+void t.test('a write by a server whose clock is behind does not shorten the life of a session', async (t) => {
+  const { start } = stopClock(t)
+  const now = Date.now.bind(Date)
+  let skew = 0
+  t.intercept(Date, 'now', { value: () => now() + skew })
+  const { visit } = await makeVisits(t, { idleTimeout: 900 })
+  await visit((session) => session.login('ada'))
+  skew = -960_000
+  await visit((session) => session.set('name', 'Ada'))
+  skew = 0
+  const { result } = await visit((session) => ({ ...valuesOf(session), ...lookAt(session) }))
+  t.match(result, { userId: 'ada', name: 'Ada', lastAccessed: start, expiresAt: start + 900_000 })
+})
