@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { SessionOptionError } from '../../plugin/errors.js'
-import { driversOf, openWith, SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { driversOf, openWith } from '../../plugin/stores/sqlite/database.js'
 import { testStore } from '../../plugin/testing/index.js'
 import { createProcesses } from '../../plugin/testing/processes.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
@@ -274,6 +275,18 @@ void t.test('a sweep of expired sessions yields to the event loop between batche
   t.equal(store.create(idOf('a'), makeRecord()), true)
   t.equal(await sweep, 1200)
   t.equal(left(), 1)
+})
+
+void t.test('once its signal aborts, a sweep stops after the batch', async (t) => {
+  const store = new SqliteStore(makeDatabase(t))
+  for (let index = 0; index < 1200; index++) {
+    store.create(idOf(`${index}`), makeRecord({ expiresAt: Date.now() - 1 }))
+  }
+  const stop = new AbortController()
+  const sweep = store.cleanup(stop.signal)
+  stop.abort()
+  t.equal(await sweep, 500)
+  t.equal(await store.cleanup(), 700)
 })
 
 void t.test('close() stops a running sweep of expired sessions', async (t) => {
