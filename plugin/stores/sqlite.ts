@@ -4,6 +4,7 @@ import { storeOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
+import { Connection } from './sqlite/connection.js'
 import { openWith, requireDatabase, type SqliteDatabase, type SqliteValue } from './sqlite/database.js'
 import { DESTROYED, LISTED, setUp, SWEPT, type Statements } from './sqlite/sql.js'
 import { createPace, listInTurns } from './sqlite/turns.js'
@@ -19,8 +20,9 @@ export interface SqliteStoreOptions {
    */
   readonly synchronous?: 'normal' | 'full'
   /**
-   * Used only if the store opens the database: how many milliseconds it waits for a write by another process. The wait
-   * blocks the event loop. Default 2,000.
+   * Used only if the store opens the database: how many milliseconds a write waits for a lock of another process. The
+   * wait blocks the event loop. When one write has waited in vain, the next ones fail without waiting until one of them
+   * succeeds. Default 500.
    */
   readonly busyTimeout?: number
 }
@@ -36,11 +38,13 @@ type ListedRow = SessionRow & { readonly id: string }
  * Keeps sessions in a SQLite file. The sessions outlive the process, and several processes on one machine can share
  * the file. Every write is one statement. The methods are synchronous, except `cleanup`, and except `listByUser` and
  * `destroyByUser` for a user with many sessions.
+ *
+ * A write throws inside a transaction that the application has begun on the same database handle, because a rollback
+ * would undo it.
  */
 export class SqliteStore implements SessionStore {
-  readonly #database: SqliteDatabase
+  readonly #connection: Connection
   readonly #statements: Statements
-  readonly #ownsDatabase: boolean
   #closed = false
 
   /**
@@ -51,14 +55,25 @@ export class SqliteStore implements SessionStore {
    */
   constructor(database: string | SqliteDatabase, options?: SqliteStoreOptions) {
     const { table, ...settings } = resolve(options)
-    this.#ownsDatabase = typeof database === 'string'
-    this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
+    const isOwn = typeof database === 'string'
+    const opened = isOwn ? openWith(database, settings) : requireDatabase(database)
+    this.#connection = new Connection(opened, isOwn)
     try {
-      this.#statements = setUp(this.#database, table)
+      this.#statements = this.#connection.write(() => setUp(opened, table))
     } catch (error) {
       this.close()
       throw new SessionOptionError('table', `${table} cannot be used: ${(error as Error).message}`)
     }
+  }
+
+  /**
+   * Checks that the store can write.
+   * @throws {SessionOptionError} if it cannot. If the database is only locked or full, throws the driver’s error.
+   */
+  ready(): void {
+    const now = Date.now()
+    const values = { id: 'ready', version: 1, data: '{}', createdAt: now, lastAccessed: now, userId: null }
+    this.#connection.rehearse(() => this.#statements.create.run({ ...values, expiresAt: now, now }))
   }
 
   get(id: string): SessionRecord | undefined {
@@ -129,7 +144,7 @@ export class SqliteStore implements SessionStore {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#ownsDatabase) this.#database.close()
+    this.#connection.close()
   }
 
   #write(id: string, patch: SessionPatch, now: number): boolean {
@@ -160,7 +175,7 @@ export class SqliteStore implements SessionStore {
 
   /** Returns the number of rows that the statement has changed. */
   #run(statement: keyof Statements, values: Values): number {
-    return Number(this.#statements[statement].run(values).changes)
+    return this.#connection.write(() => Number(this.#statements[statement].run(values).changes))
   }
 
   #list(statement: 'list' | 'listIds', values: Values): ListedRow[] {
@@ -173,9 +188,9 @@ export class SqliteStore implements SessionStore {
   }
 
   #destroyBatch(values: Values): { removed: number; live: number } {
-    const rows = this.#statements.destroyByUser.all({ ...values, now: Date.now() }) as {
-      live: number | bigint
-    }[]
+    const rows = this.#connection.write(() =>
+      this.#statements.destroyByUser.all({ ...values, now: Date.now() })
+    ) as { live: number | bigint }[]
     return { removed: rows.length, live: rows.filter(({ live }) => Number(live) === 1).length }
   }
 
@@ -202,7 +217,7 @@ function resolve(options: SqliteStoreOptions | undefined): Required<SqliteStoreO
   const {
     table = 'sessions',
     synchronous = 'normal',
-    busyTimeout = 2000
+    busyTimeout = 500
   } = storeOptions(options, OPTIONS, ALTERNATIVES)
   if (typeof table !== 'string' || table === '' || table.includes('\0')) {
     throw SessionOptionError.wrong('table', table, 'a table name without NUL')
