@@ -25,9 +25,16 @@ export interface SqliteStoreOptions {
    * succeeds. Default 500.
    */
   readonly busyTimeout?: number
+  /**
+   * Used only if the store opens the database: the library that opens it. If the application itself opens the same file,
+   * name its library, or pass its open database instead of the path: when two SQLite libraries of one process use a
+   * file, closing it in one of them removes the locks of the other, and sessions are lost. Default: `better-sqlite3` if
+   * it is installed, otherwise `node:sqlite`.
+   */
+  readonly driver?: 'better-sqlite3' | 'node:sqlite'
 }
 
-const OPTIONS = ['table', 'synchronous', 'busyTimeout'] as const
+const OPTIONS = ['table', 'synchronous', 'busyTimeout', 'driver'] as const
 const ALTERNATIVES = { prefix: 'is unknown; use `table` to keep applications apart' }
 /** A patch that sets or removes more than this number of keys is applied with `LARGE_PATCH`. */
 const LARGE = 100
@@ -40,7 +47,8 @@ type ListedRow = SessionRow & { readonly id: string }
  * `destroyByUser` for a user with many sessions.
  *
  * A write throws inside a transaction that the application has begun on the same database handle, because a rollback
- * would undo it.
+ * would undo it. If the store has opened the file, and the file is deleted or replaced, every call throws within about
+ * a second.
  */
 export class SqliteStore implements SessionStore {
   readonly #connection: Connection
@@ -48,9 +56,9 @@ export class SqliteStore implements SessionStore {
   #closed = false
 
   /**
-   * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode
-   * with the first available driver, and `close()` closes it. An open database keeps its settings and stays open.
-   * @throws {SessionOptionError} if neither driver is available, an option is invalid or unknown, or the table has wrong
+   * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode,
+   * and `close()` closes it. An open database keeps its settings and stays open.
+   * @throws {SessionOptionError} if the driver is not available, an option is invalid or unknown, or the table has wrong
    * columns.
    */
   constructor(database: string | SqliteDatabase, options?: SqliteStoreOptions) {
@@ -67,8 +75,9 @@ export class SqliteStore implements SessionStore {
   }
 
   /**
-   * Checks that the store can write.
-   * @throws {SessionOptionError} if it cannot. If the database is only locked or full, throws the driver’s error.
+   * Checks that the store can write, and that only one SQLite library of this process has opened the file. The second
+   * check works on Linux, for a file that the store has opened in WAL mode, and `cleanup` repeats it.
+   * @throws {SessionOptionError} if a check fails. If the database is only locked or full, throws the driver’s error.
    */
   ready(): void {
     const now = Date.now()
@@ -77,8 +86,8 @@ export class SqliteStore implements SessionStore {
   }
 
   get(id: string): SessionRecord | undefined {
-    const row = this.#statements.get.get({ id, now: Date.now() }) as SessionRow | undefined
-    return row && parseRow(id, row)
+    const row = this.#connection.read(() => this.#statements.get.get({ id, now: Date.now() }))
+    return row === undefined ? undefined : parseRow(id, row as SessionRow)
   }
 
   create(id: string, record: SessionRecord): boolean {
@@ -99,7 +108,8 @@ export class SqliteStore implements SessionStore {
     const now = Date.now()
     if (this.#write(id, patch, now)) return 'ok'
     if (patch.ifVersion === undefined && patch.renameTo === undefined) return 'gone'
-    return this.#statements.exists.get({ id, now }) === undefined ? 'gone' : 'conflict'
+    const row = this.#connection.read(() => this.#statements.exists.get({ id, now }))
+    return row === undefined ? 'gone' : 'conflict'
   }
 
   destroy(id: string): boolean {
@@ -129,6 +139,7 @@ export class SqliteStore implements SessionStore {
 
   /** Removes expired sessions in batches and yields to the event loop between them. */
   async cleanup(signal?: AbortSignal): Promise<number> {
+    this.#connection.checkFile()
     let removed = 0
     for (;;) {
       const changes = this.#run('cleanup', { now: Date.now() })
@@ -137,6 +148,7 @@ export class SqliteStore implements SessionStore {
       await nextTurn()
       if (this.#closed || signal?.aborted === true) return removed
     }
+    this.#connection.checkLibraries()
     return removed
   }
 
@@ -179,12 +191,12 @@ export class SqliteStore implements SessionStore {
   }
 
   #list(statement: 'list' | 'listIds', values: Values): ListedRow[] {
-    return this.#statements[statement].all(values) as ListedRow[]
+    return this.#connection.read(() => this.#statements[statement].all(values) as ListedRow[])
   }
 
   #idsOf(userId: string): string[] {
-    const { ids } = this.#statements.idsOfUser.get({ userId }) as { ids: string }
-    return JSON.parse(ids) as string[]
+    const row = this.#connection.read(() => this.#statements.idsOfUser.get({ userId }))
+    return JSON.parse((row as { ids: string }).ids) as string[]
   }
 
   #destroyBatch(values: Values): { removed: number; live: number } {
@@ -213,22 +225,38 @@ function parseListed(row: ListedRow): StoredSession[] {
   return record === undefined ? [] : [{ id: row.id, record }]
 }
 
-function resolve(options: SqliteStoreOptions | undefined): Required<SqliteStoreOptions> {
+type Resolved = Required<Omit<SqliteStoreOptions, 'driver'>> & Pick<SqliteStoreOptions, 'driver'>
+
+/** For each option, the check of its value and what the error says about it. */
+const RULES: Readonly<Record<keyof SqliteStoreOptions, readonly [(value: unknown) => boolean, string]>> = {
+  table: [
+    (value) => typeof value === 'string' && value !== '' && !value.includes('\0'),
+    'a table name without NUL'
+  ],
+  synchronous: [(value) => value === 'normal' || value === 'full', "'normal' or 'full'"],
+  busyTimeout: [
+    (value) => Number.isInteger(value) && (value as number) >= 0,
+    'a whole number of milliseconds'
+  ],
+  driver: [
+    (value) => value === 'better-sqlite3' || value === 'node:sqlite',
+    "'better-sqlite3' or 'node:sqlite'"
+  ]
+}
+
+function resolve(options: SqliteStoreOptions | undefined): Resolved {
   const {
     table = 'sessions',
     synchronous = 'normal',
-    busyTimeout = 500
+    busyTimeout = 500,
+    driver
   } = storeOptions(options, OPTIONS, ALTERNATIVES)
-  if (typeof table !== 'string' || table === '' || table.includes('\0')) {
-    throw SessionOptionError.wrong('table', table, 'a table name without NUL')
+  const resolved = { table, synchronous, busyTimeout, ...(driver !== undefined && { driver }) }
+  for (const [name, value] of Object.entries(resolved)) {
+    const [isValid, want] = RULES[name as keyof SqliteStoreOptions]
+    if (!isValid(value)) throw SessionOptionError.wrong(name, value, want)
   }
-  if (!['normal', 'full'].includes(synchronous)) {
-    throw SessionOptionError.wrong('synchronous', synchronous, "'normal' or 'full'")
-  }
-  if (!Number.isInteger(busyTimeout) || busyTimeout < 0) {
-    throw SessionOptionError.wrong('busyTimeout', busyTimeout, 'a whole number of milliseconds')
-  }
-  return { table, synchronous, busyTimeout }
+  return resolved
 }
 
 interface Change {

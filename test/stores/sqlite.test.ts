@@ -174,7 +174,8 @@ void t.test('an invalid option causes an error that names the option', async (t)
     [{ table: 3 }, /"table" is 3/],
     [{ synchronous: 'off' }, /"synchronous" is 'off'/],
     [{ busyTimeout: -1 }, /"busyTimeout" is -1/],
-    [{ busyTimeout: 1.5 }, /"busyTimeout" is 1.5/]
+    [{ busyTimeout: 1.5 }, /"busyTimeout" is 1.5/],
+    [{ driver: 'sqlite3' }, /"driver" is 'sqlite3', but must be 'better-sqlite3' or 'node:sqlite'/]
   ] as const) {
     t.throws(() => new SqliteStore(':memory:', options as object), {
       message,

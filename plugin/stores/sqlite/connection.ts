@@ -1,5 +1,6 @@
 import { SessionOptionError } from '../../errors.js'
 import type { SqliteDatabase } from './database.js'
+import { DatabaseFile } from './file.js'
 
 const IN_TRANSACTION =
   'The application has begun a transaction on the database handle of the session store. A rollback would undo this write. Give SqliteStore the path of the file or a handle of its own'
@@ -8,12 +9,13 @@ const IN_TRANSACTION =
 const TRANSIENT = /is locked|is busy|is full|disk I\/O|out of memory|not open|unable to open/
 
 /**
- * A database and the conditions under which the store writes to it. Its methods run `work` at once, and throw an error
- * if a condition does not hold.
+ * A database and the conditions under which the store uses it. Its methods run `work` at once, and throw an error if a
+ * condition does not hold.
  */
 export class Connection {
   readonly #database: SqliteDatabase
-  readonly #isOwn: boolean
+  /** Undefined for a database that the application has opened. */
+  readonly #file: DatabaseFile | undefined
   readonly #isInTransaction: () => boolean
   /** True from when a write has waited for a lock in vain, until a write succeeds. */
   #isBlocked = false
@@ -21,8 +23,13 @@ export class Connection {
   /** @param isOwn true if the store has opened the database itself. */
   constructor(database: SqliteDatabase, isOwn: boolean) {
     this.#database = database
-    this.#isOwn = isOwn
+    this.#file = isOwn ? new DatabaseFile(database) : undefined
     this.#isInTransaction = isOwn ? () => false : transactionCheck(database)
+  }
+
+  read<T>(work: () => T): T {
+    this.#file?.check()
+    return work()
   }
 
   /**
@@ -31,6 +38,7 @@ export class Connection {
    * until one of them succeeds.
    */
   write<T>(work: () => T): T {
+    this.#file?.check()
     if (this.#isInTransaction()) throw new Error(IN_TRANSACTION)
     if (this.#isBlocked) return this.#writeWithoutWaiting(work)
     try {
@@ -43,9 +51,11 @@ export class Connection {
 
   /**
    * Runs `write` in a transaction and rolls it back.
-   * @throws {SessionOptionError} if the store can never write.
+   * @throws {SessionOptionError} if the store can never write, or if two SQLite libraries use the file.
    */
   rehearse(write: () => unknown): void {
+    this.#file?.check(true)
+    this.checkLibraries()
     try {
       this.write(() => {
         this.#database.exec('BEGIN')
@@ -61,8 +71,22 @@ export class Connection {
     }
   }
 
+  /** Looks the file up again, as every call does about once a second. */
+  checkFile(): void {
+    this.#file?.check(true)
+  }
+
+  /** @throws {SessionOptionError} if two SQLite libraries use the file. */
+  checkLibraries(): void {
+    if (this.#file?.isInTwoLibraries() === true)
+      throw new SessionOptionError(
+        'driver',
+        'differs from the SQLite library with which this process has opened the same file. When one of the two closes it, the locks of the other are lost, and then sessions. Set `driver` to the library of the application, or pass its open database to SqliteStore'
+      )
+  }
+
   close(): void {
-    if (this.#isOwn) this.#database.close()
+    if (this.#file !== undefined) this.#database.close()
   }
 
   #writeWithoutWaiting<T>(work: () => T): T {

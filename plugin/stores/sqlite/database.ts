@@ -47,13 +47,19 @@ export function driversOf(
   }
 }
 
-/** @internal Opens the database file at a path with the first available driver. */
+export interface OpenSettings {
+  readonly synchronous: string
+  readonly busyTimeout: number
+  readonly driver?: string | undefined
+}
+
+/** @internal Opens the database file at a path with the given driver, or else with the first available driver. */
 export function openWith(
   path: string,
-  settings: { readonly synchronous: string; readonly busyTimeout: number },
+  settings: OpenSettings,
   drivers = driversOf(requireFrom(import.meta.url), (name) => process.getBuiltinModule(name))
 ): SqliteDatabase {
-  const database = loadFirst(drivers)(path)
+  const database = loadFirst(drivers, settings.driver)(path)
   database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
   retryWhileLocked(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
   database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
@@ -79,19 +85,25 @@ function retryWhileLocked(work: () => unknown, busyTimeout: number): void {
   }
 }
 
-function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<SqliteDriver> {
+function loadFirst(
+  drivers: Readonly<Record<string, SqliteDriver>>,
+  wanted: string | undefined
+): ReturnType<SqliteDriver> {
   const reasons: string[] = []
   for (const [name, load] of Object.entries(drivers)) {
+    if (wanted !== undefined && name !== wanted) continue
     try {
       return load()
     } catch (error) {
       reasons.push(`${name}: ${(error as Error).message.split('\n', 1).join('')}`)
     }
   }
-  throw new SessionOptionError(
-    'store',
-    `is a SqliteStore, but there is no SQLite (${reasons.join('; ')}): npm install better-sqlite3, or use Node 22.13 or later`
-  )
+  const [option, problem] =
+    wanted === undefined
+      ? ['store', 'is a SqliteStore, but there is no SQLite']
+      : ['driver', `is '${wanted}', which cannot be loaded`]
+  const advice = 'npm install better-sqlite3, or use Node 22.13 or later'
+  throw new SessionOptionError(option, `${problem} (${reasons.join('; ')}): ${advice}`)
 }
 
 /** @throws {SessionOptionError} if `database` is not an open database. */
