@@ -36,6 +36,10 @@ export async function listInTurns(
       for (const id of batch) found.set(id, undefined)
       for (const session of read(batch)) found.set(session.id, session)
     }
-    if (isLast) return ids.flatMap((id) => found.get(id) ?? [])
+    if (!isLast) continue
+    const sessions = ids.flatMap((id) => found.get(id) ?? [])
+    // The caller’s own work on so many sessions gets another turn.
+    await nextTurn()
+    return sessions
   }
 }
