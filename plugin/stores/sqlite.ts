@@ -5,7 +5,13 @@ import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateRe
 import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
 import { Connection } from './sqlite/connection.js'
-import { openWith, requireDatabase, type SqliteDatabase, type SqliteValue } from './sqlite/database.js'
+import {
+  openWith,
+  readOnlyProblem,
+  requireDatabase,
+  type SqliteDatabase,
+  type SqliteValue
+} from './sqlite/database.js'
 import { DESTROYED, LISTED, setUp, SWEPT, type Statements } from './sqlite/sql.js'
 import { createPace, listInTurns } from './sqlite/turns.js'
 
@@ -43,8 +49,8 @@ type ListedRow = SessionRow & { readonly id: string }
 
 /**
  * Keeps sessions in a SQLite file. The sessions outlive the process, and several processes on one machine can share
- * the file. Every write is one statement. The methods are synchronous, except `cleanup`, and except `listByUser` and
- * `destroyByUser` for a user with many sessions.
+ * the file. Every write to a session is one statement. The methods are synchronous, except `cleanup`, and except
+ * `listByUser` and `destroyByUser` for a user with many sessions.
  *
  * A write throws inside a transaction that the application has begun on the same database handle, because a rollback
  * would undo it. If the store has opened the file, and the file is deleted or replaced, every call throws within about
@@ -70,7 +76,8 @@ export class SqliteStore implements SessionStore {
       this.#statements = this.#connection.write(() => setUp(opened, table))
     } catch (error) {
       this.close()
-      throw new SessionOptionError('table', `${table} cannot be used: ${(error as Error).message}`)
+      const problem = `${table} cannot be used: ${(error as Error).message}`
+      throw readOnlyProblem(error) ?? new SessionOptionError('table', problem)
     }
   }
 

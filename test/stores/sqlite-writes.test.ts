@@ -1,12 +1,15 @@
 import t, { type Test } from 'tap'
 import { SessionOptionError } from '../../plugin/errors.js'
 import { SqliteStore, type SqliteDatabase, type SqliteStoreOptions } from '../../plugin/stores/sqlite.js'
+import { openWith } from '../../plugin/stores/sqlite/database.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
 import { makeFolder, open, problemOf, workingDriver } from '../fixtures/sqlite.js'
 
 const IN_TRANSACTION = /The application has begun a transaction on the database handle of the session store/
 const LOCKED = /database is locked/
+const READ_ONLY =
+  /option "store" is a SqliteStore that cannot write \(.*readonly.*\): open the database for reading and writing/
 
 /** The ways in which a database tells that a transaction is open. */
 const HANDLES: Readonly<Record<string, (database: SqliteDatabase) => SqliteDatabase>> = {
@@ -135,13 +138,29 @@ for (const driver of ['better-sqlite3', 'node:sqlite']) {
       database.exec('PRAGMA query_only = 1')
       t.throws(() => store.ready(), {
         code: 'SESSION_OPTION_INVALID',
-        message:
-          /option "store" is a SqliteStore that cannot write \(.*readonly.*\): open the database for reading and writing/
+        message: READ_ONLY
       })
       await t.rejects(makeApp(t, { store }), SessionOptionError)
     }
   )
 }
+
+void t.test(
+  'the constructor says what to do if it cannot write to the database or to the file',
+  async (t) => {
+    const { database } = openFile(t)
+    database.exec('PRAGMA query_only = 1')
+    t.throws(() => new SqliteStore(database), { message: READ_ONLY, option: 'store' })
+    let isClosed = false
+    const file = bare(database, (sql) => {
+      if (sql.includes('journal_mode')) throw new Error('attempt to write a readonly database')
+    })
+    const opened = { ...file, close: () => (isClosed = true) }
+    const settings = { synchronous: 'normal', busyTimeout: 0 }
+    t.throws(() => openWith('a.db', settings, { fake: () => () => opened }), { message: READ_ONLY })
+    t.ok(isClosed)
+  }
+)
 
 void t.test('ready() refuses a table that takes no sessions', async (t) => {
   const { database } = openFile(t)
@@ -154,7 +173,7 @@ void t.test('ready() refuses a table that takes no sessions', async (t) => {
     database.exec(change)
     t.throws(() => store.ready(), {
       code: 'SESSION_OPTION_INVALID',
-      message: /cannot write \(no rows here\): name another table with `table`/
+      message: /"table" cannot take sessions \(no rows here\); name another table, which the store creates/
     })
   }
 })

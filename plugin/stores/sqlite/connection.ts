@@ -1,5 +1,5 @@
 import { SessionOptionError } from '../../errors.js'
-import type { SqliteDatabase } from './database.js'
+import { readOnlyProblem, type SqliteDatabase } from './database.js'
 import { DatabaseFile } from './file.js'
 
 const IN_TRANSACTION =
@@ -67,7 +67,14 @@ export class Connection {
       })
     } catch (error) {
       const { message } = error as Error
-      throw message === IN_TRANSACTION || TRANSIENT.test(message) ? error : cannotWrite(message)
+      if (message === IN_TRANSACTION || TRANSIENT.test(message)) throw error
+      throw (
+        readOnlyProblem(error) ??
+        new SessionOptionError(
+          'table',
+          `cannot take sessions (${message}); name another table, which the store creates`
+        )
+      )
     }
   }
 
@@ -132,11 +139,4 @@ function transactionCheck(database: SqliteDatabase): () => boolean {
 
 function isLocked(error: unknown): boolean {
   return /database is locked/.test((error as Error).message)
-}
-
-function cannotWrite(message: string): SessionOptionError {
-  const advice = /readonly/.test(message)
-    ? 'open the database for reading and writing, and give this process write access to the file and its folder'
-    : 'name another table with `table`, and let the store create it'
-  return new SessionOptionError('store', `is a SqliteStore that cannot write (${message}): ${advice}`)
 }

@@ -60,10 +60,25 @@ export function openWith(
   drivers = driversOf(requireFrom(import.meta.url), (name) => process.getBuiltinModule(name))
 ): SqliteDatabase {
   const database = loadFirst(drivers, settings.driver)(path)
-  database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
-  retryWhileLocked(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
-  database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
+  try {
+    database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
+    retryWhileLocked(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
+    database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
+  } catch (error) {
+    database.close()
+    throw readOnlyProblem(error) ?? error
+  }
   return database
+}
+
+/** Returns an error that says what to do if the failed statement could not write to a read-only database. */
+export function readOnlyProblem(error: unknown): SessionOptionError | undefined {
+  const { message } = error as Error
+  if (!/readonly/.test(message)) return undefined
+  return new SessionOptionError(
+    'store',
+    `is a SqliteStore that cannot write (${message}): open the database for reading and writing, and give this process write access to the file and its folder`
+  )
 }
 
 /** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
