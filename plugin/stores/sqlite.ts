@@ -1,10 +1,21 @@
-import { createRequire } from 'node:module'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { SessionOptionError } from '../errors.js'
 import { storeOptions } from '../own-options.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
 import { encode, encodeChange, encodeData } from './codec.js'
 import { parseRow, type SessionRow } from './record.js'
+import { Connection } from './sqlite/connection.js'
+import {
+  openWith,
+  readOnlyProblem,
+  requireDatabase,
+  type SqliteDatabase,
+  type SqliteValue
+} from './sqlite/database.js'
+import { DESTROYED, LISTED, setUp, SWEPT, type Statements } from './sqlite/sql.js'
+import { createPace, listInTurns } from './sqlite/turns.js'
+
+export type { SqliteDatabase, SqliteDriver, SqliteStatement, SqliteValue } from './sqlite/database.js'
 
 export interface SqliteStoreOptions {
   /** The name of the table. The store creates a missing table. Default `'sessions'`. */
@@ -15,74 +26,75 @@ export interface SqliteStoreOptions {
    */
   readonly synchronous?: 'normal' | 'full'
   /**
-   * Used only if the store opens the database: how many milliseconds it waits for a write by another process. The wait
-   * blocks the event loop. Default 2,000.
+   * Used only if the store opens the database: how many milliseconds a write waits for a lock of another process. The
+   * wait blocks the event loop. When one write has waited in vain, the next ones fail without waiting until one of them
+   * succeeds. Default 500.
    */
   readonly busyTimeout?: number
+  /**
+   * Used only if the store opens the database: the library that opens it. If the application itself opens the same file,
+   * name its library, or pass its open database instead of the path: when two SQLite libraries of one process use a
+   * file, closing it in one of them removes the locks of the other, and sessions are lost. Default: `better-sqlite3` if
+   * it is installed, otherwise `node:sqlite`.
+   */
+  readonly driver?: 'better-sqlite3' | 'node:sqlite'
 }
 
-/** A database from `better-sqlite3`, or a `DatabaseSync` of `node:sqlite`. */
-export interface SqliteDatabase {
-  exec(sql: string): unknown
-  prepare(sql: string): SqliteStatement
-  close(): unknown
-}
-
-export interface SqliteStatement {
-  run(values: Record<string, SqliteValue>): { changes: number | bigint }
-  get(values: Record<string, SqliteValue>): unknown
-  all(values: Record<string, SqliteValue>): unknown[]
-}
-
-export type SqliteValue = string | number | null
-
-type Statements = Record<keyof ReturnType<typeof sqlFor>, SqliteStatement>
-
-const OPTIONS = ['table', 'synchronous', 'busyTimeout'] as const
+const OPTIONS = ['table', 'synchronous', 'busyTimeout', 'driver'] as const
 const ALTERNATIVES = { prefix: 'is unknown; use `table` to keep applications apart' }
 /** A patch that sets or removes more than this number of keys is applied with `LARGE_PATCH`. */
 const LARGE = 100
-/** Does the same as json_patch(), in linear instead of quadratic time, but is slower for a small patch. */
-const LARGE_PATCH = `(SELECT json_group_object(key, value) FROM (
-  SELECT key, value FROM json_each(data) WHERE key NOT IN (SELECT key FROM json_each(:patch))
-  UNION ALL SELECT key, value FROM json_each(:patch) WHERE value IS NOT NULL))`
 
-/** The pause between two attempts to use a locked database, in milliseconds. */
-const BUSY_PAUSE = 5
-/** How many expired sessions a sweep deletes at once, which blocks other writers for a few milliseconds. */
-const SWEEP_BATCH = 500
+type ListedRow = SessionRow & { readonly id: string }
 
 /**
  * Keeps sessions in a SQLite file. The sessions outlive the process, and several processes on one machine can share
- * the file. Every write is one statement, and every method except `cleanup` is synchronous.
+ * the file. Every write to a session is one statement. The methods are synchronous, except `cleanup`, and except
+ * `listByUser` and `destroyByUser` for a user with many sessions.
+ *
+ * A write throws inside a transaction that the application has begun on the same database handle, because a rollback
+ * would undo it. If the store has opened the file, and the file is deleted or replaced, every call throws within about
+ * a second.
  */
 export class SqliteStore implements SessionStore {
-  readonly #database: SqliteDatabase
+  readonly #connection: Connection
   readonly #statements: Statements
-  readonly #ownsDatabase: boolean
   #closed = false
 
   /**
-   * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode
-   * with the first available driver, and `close()` closes it. An open database keeps its settings and stays open.
-   * @throws {SessionOptionError} if neither driver is available, an option is invalid or unknown, or the table has wrong
+   * @param database a file path, or an open database of `better-sqlite3` or `node:sqlite`. A file is opened in WAL mode,
+   * and `close()` closes it. An open database keeps its settings and stays open.
+   * @throws {SessionOptionError} if the driver is not available, an option is invalid or unknown, or the table has wrong
    * columns.
    */
   constructor(database: string | SqliteDatabase, options?: SqliteStoreOptions) {
     const { table, ...settings } = resolve(options)
-    this.#ownsDatabase = typeof database === 'string'
-    this.#database = typeof database === 'string' ? openWith(database, settings) : requireDatabase(database)
+    const isOwn = typeof database === 'string'
+    const opened = isOwn ? openWith(database, settings) : requireDatabase(database)
+    this.#connection = new Connection(opened, isOwn)
     try {
-      this.#statements = setUp(this.#database, table)
+      this.#statements = this.#connection.write(() => setUp(opened, table))
     } catch (error) {
       this.close()
-      throw new SessionOptionError('table', `${table} cannot be used: ${(error as Error).message}`)
+      const problem = `${table} cannot be used: ${(error as Error).message}`
+      throw readOnlyProblem(error) ?? new SessionOptionError('table', problem)
     }
   }
 
+  /**
+   * Checks that the store can write, and that only one SQLite library of this process has opened the file. The second
+   * check works on Linux, for a file that the store has opened in WAL mode, and `cleanup` repeats it.
+   * @throws {SessionOptionError} if a check fails. If the database is only locked or full, throws the driver’s error.
+   */
+  ready(): void {
+    const now = Date.now()
+    const values = { id: 'ready', version: 1, data: '{}', createdAt: now, lastAccessed: now, userId: null }
+    this.#connection.rehearse(() => this.#statements.create.run({ ...values, expiresAt: now, now }))
+  }
+
   get(id: string): SessionRecord | undefined {
-    const row = this.#statements.get.get({ id, now: Date.now() }) as SessionRow | undefined
-    return row && parseRow(id, row)
+    const row = this.#connection.read(() => this.#statements.get.get({ id, now: Date.now() }))
+    return row === undefined ? undefined : parseRow(id, row as SessionRow)
   }
 
   create(id: string, record: SessionRecord): boolean {
@@ -103,45 +115,55 @@ export class SqliteStore implements SessionStore {
     const now = Date.now()
     if (this.#write(id, patch, now)) return 'ok'
     if (patch.ifVersion === undefined && patch.renameTo === undefined) return 'gone'
-    return this.#statements.exists.get({ id, now }) === undefined ? 'gone' : 'conflict'
+    const row = this.#connection.read(() => this.#statements.exists.get({ id, now }))
+    return row === undefined ? 'gone' : 'conflict'
   }
 
   destroy(id: string): boolean {
     return this.#writes('destroy', { id, now: Date.now() })
   }
 
-  listByUser(userId: string): StoredSession[] {
-    const rows = this.#statements.list.all({ userId: encode(userId), now: Date.now() }) as (SessionRow & {
-      id: string
-    })[]
-    return rows.flatMap((row) => {
-      const record = parseRow(row.id, row)
-      return record === undefined ? [] : [{ id: row.id, record }]
-    })
+  /** Reads 50 sessions or more in several turns of the event loop. */
+  listByUser(userId: string): StoredSession[] | Promise<StoredSession[]> {
+    const user = encode(userId)
+    const sessions = this.#list('list', { userId: user, now: Date.now() })
+    if (sessions.length < LISTED) return sessions.flatMap(parseListed)
+    return listInTurns(
+      () => this.#idsOf(user),
+      (ids) =>
+        this.#list('listIds', { userId: user, now: Date.now(), ids: JSON.stringify(ids) }).flatMap(
+          parseListed
+        )
+    )
   }
 
-  destroyByUser(userId: string, except?: string): number {
-    const values = { userId: encode(userId), except: except ?? null, now: Date.now() }
-    return Number(this.#statements.destroyByUser.run(values).changes)
+  /** Ends 200 sessions or more in several turns of the event loop. If it throws, some of them may have ended. */
+  destroyByUser(userId: string, except?: string): number | Promise<number> {
+    const values = { userId: encode(userId), except: except ?? null }
+    const { removed, live } = this.#destroyBatch(values)
+    return removed < DESTROYED ? live : this.#destroyRest(values, live)
   }
 
   /** Removes expired sessions in batches and yields to the event loop between them. */
   async cleanup(signal?: AbortSignal): Promise<number> {
+    this.#connection.checkFile()
     let removed = 0
     for (;;) {
-      const { changes } = this.#statements.cleanup.run({ now: Date.now(), batch: SWEEP_BATCH })
-      removed += Number(changes)
-      if (changes < SWEEP_BATCH) return removed
+      const changes = this.#run('cleanup', { now: Date.now() })
+      removed += changes
+      if (changes < SWEPT) break
       await nextTurn()
       if (this.#closed || signal?.aborted === true) return removed
     }
+    this.#connection.checkLibraries()
+    return removed
   }
 
   /** Stops a running sweep and closes the database if the store opened it. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#ownsDatabase) this.#database.close()
+    this.#connection.close()
   }
 
   #write(id: string, patch: SessionPatch, now: number): boolean {
@@ -166,163 +188,82 @@ export class SqliteStore implements SessionStore {
     })
   }
 
-  #writes(statement: keyof Statements, values: Record<string, SqliteValue>): boolean {
-    return Number(this.#statements[statement].run(values).changes) > 0
+  #writes(statement: keyof Statements, values: Values): boolean {
+    return this.#run(statement, values) > 0
   }
-}
 
-/** Loads a driver. Returns a function that opens the database file at a path. Throws if the driver is not available. */
-export type SqliteDriver = () => (path: string) => SqliteDatabase
+  /** Returns the number of rows that the statement has changed. */
+  #run(statement: keyof Statements, values: Values): number {
+    return this.#connection.write(() => Number(this.#statements[statement].run(values).changes))
+  }
 
-type DatabaseClass = new (path: string) => SqliteDatabase
+  #list(statement: 'list' | 'listIds', values: Values): ListedRow[] {
+    return this.#connection.read(() => this.#statements[statement].all(values) as ListedRow[])
+  }
 
-/**
- * @internal Returns the drivers by name, in order of preference: an installed package comes before Node's own module.
- * `load` is `require`, and `builtin` is `process.getBuiltinModule`.
- */
-export function driversOf(
-  load: (name: string) => unknown,
-  builtin: (name: string) => unknown
-): Readonly<Record<string, SqliteDriver>> {
-  return {
-    'better-sqlite3': () => {
-      const Database = load('better-sqlite3') as DatabaseClass
-      // Opening a database loads the native binary. That throws if the binary was built for another version of Node.
-      new Database(':memory:').close()
-      return (path) => new Database(path)
-    },
-    'node:sqlite': () => {
-      const sqlite = builtin('node:sqlite') as { DatabaseSync: DatabaseClass } | undefined
-      if (sqlite === undefined) throw new Error(`not in Node ${process.version}`)
-      return (path) => new sqlite.DatabaseSync(path)
+  #idsOf(userId: string): string[] {
+    const row = this.#connection.read(() => this.#statements.idsOfUser.get({ userId }))
+    return JSON.parse((row as { ids: string }).ids) as string[]
+  }
+
+  #destroyBatch(values: Values): { removed: number; live: number } {
+    const rows = this.#connection.write(() =>
+      this.#statements.destroyByUser.all({ ...values, now: Date.now() })
+    ) as { live: number | bigint }[]
+    return { removed: rows.length, live: rows.filter(({ live }) => Number(live) === 1).length }
+  }
+
+  async #destroyRest(values: Values, already: number): Promise<number> {
+    const pace = createPace()
+    let count = already
+    for (;;) {
+      await pace()
+      const { removed, live } = this.#destroyBatch(values)
+      count += live
+      if (removed < DESTROYED) return count
     }
   }
 }
 
-/** @internal Opens the database file at a path with the first available driver. */
-export function openWith(
-  path: string,
-  settings: { readonly synchronous: string; readonly busyTimeout: number },
-  drivers = driversOf(requireFrom(import.meta.url), (name) => process.getBuiltinModule(name))
-): SqliteDatabase {
-  const database = loadFirst(drivers)(path)
-  database.exec(`PRAGMA busy_timeout = ${settings.busyTimeout}`)
-  retryWhileLocked(() => database.exec('PRAGMA journal_mode = WAL'), settings.busyTimeout)
-  database.exec(`PRAGMA synchronous = ${settings.synchronous}`)
-  return database
+type Values = Record<string, SqliteValue>
+
+function parseListed(row: ListedRow): StoredSession[] {
+  const record = parseRow(row.id, row)
+  return record === undefined ? [] : [{ id: row.id, record }]
 }
 
-/** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
-function requireFrom(file: string = __filename): NodeJS.Require {
-  return createRequire(file)
+type Resolved = Required<Omit<SqliteStoreOptions, 'driver'>> & Pick<SqliteStoreOptions, 'driver'>
+
+/** For each option, the check of its value and what the error says about it. */
+const RULES: Readonly<Record<keyof SqliteStoreOptions, readonly [(value: unknown) => boolean, string]>> = {
+  table: [
+    (value) => typeof value === 'string' && value !== '' && !value.includes('\0'),
+    'a table name without NUL'
+  ],
+  synchronous: [(value) => value === 'normal' || value === 'full', "'normal' or 'full'"],
+  busyTimeout: [
+    (value) => Number.isInteger(value) && (value as number) >= 0,
+    'a whole number of milliseconds'
+  ],
+  driver: [
+    (value) => value === 'better-sqlite3' || value === 'node:sqlite',
+    "'better-sqlite3' or 'node:sqlite'"
+  ]
 }
 
-/** Retries `work`, because SQLite does not apply its own busy timeout when the journal mode is changed. */
-function retryWhileLocked(work: () => unknown, busyTimeout: number): void {
-  const until = performance.now() + busyTimeout
-  for (;;) {
-    try {
-      work()
-      return
-    } catch (error) {
-      if (!/locked|busy/.test((error as Error).message) || performance.now() >= until) throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BUSY_PAUSE)
-    }
-  }
-}
-
-function loadFirst(drivers: Readonly<Record<string, SqliteDriver>>): ReturnType<SqliteDriver> {
-  const reasons: string[] = []
-  for (const [name, load] of Object.entries(drivers)) {
-    try {
-      return load()
-    } catch (error) {
-      reasons.push(`${name}: ${(error as Error).message.split('\n', 1).join('')}`)
-    }
-  }
-  throw new SessionOptionError(
-    'store',
-    `is a SqliteStore, but there is no SQLite (${reasons.join('; ')}): npm install better-sqlite3, or use Node 22.13 or later`
-  )
-}
-
-function resolve(options: SqliteStoreOptions | undefined): Required<SqliteStoreOptions> {
+function resolve(options: SqliteStoreOptions | undefined): Resolved {
   const {
     table = 'sessions',
     synchronous = 'normal',
-    busyTimeout = 2000
+    busyTimeout = 500,
+    driver
   } = storeOptions(options, OPTIONS, ALTERNATIVES)
-  if (typeof table !== 'string' || table === '' || table.includes('\0')) {
-    throw SessionOptionError.wrong('table', table, 'a table name without NUL')
+  const resolved = { table, synchronous, busyTimeout, ...(driver !== undefined && { driver }) }
+  for (const [name, value] of Object.entries(resolved)) {
+    const [isValid, want] = RULES[name as keyof SqliteStoreOptions]
+    if (!isValid(value)) throw SessionOptionError.wrong(name, value, want)
   }
-  if (!['normal', 'full'].includes(synchronous)) {
-    throw SessionOptionError.wrong('synchronous', synchronous, "'normal' or 'full'")
-  }
-  if (!Number.isInteger(busyTimeout) || busyTimeout < 0) {
-    throw SessionOptionError.wrong('busyTimeout', busyTimeout, 'a whole number of milliseconds')
-  }
-  return { table, synchronous, busyTimeout }
-}
-
-function requireDatabase(database: SqliteDatabase): SqliteDatabase {
-  const given = database as { prepare?: unknown; exec?: unknown } | null | undefined
-  if (typeof given?.prepare === 'function' && typeof given.exec === 'function') return database
-  // Do not quote the value in the message, because it may contain a password.
-  throw new SessionOptionError(
-    'database',
-    'has no prepare() and exec(); it must be a path, or an open database of better-sqlite3 or node:sqlite'
-  )
-}
-
-function setUp(database: SqliteDatabase, table: string): Statements {
-  // In a table without a rowid, a lookup by id searches one B-tree instead of two.
-  database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (
-    id TEXT PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL, created_at INTEGER NOT NULL,
-    last_accessed INTEGER NOT NULL, expires_at INTEGER NOT NULL, user_id TEXT) WITHOUT ROWID`)
-  database.exec(`CREATE INDEX IF NOT EXISTS ${quoted(`${table}_expiry`)} ON ${quoted(table)} (expires_at)`)
-  database.exec(`CREATE INDEX IF NOT EXISTS ${quoted(`${table}_user`)} ON ${quoted(table)} (user_id)
-    WHERE user_id IS NOT NULL`)
-  const statements = Object.entries(sqlFor(quoted(table))).map(([name, sql]) => [name, database.prepare(sql)])
-  return Object.fromEntries(statements) as Statements
-}
-
-function quoted(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
-}
-
-/**
- * The column `data` is a JSON object whose values are strings. A JSON merge patch can therefore express every change: a
- * string sets a key, and null removes a key. The statement `write` changes no indexed column except the expiry.
- */
-function sqlFor(table: string) {
-  const live = `FROM ${table} WHERE expires_at > :now AND`
-  const row =
-    'version, data, created_at AS createdAt, last_accessed AS lastAccessed, expires_at AS expiresAt, user_id AS userId'
-  const change = `version = version + (:patch IS NOT NULL),
-    data = CASE WHEN :patch IS NULL THEN data WHEN :clear THEN :patch WHEN :large THEN ${LARGE_PATCH}
-      ELSE json_patch(data, :patch) END,
-    last_accessed = :lastAccessed, expires_at = :expiresAt`
-  const where = 'id = :id AND expires_at > :now AND (:ifVersion IS NULL OR version = :ifVersion)'
-  return {
-    get: `SELECT ${row} ${live} id = :id`,
-    exists: `SELECT 1 ${live} id = :id`,
-    create: `INSERT INTO ${table} (id, version, data, created_at, last_accessed, expires_at, user_id)
-      VALUES (:id, :version, :data, :createdAt, :lastAccessed, :expiresAt, :userId)
-      ON CONFLICT (id) DO UPDATE SET version = excluded.version, data = excluded.data,
-        created_at = excluded.created_at, last_accessed = excluded.last_accessed,
-        expires_at = excluded.expires_at, user_id = excluded.user_id
-      WHERE ${table}.expires_at <= :now`,
-    write: `UPDATE ${table} SET ${change} WHERE ${where}`,
-    // If the record at the new id has expired, it is replaced. If it is live, nothing is written.
-    move: `UPDATE OR REPLACE ${table} SET ${change}, id = :renameTo,
-      created_at = coalesce(:createdAt, created_at),
-      user_id = CASE WHEN :setsUser THEN :userId ELSE user_id END
-      WHERE ${where} AND (:renameTo = :id OR NOT EXISTS (SELECT 1 ${live} id = :renameTo))`,
-    destroy: `DELETE ${live} id = :id`,
-    list: `SELECT id, ${row} ${live} user_id = :userId`,
-    destroyByUser: `DELETE ${live} user_id = :userId AND id IS NOT :except`,
-    cleanup: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires_at <= :now LIMIT :batch)`
-  }
+  return resolved
 }
 
 interface Change {

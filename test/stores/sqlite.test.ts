@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { SessionOptionError } from '../../plugin/errors.js'
-import { driversOf, openWith, SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { driversOf, openWith } from '../../plugin/stores/sqlite/database.js'
 import { testStore } from '../../plugin/testing/index.js'
 import { createProcesses } from '../../plugin/testing/processes.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
@@ -173,7 +174,8 @@ void t.test('an invalid option causes an error that names the option', async (t)
     [{ table: 3 }, /"table" is 3/],
     [{ synchronous: 'off' }, /"synchronous" is 'off'/],
     [{ busyTimeout: -1 }, /"busyTimeout" is -1/],
-    [{ busyTimeout: 1.5 }, /"busyTimeout" is 1.5/]
+    [{ busyTimeout: 1.5 }, /"busyTimeout" is 1.5/],
+    [{ driver: 'sqlite3' }, /"driver" is 'sqlite3', but must be 'better-sqlite3' or 'node:sqlite'/]
   ] as const) {
     t.throws(() => new SqliteStore(':memory:', options as object), {
       message,
@@ -274,6 +276,18 @@ void t.test('a sweep of expired sessions yields to the event loop between batche
   t.equal(store.create(idOf('a'), makeRecord()), true)
   t.equal(await sweep, 1200)
   t.equal(left(), 1)
+})
+
+void t.test('once its signal aborts, a sweep stops after the batch', async (t) => {
+  const store = new SqliteStore(makeDatabase(t))
+  for (let index = 0; index < 1200; index++) {
+    store.create(idOf(`${index}`), makeRecord({ expiresAt: Date.now() - 1 }))
+  }
+  const stop = new AbortController()
+  const sweep = store.cleanup(stop.signal)
+  stop.abort()
+  t.equal(await sweep, 500)
+  t.equal(await store.cleanup(), 700)
 })
 
 void t.test('close() stops a running sweep of expired sessions', async (t) => {
