@@ -1,0 +1,146 @@
+import { Cluster, Redis } from 'ioredis'
+import { createSentinel } from 'redis'
+import t, { type Test } from 'tap'
+import { RedisStore, type RedisStoreOptions } from '../../plugin/stores/redis/store.js'
+import { idOf as anyId, makePatch, makeRecord } from '../../plugin/testing/records.js'
+import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
+import { startProxies, type Proxies } from '../fixtures/redis-proxy.js'
+import {
+  freshPrefix,
+  startCluster,
+  startRedis,
+  startSentinel,
+  withoutServer,
+  type RedisServer
+} from '../fixtures/redis.js'
+
+/** Returns a session id for a name. All these ids are in one cluster slot. */
+const idOf = (name: string) => `ab${anyId(name).slice(2)}`
+const [ID, NEW_ID] = [idOf('one'), idOf('two')]
+
+interface Setup {
+  readonly proxies: Proxies
+  readonly client: RedisStoreOptions['client']
+}
+
+/** The clients with settings that send a command again if its reply was lost. */
+const RESENDING: Record<string, (t: Test) => Promise<Setup>> = {
+  async 'ioredis with its defaults'(t) {
+    const proxies = await startProxies(t, [await startRedis(t)])
+    const client = new Redis(Number(proxies.ports[0]))
+    t.teardown(() => client.disconnect())
+    return { proxies, client }
+  },
+  async 'an ioredis Cluster with its defaults'(t) {
+    const servers = await startCluster(t)
+    const proxies = await startProxies(t, servers)
+    const client = new Cluster(
+      proxies.ports.map((port) => ({ host: '127.0.0.1', port })),
+      { natMap: natMapOf(servers, proxies) }
+    )
+    t.teardown(() => client.disconnect())
+    return { proxies, client }
+  },
+  async 'a node-redis Sentinel with its defaults'(t) {
+    const master = await startRedis(t)
+    await startRedis(t, '--replicaof', '127.0.0.1', String(master.port))
+    const sentinel = await startSentinel(t, master)
+    const proxies = await startProxies(t, [master])
+    const client = createSentinel({
+      name: 'sesame',
+      sentinelRootNodes: [{ host: '127.0.0.1', port: sentinel.port }],
+      nodeAddressMap: natMapOf([master], proxies),
+      nodeClientOptions: { socket: { reconnectStrategy: () => 20 } }
+    })
+    client.on('error', () => undefined)
+    await client.connect()
+    t.teardown(() => void client.destroy())
+    return { proxies, client }
+  }
+}
+
+/** Maps the address of each server to that of its proxy. */
+function natMapOf(servers: readonly RedisServer[], { ports }: Proxies) {
+  return Object.fromEntries(
+    servers.map(({ port }, index) => [`127.0.0.1:${port}`, { host: '127.0.0.1', port: Number(ports[index]) }])
+  )
+}
+
+for (const [name, setUp] of Object.entries(RESENDING)) {
+  void t.test(
+    `with ${name}, a write whose reply was lost is applied once`,
+    { skip: withoutServer },
+    async (t) => {
+      const { proxies, client } = await setUp(t)
+      const store = new RedisStore({ client, prefix: freshPrefix() })
+      /** Runs `work` and loses the reply to the `nth` script that the client sends. */
+      const losing = async <T>(work: () => Promise<T>, nth = 1): Promise<T> => {
+        const before = proxies.lost
+        proxies.loseReply(nth)
+        const result = await work()
+        t.equal(proxies.lost, before + 1, 'a reply was lost')
+        return result
+      }
+      const isCluster = store.rotationPrefix !== undefined
+      await warmUp(store)
+
+      const record = makeRecord({ userId: 'ada' })
+      const { expiresAt } = record
+      await t.test('create() returns true', async (t) => {
+        t.equal(await losing(() => store.create(ID, record), isCluster ? 2 : 1), true)
+        t.equal(await store.create(ID, makeRecord()), false, 'another create() does not')
+      })
+
+      await t.test('20 increments count to 20', async (t) => {
+        for (let count = 1; count <= 20; count++) {
+          const patch = makePatch({ set: { count: String(count) }, ifVersion: count, expiresAt })
+          t.equal(await losing(() => store.update(ID, patch)), 'ok')
+          t.equal(
+            await store.update(ID, patch),
+            'conflict',
+            'another update() with the same version conflicts'
+          )
+        }
+        t.match(await store.get(ID), { version: 21, data: { count: '20' } })
+      })
+
+      await t.test('a rotation returns ok', async (t) => {
+        const patch = makePatch({ renameTo: NEW_ID, userId: 'bob' })
+        t.equal(await losing(() => store.update(ID, patch), isCluster ? 3 : 1), 'ok')
+        t.equal(await store.get(ID), undefined)
+        t.match(await store.get(NEW_ID), { version: 21, userId: 'bob' })
+        t.equal(await store.update(ID, makePatch({ renameTo: NEW_ID })), 'gone', 'another rotation does not')
+        t.equal((await store.listByUser('bob')).length, 1)
+      })
+
+      await t.test('destroy() ends the session', async (t) => {
+        t.equal(
+          await losing(() => store.destroy(NEW_ID)),
+          false,
+          'the second attempt does not find the session'
+        )
+        t.equal(await store.get(NEW_ID), undefined)
+      })
+
+      await t.test('requests succeed, and each increment counts once', async (t) => {
+        const app = addRoutes(await makeApp(t, { store }))
+        const browser = new Browser(app)
+        for (const path of ['/set?name=ada', '/add', '/add', '/add', '/login', '/add']) {
+          const { statusCode } = await losing(() => browser.get(path))
+          t.equal(statusCode, 200, path)
+        }
+        t.equal((await browser.get('/logout')).statusCode, 200)
+      })
+    }
+  )
+}
+
+/** Connects to every node, and caches every script. */
+async function warmUp(store: RedisStore): Promise<void> {
+  for (let index = 0; index < 32; index++) {
+    const [id, other] = [anyId(`${index}`), `${anyId(`${index}`).slice(0, 2)}${anyId('other').slice(2)}`]
+    await store.create(id, makeRecord({ userId: `user ${index}` }))
+    await store.update(id, makePatch({ renameTo: other }))
+    await store.destroy(other)
+  }
+}
