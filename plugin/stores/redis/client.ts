@@ -39,9 +39,7 @@ export function engineOf(client: unknown): Engine {
     const got = client === null || client === undefined ? String(client) : `a ${typeof client}`
     throw new SessionOptionError('client', `is ${got}; it must be a client: ${CLIENT_HINT}`)
   }
-  const methods = 'hGetAll' in client ? ['hGetAll', 'eval', 'evalSha'] : ['hgetall', 'eval', 'evalsha']
-  if (isClusterClient(client)) methods.push('hGetAll' in client ? 'nodeClient' : 'nodes')
-  const missing = methods.filter((name) => typeof Reflect.get(client, name) !== 'function')
+  const missing = methodsOf(client).filter((name) => typeof Reflect.get(client, name) !== 'function')
   if (missing.length > 0)
     throw new SessionOptionError(
       'client',
@@ -50,6 +48,15 @@ export function engineOf(client: unknown): Engine {
   const engine =
     'hGetAll' in client ? nodeRedisEngine(client as NodeRedisClient) : ioRedisEngine(client as IoRedisClient)
   return engine.isCluster ? retryWhileSlotMoves(engine) : engine
+}
+
+/** Returns the names of the methods that a client must have. */
+function methodsOf(client: object): string[] {
+  const [methods, ofCluster] =
+    'hGetAll' in client
+      ? [['hGetAll', 'eval', 'evalSha'], 'nodeClient']
+      : [['hgetall', 'eval', 'evalsha'], 'nodes']
+  return isClusterClient(client) ? [...methods, ofCluster] : methods
 }
 
 /** Returns true for a client of one of the packages. */
