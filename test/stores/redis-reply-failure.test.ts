@@ -1,11 +1,15 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
-import { createSentinel } from 'redis'
+import { createClient, createSentinel } from 'redis'
 import t, { type Test } from 'tap'
 import { RedisStore, type RedisStoreOptions } from '../../plugin/stores/redis/store.js'
 import { idOf as anyId, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
 import { startProxies, type Proxies } from '../fixtures/redis-proxy.js'
 import {
+  CLIENTS,
+  connect,
+  eventually,
   freshPrefix,
   startCluster,
   startRedis,
@@ -13,6 +17,7 @@ import {
   withoutServer,
   type RedisServer
 } from '../fixtures/redis.js'
+import { freePort } from '../fixtures/port.js'
 
 /** Returns a session id for a name. All these ids are in one cluster slot. */
 const idOf = (name: string) => `ab${anyId(name).slice(2)}`
@@ -144,3 +149,76 @@ async function warmUp(store: RedisStore): Promise<void> {
     await store.destroy(other)
   }
 }
+
+void t.test('a connection that a firewall has forgotten is replaced', { skip: withoutServer }, async (t) => {
+  for (const client of CLIENTS) {
+    for (const outage of [0, 1500]) {
+      void t.test(
+        `with ${client}, the first 200 arrives within 3 s, after an outage of ${outage} ms`,
+        async (t) => {
+          const proxies = await startProxies(t, [await startRedis(t)])
+          const urls = [`redis://127.0.0.1:${proxies.ports[0]}`]
+          const store = await connect({ client, urls, prefix: freshPrefix() })
+          t.teardown(() => store.close())
+          const app = addRoutes(await makeApp(t, { store, storeTimeout: 500 }))
+          const browsers = Array.from({ length: 8 }, () => new Browser(app))
+          for (const browser of browsers) t.equal((await browser.get('/set?name=ada')).statusCode, 200)
+          proxies.forget()
+          const failed = eventually(
+            'a request fails',
+            async () => (await browsers[0]?.get('/read'))?.statusCode === 503
+          )
+          await Promise.all([failed, delay(outage)])
+          proxies.serve()
+          // Browsers retry all the time, so that the connection never rests.
+          const start = performance.now()
+          await Promise.all(
+            browsers.map((browser) =>
+              eventually('a 200', async () => (await browser.get('/add')).statusCode === 200, 20_000, 20)
+            )
+          )
+          const took = Math.round(performance.now() - start)
+          t.ok(took < 3000, `the first 200 after ${took} ms`)
+          t.comment(`${client}: the first 200 after ${took} ms`)
+        }
+      )
+    }
+  }
+})
+
+void t.test(
+  'if Redis replies again after a while, only recent commands are sent',
+  { skip: withoutServer },
+  async (t) => {
+    const server = await startRedis(t)
+    // Without `socketTimeout`, the connection stays open.
+    const client = createClient({ url: server.url, disableOfflineQueue: true })
+    t.teardown(() => client.destroy())
+    await client.connect()
+    const store = new RedisStore({ client, prefix: freshPrefix() })
+    await store.create(ID, makeRecord())
+    server.suspend()
+    const sent = store.get(ID)
+    await delay(700)
+    const old = store.update(ID, makePatch({ set: { old: '1' } })).catch((error: unknown) => error)
+    await delay(3100)
+    const recent = store.update(ID, makePatch({ set: { recent: '1' } }))
+    server.resume()
+    t.match(await sent, { version: 1 })
+    t.match(await old, { message: 'RedisStore: Redis does not reply' })
+    t.equal(await recent, 'ok')
+    t.match(await store.get(ID), { version: 2, data: { recent: '1' } })
+  }
+)
+
+void t.test('if Redis is down, registration waits no longer than storeTimeout', async (t) => {
+  const port = await freePort()
+  for (const client of [new Redis(port), new Cluster([{ host: '127.0.0.1', port }])]) {
+    t.teardown(() => client.disconnect())
+    client.on('error', () => undefined)
+    const start = performance.now()
+    await makeApp(t, { store: new RedisStore({ client }), storeTimeout: 200 })
+    const took = Math.round(performance.now() - start)
+    t.ok(took < 2000, `registered after ${took} ms`)
+  }
+})

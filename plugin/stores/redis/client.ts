@@ -2,6 +2,7 @@ import { SessionOptionError } from '../../errors.js'
 import { withoutValues } from '../driver-error.js'
 import type { Script } from './scripts.js'
 import { retryWhileSlotMoves } from './retry.js'
+import { waitWhileSilent } from './silence.js'
 
 /** A `redis` (node-redis) client from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
 export interface NodeRedisClient {
@@ -46,7 +47,9 @@ export function engineOf(client: unknown): Engine {
       `has no ${missing.join(', ')}; it must be a client: ${CLIENT_HINT}`
     )
   const engine =
-    'hGetAll' in client ? nodeRedisEngine(client as NodeRedisClient) : ioRedisEngine(client as IoRedisClient)
+    'hGetAll' in client
+      ? waitWhileSilent(nodeRedisEngine(client as NodeRedisClient))
+      : ioRedisEngine(client as IoRedisClient)
   return engine.isCluster ? retryWhileSlotMoves(engine) : engine
 }
 
