@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { Redis } from 'ioredis'
 import { createClient, RESP_TYPES } from 'redis'
 import t, { type Test } from 'tap'
@@ -154,6 +155,65 @@ async function assertTtl(t: Test, raw: Redis, keys: readonly string[], life: num
     const ttl = await raw.pttl(key)
     t.ok(ttl > life - 30_000 && ttl <= life, `${key} expires in ${ttl} ms`)
   }
+}
+
+void t.test('a session can have many keys', { skip: withoutRedis }, async (t) => {
+  const dataOf = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, index) => [`key ${index}`, `"${index}"`]))
+  for (const client of CLIENTS) {
+    const setUp = async (t: Test) => {
+      const store = await connect({ client, urls: [url], prefix: freshPrefix() })
+      t.teardown(() => store.close())
+      return store
+    }
+
+    void t.test(`with ${client}, a session can have 100,000 keys of any text`, async (t) => {
+      const store = await setUp(t)
+      const odd = {
+        'a\0': '"\\u0000"',
+        '\ud800': '"\\ud800"',
+        '"\\\n': '"\u2028\u{1f600}"',
+        __proto__x: '""'
+      }
+      const data = { ...dataOf(100_000), ...odd }
+      t.equal(await store.create(ID, makeRecord({ data, userId: 'ada\0"' })), true)
+      t.match(await store.get(ID), { userId: 'ada\0"' })
+      const set = Object.fromEntries(Object.entries(data).map(([key, text]) => [key, `[${text}]`]))
+      t.equal(await store.update(ID, makePatch({ set, ifVersion: 1 })), 'ok')
+      t.ok(isEqual((await store.get(ID))?.data, set), 'every value has changed')
+      const remove = Object.keys(dataOf(100_000))
+      t.equal(await store.update(ID, makePatch({ remove, renameTo: NEW_ID })), 'ok')
+      t.ok(
+        isEqual(
+          (await store.get(NEW_ID))?.data,
+          Object.fromEntries(Object.keys(odd).map((key) => [key, set[key]]))
+        )
+      )
+    })
+
+    void t.test(`with ${client}, the time of a write grows in proportion to its keys`, async (t) => {
+      const store = await setUp(t)
+      await store.create(ID, makeRecord())
+      const timeOf = async (count: number): Promise<number> => {
+        const patch = makePatch({ set: dataOf(count), clear: true })
+        let least = Infinity
+        for (let round = 0; round < 5; round++) {
+          const start = performance.now()
+          await store.update(ID, patch)
+          least = Math.min(least, performance.now() - start)
+        }
+        return least
+      }
+      const few = await timeOf(4000)
+      const ratio = (await timeOf(32_000)) / few
+      t.ok(ratio < 32, `8 times as many keys take ${ratio.toFixed(1)} times as long`)
+    })
+  }
+})
+
+/** Compares two large objects. tap would take minutes. */
+function isEqual(one: object | undefined, other: object): boolean {
+  return isDeepStrictEqual({ ...one }, { ...other })
 }
 
 void t.test('malformed session records in Redis are treated as absent', { skip: withoutRedis }, async (t) => {
