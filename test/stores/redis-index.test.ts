@@ -60,6 +60,9 @@ void t.test(
         for (const id of IDS) await store.create(id, makeRecord({ userId: 'ada' }))
         await store.create(idOf('30'), makeRecord({ userId: 'bob' }))
         await store.create(idOf('31'), makeRecord())
+        // One step of a scan reads 1,000 keys.
+        const others = Array.from({ length: 1200 }, (_, index) => idOf(`${(index % 90) + 10} ${index}`))
+        await Promise.all(others.map((id) => store.create(id, makeRecord())))
         await evict(`*${prefix}user:*`)
         await store.create(idOf('32'), makeRecord({ userId: 'ada' }))
         t.equal(await store.destroyByUser('ada', IDS[7]), 20)

@@ -43,7 +43,7 @@ export function waitWhileSilent(engine: Engine): Engine {
   return {
     ...engine,
     read: (key) => send(key, () => engine.read(key)),
-    run: (script, keys, args) => send(keys[0] ?? '', () => engine.run(script, keys, args))
+    run: (script, keys, args) => send(String(keys[0]), () => engine.run(script, keys, args))
   }
 }
 
