@@ -1,14 +1,13 @@
+import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
-import { createClient, createSentinel } from 'redis'
+import { createClient, createCluster, createSentinel } from 'redis'
 import t, { type Test } from 'tap'
 import { RedisStore, type RedisStoreOptions } from '../../plugin/stores/redis/store.js'
 import { idOf as anyId, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'
 import { startProxies, type Proxies } from '../fixtures/redis-proxy.js'
 import {
-  CLIENTS,
-  connect,
   eventually,
   freshPrefix,
   startCluster,
@@ -150,19 +149,89 @@ async function warmUp(store: RedisStore): Promise<void> {
   }
 }
 
+/** The settings of the README. */
+const NODE_REDIS = {
+  disableOfflineQueue: true,
+  pingInterval: 500,
+  socket: { connectTimeout: 1000, socketTimeout: 1500, reconnectStrategy: () => 50 }
+}
+const IOREDIS = {
+  maxRetriesPerRequest: 0,
+  autoResendUnfulfilledCommands: false,
+  connectTimeout: 1000,
+  socketTimeout: 1500
+}
+
+/** The clients of the README. Each connects through a proxy for each server. */
+const RECOMMENDED: Record<string, (t: Test) => Promise<Setup>> = {
+  async ioredis(t) {
+    const proxies = await startProxies(t, [await startRedis(t)])
+    const settings = { ...IOREDIS, enableOfflineQueue: false, retryStrategy: () => 50 }
+    const client = new Redis(Number(proxies.ports[0]), settings)
+    return { proxies, client: quiet(t, client, () => client.disconnect()) }
+  },
+  async 'an ioredis Cluster'(t) {
+    const servers = await startCluster(t)
+    const proxies = await startProxies(t, servers)
+    const client = new Cluster(
+      proxies.ports.map((port) => ({ host: '127.0.0.1', port })),
+      {
+        natMap: natMapOf(servers, proxies),
+        enableOfflineQueue: false,
+        clusterRetryStrategy: () => 50,
+        redisOptions: IOREDIS
+      }
+    )
+    return { proxies, client: quiet(t, client, () => client.disconnect()) }
+  },
+  async 'node-redis'(t) {
+    const proxies = await startProxies(t, [await startRedis(t)])
+    const client = createClient({ url: `redis://127.0.0.1:${proxies.ports[0]}`, ...NODE_REDIS })
+    quiet(t, client, () => client.destroy())
+    await client.connect()
+    return { proxies, client }
+  },
+  async 'a node-redis cluster'(t) {
+    const servers = await startCluster(t)
+    const proxies = await startProxies(t, servers)
+    const client = createCluster({
+      rootNodes: proxies.ports.map((port) => ({ url: `redis://127.0.0.1:${port}` })),
+      nodeAddressMap: natMapOf(servers, proxies),
+      defaults: NODE_REDIS
+    })
+    quiet(t, client, () => client.destroy())
+    await client.connect()
+    return { proxies, client }
+  }
+}
+
+/** Ignores the errors of a client, and closes it when the test ends. */
+function quiet<C>(t: Test, client: C, close: () => unknown): C {
+  ;(client as EventEmitter).on('error', () => undefined)
+  t.teardown(() => void close())
+  return client
+}
+
 void t.test('a connection that a firewall has forgotten is replaced', { skip: withoutServer }, async (t) => {
-  for (const client of CLIENTS) {
+  for (const [name, connect] of Object.entries(RECOMMENDED)) {
     for (const outage of [0, 1500]) {
       void t.test(
-        `with ${client}, the first 200 arrives within 3 s, after an outage of ${outage} ms`,
+        `with ${name}, the first 200s arrive within 3 s, after an outage of ${outage} ms`,
         async (t) => {
-          const proxies = await startProxies(t, [await startRedis(t)])
-          const urls = [`redis://127.0.0.1:${proxies.ports[0]}`]
-          const store = await connect({ client, urls, prefix: freshPrefix() })
-          t.teardown(() => store.close())
+          const { proxies, client } = await connect(t)
+          const store = new RedisStore({ client, prefix: freshPrefix() })
           const app = addRoutes(await makeApp(t, { store, storeTimeout: 500 }))
           const browsers = Array.from({ length: 8 }, () => new Browser(app))
-          for (const browser of browsers) t.equal((await browser.get('/set?name=ada')).statusCode, 200)
+          /** Repeats a request, so that the connection never rests. Returns how long the last browser waited, in ms. */
+          const allSucceed = async (path: string): Promise<number> => {
+            const start = performance.now()
+            const succeeds = async (browser: Browser) => (await browser.get(path)).statusCode === 200
+            await Promise.all(
+              browsers.map((browser) => eventually('a 200', () => succeeds(browser), 20_000, 20))
+            )
+            return Math.round(performance.now() - start)
+          }
+          await allSucceed('/set?name=ada')
           proxies.forget()
           const failed = eventually(
             'a request fails',
@@ -170,16 +239,9 @@ void t.test('a connection that a firewall has forgotten is replaced', { skip: wi
           )
           await Promise.all([failed, delay(outage)])
           proxies.serve()
-          // Browsers retry all the time, so that the connection never rests.
-          const start = performance.now()
-          await Promise.all(
-            browsers.map((browser) =>
-              eventually('a 200', async () => (await browser.get('/add')).statusCode === 200, 20_000, 20)
-            )
-          )
-          const took = Math.round(performance.now() - start)
-          t.ok(took < 3000, `the first 200 after ${took} ms`)
-          t.comment(`${client}: the first 200 after ${took} ms`)
+          const took = await allSucceed('/add')
+          t.ok(took < 3000, `the first 200s after ${took} ms`)
+          t.comment(`${name}: the first 200s after ${took} ms`)
         }
       )
     }
