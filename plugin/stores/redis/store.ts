@@ -175,6 +175,7 @@ export class RedisStore implements SessionStore {
     return answer
   }
 
+  /** Ends the sessions of a user that are found among the keys of all sessions. Returns the number of ended sessions. */
   async #endUnlisted(user: string, except: string | undefined): Promise<number> {
     const prefix = this.#engine.keyPrefix + this.#prefix
     const pattern = `${prefix.replace(/[\\*?[]/g, '\\$&')}{${'?'.repeat(TAG_LENGTH)}}:*`
