@@ -1,6 +1,8 @@
 import { SessionOptionError } from '../../errors.js'
 import { withoutValues } from '../driver-error.js'
 import type { Script } from './scripts.js'
+import { retryWhileSlotMoves } from './retry.js'
+import { waitWhileSilent } from './silence.js'
 
 /** A `redis` (node-redis) client from `createClient`, `createCluster`, `createSentinel` or `createClientPool`. */
 export interface NodeRedisClient {
@@ -23,8 +25,12 @@ export type Hash = Record<string, string>
 export interface Engine {
   /** True if the client is connected to a cluster, where a script can access the keys of only one slot. */
   readonly isCluster: boolean
+  /** What the client itself puts before each key. */
+  readonly keyPrefix: string
   read(key: string): Promise<Hash>
   run(script: Script, keys: string[], args: string[]): Promise<unknown>
+  /** Returns an engine for each master of a cluster, or this engine. */
+  masters(): Promise<readonly Engine[]>
 }
 
 /** @throws {SessionOptionError} if the client lacks a method. The message names the missing methods. */
@@ -34,18 +40,26 @@ export function engineOf(client: unknown): Engine {
     const got = client === null || client === undefined ? String(client) : `a ${typeof client}`
     throw new SessionOptionError('client', `is ${got}; it must be a client: ${CLIENT_HINT}`)
   }
-  const methods = 'hGetAll' in client ? ['hGetAll', 'eval', 'evalSha'] : ['hgetall', 'eval', 'evalsha']
-  const missing = methods.filter((name) => typeof Reflect.get(client, name) !== 'function')
+  const missing = methodsOf(client).filter((name) => typeof Reflect.get(client, name) !== 'function')
   if (missing.length > 0)
     throw new SessionOptionError(
       'client',
       `has no ${missing.join(', ')}; it must be a client: ${CLIENT_HINT}`
     )
-  // In both `redis` and `ioredis`, only a cluster client has the property `slots`.
-  const isCluster = 'slots' in client
-  return 'hGetAll' in client
-    ? nodeRedisEngine(client as NodeRedisClient, isCluster)
-    : ioRedisEngine(client as IoRedisClient, isCluster)
+  const engine =
+    'hGetAll' in client
+      ? waitWhileSilent(nodeRedisEngine(client as NodeRedisClient))
+      : ioRedisEngine(client as IoRedisClient)
+  return engine.isCluster ? retryWhileSlotMoves(engine) : engine
+}
+
+/** Returns the names of the methods that a client must have. */
+function methodsOf(client: object): string[] {
+  const [methods, ofCluster] =
+    'hGetAll' in client
+      ? [['hGetAll', 'eval', 'evalSha'], 'nodeClient']
+      : [['hgetall', 'eval', 'evalsha'], 'nodes']
+  return isClusterClient(client) ? [...methods, ofCluster] : methods
 }
 
 /** Returns true for a client of one of the packages. */
@@ -55,20 +69,46 @@ export function isClient(given: unknown): boolean {
 
 export const CLIENT_HINT = '`await createClient({ url }).connect()` of redis, or `new Redis(url)` of ioredis'
 
-function nodeRedisEngine(given: NodeRedisClient, isCluster: boolean): Engine {
+/** A client packs more arguments than this into one, because it can only pass a limited number to a function. */
+const MOST_ARGUMENTS = 1000
+
+function packed(args: string[]): string[] {
+  return args.length > MOST_ARGUMENTS ? [JSON.stringify(args)] : args
+}
+
+/** In both `redis` and `ioredis`, only a cluster client has the property `slots`. */
+function isClusterClient(client: object): boolean {
+  return 'slots' in client
+}
+
+function nodeRedisEngine(given: NodeRedisClient): Engine {
   const client = withOwnOptions(given)
-  return {
-    isCluster,
+  const { _keyPrefix: keyPrefix = '' } = given as { _keyPrefix?: string }
+  const engine: Engine = {
+    isCluster: isClusterClient(given),
+    keyPrefix,
     read: (key) => client.hGetAll(key) as Promise<Hash>,
     run({ sha, text }, keys, args) {
-      const options = { keys, arguments: args }
+      const options = { keys, arguments: packed(args) }
       if (sha === undefined) return client.eval(text, options)
       return client.evalSha(sha, options).catch((error: unknown) => {
         if (isReply(error, 'NOSCRIPT')) return client.eval(text, options)
         throw error
       })
+    },
+    async masters() {
+      if (!engine.isCluster) return [engine]
+      const cluster = given as unknown as NodeRedisCluster
+      const clients = await Promise.all(cluster.masters.map(async (node) => cluster.nodeClient(node)))
+      return clients.map(nodeRedisEngine)
     }
   }
+  return engine
+}
+
+interface NodeRedisCluster {
+  readonly masters: readonly object[]
+  nodeClient(node: object): Promise<NodeRedisClient>
 }
 
 /**
@@ -86,23 +126,40 @@ function withOwnOptions(given: NodeRedisClient): NodeRedisClient {
   return withTypeMapping?.call(given, {}) ?? given
 }
 
-function ioRedisEngine(client: IoRedisClient, isCluster: boolean): Engine {
-  return {
-    isCluster,
+function ioRedisEngine(client: IoRedisClient): Engine {
+  const { keyPrefix = '' } = (client as { options?: { keyPrefix?: string } }).options ?? {}
+  const engine: Engine = {
+    isCluster: isClusterClient(client),
+    keyPrefix,
     read: (key) => client.hgetall(key) as Promise<Hash>,
     run({ sha, text }, keys, args) {
-      if (sha === undefined) return client.eval(text, keys.length, ...keys, ...args)
-      return client.evalsha(sha, keys.length, ...keys, ...args).catch((error: unknown) => {
-        if (isReply(error, 'NOSCRIPT')) return client.eval(text, keys.length, ...keys, ...args)
+      const rest = [...keys, ...packed(args)]
+      if (sha === undefined) return client.eval(text, keys.length, ...rest)
+      return client.evalsha(sha, keys.length, ...rest).catch((error: unknown) => {
+        if (isReply(error, 'NOSCRIPT')) return client.eval(text, keys.length, ...rest)
         throw error
       })
+    },
+    async masters() {
+      if (!engine.isCluster) return [engine]
+      return (client as unknown as IoRedisCluster).nodes('master').map(ioRedisEngine)
     }
   }
+  return engine
+}
+
+interface IoRedisCluster {
+  nodes(role: 'master'): IoRedisClient[]
 }
 
 /** Returns true if `error` is a Redis error reply with this code. */
 export function isReply(error: unknown, code: string): boolean {
   return error instanceof Error && error.message.startsWith(code)
+}
+
+/** Returns true if a write failed because the server is a replica. Redis 6.2 quotes the error of a script. */
+export function isReadOnly(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('READONLY')
 }
 
 /** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other error. */
@@ -122,6 +179,6 @@ const PROBLEMS: readonly (readonly [RegExp, string])[] = [
   [/^(?:NOAUTH|WRONGPASS)/, 'has no password or a wrong one: pass `username` and `password` to the client'],
   [
     /^NOPERM|ACL failure|can't run this command/,
-    'lacks a permission that the store needs: `ACL SETUSER … ~<prefix>* +@hash +@sortedset +@keyspace +@scripting`'
+    'lacks a permission that the store needs: `ACL SETUSER … ~<prefix>* +@hash +@sortedset +@keyspace +@scripting +time +info`'
   ]
 ]

@@ -1,10 +1,24 @@
+import { randomBytes } from 'node:crypto'
 import { SessionOptionError } from '../../errors.js'
 import { storeOptions } from '../../own-options.js'
 import { decode, encode } from '../codec.js'
 import { parseRecord, reportInvalidRecord } from '../record.js'
-import { CLIENT_HINT, engineOf, fatalError, isClient, isReply } from './client.js'
+import { mayEvict, READ_ONLY, warningsOf } from './checks.js'
+import { CLIENT_HINT, engineOf, fatalError, isClient, isReadOnly, isReply } from './client.js'
 import type { Engine, Hash, IoRedisClient, NodeRedisClient } from './client.js'
-import { CREATE, DESTROY, ENTER, LEAVE, LIST, MARK, NOBODY, UNCHANGED, UPDATE } from './scripts.js'
+import {
+  CREATE,
+  DESTROY,
+  ENTER,
+  LEAVE,
+  LIST,
+  MARK,
+  NOBODY,
+  NONCE_LENGTH,
+  SCAN,
+  UNCHANGED,
+  UPDATE
+} from './scripts.js'
 import type { Script } from './scripts.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 
@@ -28,6 +42,8 @@ const ALTERNATIVES = {
 type Answer = readonly [status: string, user?: string]
 /** How many leading hex digits of an id form its key's hash tag. Two digits give 256 tags, each in one cluster slot. */
 const TAG_LENGTH = 2
+/** How many sessions of a user are read or ended at a time. More would occupy the event loop for too long. */
+const CHUNK = 64
 
 /**
  * Keeps sessions in Redis or Valkey: a single server, Sentinel or a cluster. Each session is a hash with one field per
@@ -59,15 +75,22 @@ export class RedisStore implements SessionStore {
     if (this.#engine.isCluster) this.rotationPrefix = TAG_LENGTH
   }
 
-  /** @throws {SessionOptionError} if the client is not connected, lacks permission or reaches only one cluster node. */
-  async ready(): Promise<void> {
+  /**
+   * Returns a warning if Redis may evict keys or is read-only, if its clock differs by more than 5 s, or if `ioredis` has
+   * settings with which it sends a command twice.
+   * @throws {SessionOptionError} if the client is not connected, lacks permission or reaches only one cluster node.
+   */
+  async ready(): Promise<string[]> {
     if ((this.#client as { isOpen?: boolean }).isOpen === false) {
       throw new SessionOptionError('client', 'is not connected: `await client.connect()` first')
     }
     try {
       // These calls change no session. They fail if the client is not allowed to run scripts or to access session keys.
-      await Promise.all([this.get('ready'), this.destroy('ready')])
+      const removal = this.#run(LEAVE, [`${this.#userPrefix}ready`], ['', 'ready'])
+      await Promise.all([this.get('ready'), this.destroy('ready'), removal])
+      return await warningsOf(this.#client, this.#engine)
     } catch (error) {
+      if (isReadOnly(error)) return [READ_ONLY]
       throw fatalError(error as Error) ?? error
     }
   }
@@ -86,7 +109,7 @@ export class RedisStore implements SessionStore {
   async create(id: string, record: SessionRecord): Promise<boolean> {
     const user = record.userId === null ? NOBODY : MARK + encode(record.userId)
     const args = timesOf(record)
-    args.push(id, String(record.createdAt), user, String(record.version))
+    args.push(id, String(record.createdAt), user, String(record.version), newNonce())
     pushPairs(args, record.data)
     const keys = [this.#key(id)]
     if (!this.#engine.isCluster) keys.push(this.#userPrefix)
@@ -111,7 +134,7 @@ export class RedisStore implements SessionStore {
 
   async listByUser(userId: string): Promise<StoredSession[]> {
     const ids = await this.#idsOf(MARK + encode(userId))
-    const records = await Promise.all(ids.map((id) => this.get(id)))
+    const records = await inChunks(ids, (id) => this.get(id))
     const found: StoredSession[] = []
     for (const [index, record] of records.entries()) {
       if (record?.userId === userId) found.push({ id: ids[index] as string, record })
@@ -119,14 +142,16 @@ export class RedisStore implements SessionStore {
     return found
   }
 
-  /** Repeats until no session is left, because a session renamed during this call is listed under its new id. */
+  /**
+   * If Redis may evict keys, reads the keys of all sessions, because the index of the user may have been evicted. Then
+   * repeats until no session is left, because a session renamed during this call is listed under its new id.
+   */
   async destroyByUser(userId: string, except?: string): Promise<number> {
     const user = MARK + encode(userId)
     const seen = new Set<string>()
-    for (let count = 0; ;) {
+    for (let count = (await mayEvict(this.#engine)) ? await this.#endUnlisted(user, except) : 0; ;) {
       const ids = (await this.#idsOf(user)).filter((id) => id !== except)
-      const ends = await Promise.all(ids.map((id) => this.#end(id, user)))
-      const ended = ends.filter(Boolean).length
+      const ended = await this.#endAll(ids, user)
       count += ended
       if (ended === ids.length || (ended === 0 && ids.every((id) => seen.has(id)))) return count
       for (const id of ids) seen.add(id)
@@ -150,6 +175,31 @@ export class RedisStore implements SessionStore {
     return answer
   }
 
+  /** Ends the sessions of a user that are found among the keys of all sessions. Returns the number of ended sessions. */
+  async #endUnlisted(user: string, except: string | undefined): Promise<number> {
+    const prefix = this.#engine.keyPrefix + this.#prefix
+    const pattern = `${prefix.replace(/[\\*?[]/g, '\\$&')}{${'?'.repeat(TAG_LENGTH)}}:*`
+    const idAt = prefix.length + TAG_LENGTH + '{}:'.length
+    const endOn = async (master: Engine): Promise<number> => {
+      let count = 0
+      for (let cursor = '0'; ;) {
+        const reply = await master.run(SCAN, [], [cursor, pattern, user])
+        const [next, ...keys] = reply as [string, ...string[]]
+        const ids = keys.map((key) => key.slice(idAt)).filter((id) => id !== except)
+        count += await this.#endAll(ids, user)
+        if (next === '0') return count
+        cursor = next
+      }
+    }
+    const counts = await Promise.all((await this.#engine.masters()).map(endOn))
+    return counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  async #endAll(ids: readonly string[], user: string): Promise<number> {
+    const ends = await inChunks(ids, (id) => this.#end(id, user))
+    return ends.filter(Boolean).length
+  }
+
   /** Ends a session if it belongs to `user`. `UNCHANGED` matches any user. */
   async #end(id: string, user: string): Promise<boolean> {
     const { isCluster } = this.#engine
@@ -166,7 +216,7 @@ export class RedisStore implements SessionStore {
   }
 
   async #idsOf(user: string): Promise<string[]> {
-    return this.#run<string[]>(LIST, [this.#userPrefix + user], [String(Date.now())])
+    return this.#run<string[]>(LIST, [this.#userPrefix + user], [])
   }
 
   async #enter(user: string, id: string, [now, ttl, expiresAt]: readonly string[]): Promise<void> {
@@ -187,6 +237,23 @@ export class RedisStore implements SessionStore {
   }
 }
 
+async function inChunks<T>(ids: readonly string[], call: (id: string) => Promise<T>): Promise<T[]> {
+  const results: T[] = []
+  for (let at = 0; at < ids.length; at += CHUNK)
+    results.push(...(await Promise.all(ids.slice(at, at + CHUNK).map(call))))
+  return results
+}
+
+const PROCESS = randomBytes(NONCE_LENGTH)
+  .toString('base64url')
+  .slice(0, NONCE_LENGTH / 2)
+let writes = 0
+
+/** Returns a text that no other write has. It does not have to be secret. */
+function newNonce(): string {
+  return PROCESS + (writes++).toString(36).padStart(NONCE_LENGTH / 2, '0')
+}
+
 function tagOf(id: string): string {
   return id.slice(0, TAG_LENGTH)
 }
@@ -199,7 +266,7 @@ function argsOf(id: string, patch: SessionPatch): string[] {
   const user = userId === undefined ? UNCHANGED : userId === null ? NOBODY : MARK + encode(userId)
   const args = timesOf(patch)
   args.push(id, String(createdAt), user, String(ifVersion), renameTo, clear === true ? '1' : '', '')
-  args.push(String(remove.length))
+  args.push(newNonce(), String(remove.length))
   for (const key of remove) args.push(MARK + encode(key))
   pushPairs(args, set)
   return args
