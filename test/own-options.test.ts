@@ -5,7 +5,7 @@ import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS } from '../plugin/options/table.j
 import { ownOptions } from '../plugin/own-options.js'
 import { PostgresStore } from '../plugin/stores/postgres/store.js'
 import { RedisStore } from '../plugin/stores/redis/store.js'
-import { SqliteStore } from '../plugin/stores/sqlite.js'
+import { SqliteStore } from '../plugin/stores/sqlite/store.js'
 import { addRoutes, Browser, makeApp, SECRET } from './fixtures/app.js'
 import { polluted } from './fixtures/pollution.js'
 import { open, workingDriver } from './fixtures/sqlite.js'

@@ -1,4 +1,4 @@
-import { SqliteStore } from '../../dist/stores/sqlite.js'
+import { SqliteStore } from '../../dist/stores/sqlite/store.js'
 import { sesame } from './sesame.js'
 
 export default async function sesameSqlite({ folder }) {

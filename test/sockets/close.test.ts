@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { SessionStore } from '../../plugin/index.js'
-import { SqliteStore } from '../../plugin/stores/sqlite.js'
+import { SqliteStore } from '../../plugin/stores/sqlite/store.js'
 import { wrap } from '../fixtures/stores.js'
 import {
   BEFORE,

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite.js'
+import { SqliteStore, type SqliteDatabase } from '../../plugin/stores/sqlite/store.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import type { StoredSession } from '../../plugin/types.js'
 import { makeFolder, open, workingDriver } from '../fixtures/sqlite.js'

@@ -1,6 +1,10 @@
 import t, { type Test } from 'tap'
 import { SessionOptionError } from '../../plugin/errors.js'
-import { SqliteStore, type SqliteDatabase, type SqliteStoreOptions } from '../../plugin/stores/sqlite.js'
+import {
+  SqliteStore,
+  type SqliteDatabase,
+  type SqliteStoreOptions
+} from '../../plugin/stores/sqlite/store.js'
 import { openWith } from '../../plugin/stores/sqlite/database.js'
 import { idOf, makePatch, makeRecord } from '../../plugin/testing/records.js'
 import { addRoutes, Browser, makeApp } from '../fixtures/app.js'

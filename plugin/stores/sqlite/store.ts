@@ -1,21 +1,21 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { SessionOptionError } from '../errors.js'
-import { storeOptions } from '../own-options.js'
-import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../types.js'
-import { encode, encodeChange, encodeData } from './codec.js'
-import { parseRow, type SessionRow } from './record.js'
-import { Connection } from './sqlite/connection.js'
+import { SessionOptionError } from '../../errors.js'
+import { storeOptions } from '../../own-options.js'
+import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
+import { encode, encodeChange, encodeData } from '../codec.js'
+import { parseRow, type SessionRow } from '../record.js'
+import { Connection } from './connection.js'
 import {
   openWith,
   readOnlyProblem,
   requireDatabase,
   type SqliteDatabase,
   type SqliteValue
-} from './sqlite/database.js'
-import { DESTROYED, LISTED, setUp, SWEPT, type Statements } from './sqlite/sql.js'
-import { createPace, listInTurns } from './sqlite/turns.js'
+} from './database.js'
+import { DESTROYED, LISTED, setUp, SWEPT, type Statements } from './sql.js'
+import { createPace, listInTurns } from './turns.js'
 
-export type { SqliteDatabase, SqliteDriver, SqliteStatement, SqliteValue } from './sqlite/database.js'
+export type { SqliteDatabase, SqliteDriver, SqliteStatement, SqliteValue } from './database.js'
 
 export interface SqliteStoreOptions {
   /** The name of the table. The store creates a missing table. Default `'sessions'`. */
