@@ -118,7 +118,7 @@ async function prepareRetry(query: PostgresQuery, code: string, number: number):
     await delay(Math.random() * PAUSE * 3 ** (number - 1))
     return true
   }
-  return NOT_PREPARED.has(code) && delete query.name
+  return NOT_PREPARED.has(code) && query.name !== undefined && delete query.name
 }
 
 /** Returns true for an error that the server sent. Any other error is about the connection. */

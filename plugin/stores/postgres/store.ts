@@ -32,8 +32,8 @@ export interface PostgresStoreOptions {
   /** The name of the table: at most 48 bytes, because the indexes are named after the table. Default `'sessions'`. */
   readonly table?: string
   /**
-   * The name of an existing schema. Default: the first schema in the `search_path` that has the table. `ready()` and
-   * `migrate()` find this schema, and a later change of the `search_path` does not matter.
+   * The name of an existing schema. Default: the first schema in the `search_path` that has the table. The first call
+   * finds this schema, and a later change of the `search_path` does not matter.
    */
   readonly schema?: string
   /** Set this to `false` if the pool connects to a pooler that does not keep prepared statements. Default `true`. */
@@ -88,7 +88,8 @@ export class PostgresStore implements SessionStore {
     this.#name = quotedTable(table)
     this.#schema = schema === undefined ? undefined : quoted('schema', schema, LONGEST_NAME)
     this.#table = this.#schema === undefined ? this.#name : `${this.#schema}.${this.#name}`
-    this.#sql = statementsOf(this.#table)
+    // Only a pool has several connections, whose search_path may differ. Its schema is found at the first call.
+    if (schema !== undefined || pool.idleCount === undefined) this.#sql = statementsOf(this.#table)
   }
 
   /**
