@@ -88,12 +88,11 @@ export function createQueries(pool: PostgresPool, prepare: boolean): Queries {
     return attempt(send, query, number + 1)
   }
 
-  const queryOf = ({ name, text }: Statement, values: unknown[], query_timeout = limit): PostgresQuery => ({
-    ...(prepare && name !== undefined && { name }),
-    text,
-    values,
-    ...(query_timeout !== undefined && { query_timeout })
-  })
+  function queryOf({ name, text }: Statement, values: unknown[], timeout = limit): PostgresQuery {
+    const query: PostgresQuery = prepare && name !== undefined ? { name, text, values } : { text, values }
+    if (timeout !== undefined) query.query_timeout = timeout
+    return query
+  }
 
   return {
     read: (statement, values = []) => attempt((query) => pool.query(query), queryOf(statement, values)),
