@@ -176,7 +176,7 @@ for (const [name, write] of Object.entries(WRITES)) {
         const before = await rows()
         await used.query('BEGIN')
         await used.query('CREATE TEMP TABLE own (id int)')
-        await t.rejects(Promise.resolve(write(store)), { message: IN_TRANSACTION })
+        await t.rejects(Promise.resolve(write(store)), { code: '25001', message: IN_TRANSACTION })
         t.equal((await store.get(ID))?.version, 1, 'reads still work')
         await used.query('COMMIT')
         t.same((await used.query('SELECT count(*)::int AS n FROM own')).rows, [{ n: 0 }])

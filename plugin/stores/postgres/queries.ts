@@ -120,7 +120,7 @@ async function prepareRetry(query: PostgresQuery, code: string, number: number):
   return NOT_PREPARED.has(code) && query.name !== undefined && delete query.name
 }
 
-/** Returns true for an error that the server sent. Any other error is about the connection. */
+/** Returns true for an error of PostgreSQL or a `TransactionError`. Any other error is about the connection. */
 function hasSqlState(error: unknown): boolean {
   return /^[0-9A-Z]{5}$/.test(codeOf(error))
 }
@@ -200,6 +200,9 @@ function refuseTransaction(client: Client): void {
 
 /** A write in a transaction of the application could be rolled back after the client was told that it was saved. */
 class TransactionError extends Error {
+  /** The SQLSTATE "active SQL transaction". */
+  readonly code = '25001'
+
   constructor() {
     super(
       'The connection is in a transaction of the application, which could roll back the session. COMMIT or ROLLBACK before you release a client to the pool, and give the store a pool of its own'

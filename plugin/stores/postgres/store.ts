@@ -27,7 +27,11 @@ import { COMPLETE, migrationOf, SCHEMA, STATE, statementsOf, type Statements } f
 export type { PostgresPool, PostgresQuery } from './queries.js'
 
 export interface PostgresStoreOptions {
-  /** A `Pool` from `pg`, or any object with the same `query` method. The store never ends the pool. */
+  /**
+   * A `Pool` from `pg`, or any object with the same `query` method. The store never ends the pool. A query fails after
+   * 1,500 milliseconds, or after the pool's `query_timeout`. A write fails if its connection is in a transaction of the
+   * application, because a rollback would undo the write.
+   */
   readonly pool: PostgresPool
   /** The name of the table: at most 48 bytes, because the indexes are named after the table. Default `'sessions'`. */
   readonly table?: string
