@@ -206,6 +206,23 @@ void t.test(
   }
 )
 
+void t.test(
+  'on a replica, the app starts with a warning, reads sessions and answers writes with 503',
+  { skip },
+  async (t) => {
+    const { pool, schema, cookie } = await setUp(t)
+    await server.becomeReplica()
+    const store = new PostgresStore({ pool, schema })
+    t.same(await store.ready(), [
+      'PostgreSQL is a replica, so no session can be saved: connect the pool to the primary server'
+    ])
+    await store.migrate()
+    const app = addRoutes(await makeApp(t, { store }))
+    t.same((await send(app, cookie, '/read')).json(), { name: 'ada' })
+    assertUnavailable(t, await send(app, cookie, '/set?name=bob'))
+  }
+)
+
 async function setUp(t: Test, config: PoolConfig = {}) {
   const admin = makePool(t, server)
   const { schema } = await makeStore(t, admin)

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { Pool } from 'pg'
 import t, { type Test } from 'tap'
@@ -5,11 +6,13 @@ import sessions, { SessionOptionError } from '../../plugin/index.js'
 import {
   PostgresStore,
   type PostgresPool,
+  type PostgresQuery,
   type PostgresStoreOptions
 } from '../../plugin/stores/postgres/store.js'
+import { stopClock } from '../../plugin/testing/clock.js'
 import { signIn } from '../../plugin/testing/index.js'
 import Fastify from 'fastify'
-import { addRoutes, makeApp, SECRET } from '../fixtures/app.js'
+import { addRoutes, makeApp, makeLoggedApp, SECRET } from '../fixtures/app.js'
 import { listen } from '../fixtures/diagnostics.js'
 import { assertNoLeaks } from '../fixtures/leaks.js'
 import {
@@ -143,7 +146,6 @@ const HOSTILE_NAMES = [
   '%s',
   'Sitzungen äöü 🔑',
   'select',
-  'a.b',
   '\\',
   '"',
   'x'.repeat(48)
@@ -309,6 +311,96 @@ void t.test(
 )
 
 void t.test(
+  'the sessions of a user with 10,000 of them are listed in steps, and ended without listing them',
+  { skip },
+  async (t) => {
+    const pool = makePool(t, server)
+    const { schema, table } = await makeStore(t, pool)
+    const values = `md5(n::text), 1, '{"a": "1"}', now(), now(), now() + interval '1 day', 'ada'`
+    await pool.query(`INSERT INTO ${table} SELECT ${values} FROM generate_series(1, 10000) AS n`)
+    const rows: number[] = []
+    let turns = 0
+    let isListing = true
+    const turn = () => {
+      turns++
+      if (isListing) setImmediate(turn)
+    }
+    const counting = {
+      query: async (query: PostgresQuery) => {
+        const answer = await pool.query(query)
+        rows.push(answer.rows.length)
+        setImmediate(turn)
+        return answer
+      }
+    }
+    const store = new PostgresStore({ pool: counting, schema })
+    const sessions = await store.listByUser('ada')
+    isListing = false
+    t.equal(new Set(sessions.map(({ id }) => id)).size, 10_000)
+    t.ok(turns >= 20, `other work ran ${turns} times while the sessions were parsed`)
+    t.equal(await store.destroyByUser('ada'), 10_000)
+    t.ok(Number(rows[0]) < 100 && rows[1] === 1, `the driver read ${rows.join(' and ')} rows`)
+  }
+)
+
+void t.test('listByUser returns sessions of very different sizes', { skip }, async (t) => {
+  const { store } = await makeStore(t, makePool(t, server))
+  const sizes = [1, 100_000, 10, 300_000, 20_000, 20_000]
+  for (const [index, size] of sizes.entries())
+    await store.create(
+      `${index}`,
+      makeRecord({ userId: 'ada', data: { a: 'x'.repeat(size) }, version: index })
+    )
+  const found = await store.listByUser('ada')
+  t.same(
+    found.map(({ id, record }) => [id, record.version, record.data['a']?.length]).sort(),
+    sizes.map((size, index) => [String(index), index, size])
+  )
+  t.same(
+    found.map(({ record }) => record),
+    await Promise.all(found.map(({ id }) => store.get(id)))
+  )
+})
+
+void t.test('a sweep pauses between its batches until its signal aborts', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const { schema, table } = await makeStore(t, pool)
+  await fill(pool, schema, 40_000)
+  const spans: number[] = []
+  const timed = {
+    query: async (query: PostgresQuery) => {
+      spans.push(performance.now())
+      const answer = await pool.query(query)
+      spans.push(performance.now())
+      return answer
+    }
+  }
+  const store = new PostgresStore({ pool: timed, schema })
+  t.equal(await store.cleanup(), 4000)
+  t.equal(spans.length, 10)
+  const between = (from: number) => (spans[from + 1] ?? NaN) - (spans[from] ?? NaN)
+  for (const batch of [0, 2, 4, 6])
+    t.ok(
+      between(batch + 1) > 5 * between(batch),
+      `${between(batch)} ms, then a pause of ${between(batch + 1)} ms`
+    )
+  await pool.query(`UPDATE ${table} SET expires_at = now() - interval '1 day'`)
+  const stop = new AbortController()
+  const slow = {
+    query: async (query: PostgresQuery) => {
+      const answer = await pool.query(query)
+      await delay(200)
+      setImmediate(() => stop.abort())
+      return answer
+    }
+  }
+  const start = performance.now()
+  t.equal(await new PostgresStore({ pool: slow, schema }).cleanup(stop.signal), 1000)
+  t.ok(performance.now() - start < 1500, 'the pause of 1.8 s ends early')
+  t.equal(await store.cleanup(stop.signal), 0)
+})
+
+void t.test(
   'only one process at a time sweeps expired sessions, and it does not wait for locked rows',
   { skip },
   async (t) => {
@@ -412,14 +504,127 @@ const WRONG: Record<string, Wrong> = {
   },
   'a role without permissions': {
     message: /has no permission for "sesame_\w+"\."sessions": GRANT SELECT/,
-    async pool(t, pool, schema) {
-      await new PostgresStore({ pool, schema }).migrate()
-      await pool.query(`CREATE ROLE ${schema} LOGIN`)
-      t.teardown(() => pool.query(`DROP ROLE ${schema}`))
-      return makePool(t, server, { options: `-c role=${schema}` })
-    }
+    pool: (t, pool, schema) => poolOfRole(t, pool, schema, '')
+  },
+  'a role that may only read': {
+    message: /has no permission for "sesame_\w+"\."sessions": GRANT SELECT, INSERT, UPDATE, DELETE ON/,
+    pool: (t, pool, schema) => poolOfRole(t, pool, schema, 'SELECT')
+  },
+  'a role that may not delete': {
+    message: /has no permission for "sesame_\w+"\."sessions": GRANT SELECT, INSERT, UPDATE, DELETE ON/,
+    pool: (t, pool, schema) => poolOfRole(t, pool, schema, 'SELECT, INSERT, UPDATE')
   }
 }
+
+/** Creates the table and returns a pool whose role has only these privileges on it. */
+async function poolOfRole(t: Test, pool: Pool, schema: string, privileges: string): Promise<Pool> {
+  await new PostgresStore({ pool, schema }).migrate()
+  await pool.query(`CREATE ROLE ${schema} LOGIN`)
+  t.teardown(() => pool.query(`DROP OWNED BY ${schema}; DROP ROLE ${schema}`))
+  if (privileges !== '')
+    await pool.query(
+      `GRANT USAGE ON SCHEMA ${schema} TO ${schema}; GRANT ${privileges} ON ${schema}.sessions TO ${schema}`
+    )
+  return makePool(t, server, { options: `-c role=${schema}` })
+}
+
+void t.test('with all privileges on the table, a role can use it and call migrate()', { skip }, async (t) => {
+  const admin = makePool(t, server)
+  const schema = await makeSchema(t, admin)
+  const pool = await poolOfRole(t, admin, schema, 'SELECT, INSERT, UPDATE, DELETE')
+  const store = new PostgresStore({ pool, schema })
+  await store.migrate()
+  t.same(await store.ready(), [])
+  t.equal(await store.create(ID, makeRecord()), true)
+  t.equal(await store.update(ID, { set: { a: '1' }, remove: [], ...LATER }), 'ok')
+  t.equal(await store.destroy(ID), true)
+})
+
+const INCOMPLETE = {
+  'without a table': 'DROP TABLE %',
+  'without a column': 'ALTER TABLE % DROP created_at',
+  'with a column of another type': 'ALTER TABLE % ALTER version TYPE int',
+  'without an index on the expiry': 'DROP INDEX %_expires_at_idx',
+  'without an index on the users': 'DROP INDEX %_user_id_idx',
+  'without a primary key': 'ALTER TABLE % DROP CONSTRAINT sessions_pkey'
+}
+
+for (const [name, sql] of Object.entries(INCOMPLETE)) {
+  void t.test(`migrate() fails for a role that may not create anything ${name}`, { skip }, async (t) => {
+    const admin = makePool(t, server)
+    const schema = await makeSchema(t, admin)
+    const pool = await poolOfRole(t, admin, schema, 'SELECT, INSERT, UPDATE, DELETE')
+    await admin.query(sql.replaceAll('%', `${schema}.sessions`))
+    await t.rejects(new PostgresStore({ pool, schema }).migrate(), { code: '42501' })
+  })
+}
+
+void t.test('the table’s name is refused if it contains a schema', async (t) => {
+  const pool = { query: async () => ({ rows: [] }) }
+  t.throws(() => new PostgresStore({ pool, table: 'auth.sessions' }), {
+    code: 'SESSION_OPTION_INVALID',
+    message: /"table" is 'auth.sessions', but must have no dot.*`schema: 'auth', table: 'sessions'`/
+  })
+  t.throws(() => new PostgresStore({ pool, table: 'db.auth.sessions' }), { code: 'SESSION_OPTION_INVALID' })
+  t.ok(new PostgresStore({ pool, schema: 'a.b' }))
+})
+
+void t.test('ready() warns if the transactions of the pool are read-only', { skip }, async (t) => {
+  const admin = makePool(t, server)
+  const { schema } = await makeStore(t, admin)
+  const pool = makePool(t, server, { options: '-c default_transaction_read_only=on' })
+  const store = new PostgresStore({ pool, schema })
+  const { lines } = await makeLoggedApp(t, { store })
+  t.match(
+    lines.join('\n'),
+    /fastify-sesame: PostgreSQL runs the transactions.*`default_transaction_read_only`/
+  )
+})
+
+void t.test(
+  'ready() warns if the clock of the process is more than 5 seconds from PostgreSQL’s',
+  { skip },
+  async (t) => {
+    const { store } = await makeStore(t, makePool(t, server))
+    t.same(await store.ready(), [])
+    for (const [seconds, text] of [
+      [90, '90 s ahead of the clock of PostgreSQL, so sessions end too early'],
+      [-3600, '3600 s behind the clock of PostgreSQL, so sessions end too late']
+    ] as const) {
+      const clock = stopClock(Date.now() + seconds * 1000)
+      t.teardown(() => clock.restore())
+      const [warning, ...others] = await store.ready()
+      clock.restore()
+      const shown = warning?.replace(/\b(89|3601) s/, (found) => (found === '89 s' ? '90 s' : '3600 s'))
+      t.equal(shown, `the clock of this process is ${text}: synchronize both clocks with NTP`)
+      t.same(others, [])
+    }
+  }
+)
+
+void t.test(
+  'a sweep goes by PostgreSQL’s clock, so a process whose clock is ahead ends no live session',
+  { skip },
+  async (t) => {
+    const { store } = await makeStore(t, makePool(t, server))
+    const hour = 3_600_000
+    await store.create(ID, makeRecord({ expiresAt: Date.now() + 24 * hour }))
+    await store.create('b', makeRecord({ expiresAt: Date.now() - 1 }))
+    const clock = stopClock(Date.now() + 25 * hour)
+    t.teardown(() => clock.restore())
+    t.equal(await store.cleanup(), 1)
+    clock.restore()
+    t.ok(await store.get(ID))
+  }
+)
+
+void t.test('a pool that returns no rows ends no session and gives no warning', async (t) => {
+  const store = new PostgresStore({ pool: { query: async () => ({ rows: [] }) } })
+  t.same(await store.ready(), [])
+  t.equal(await store.destroyByUser('ada'), 0)
+  t.equal(await store.cleanup(), 0)
+  t.same(await store.listByUser('ada'), [])
+})
 
 for (const [name, { message, pool }] of Object.entries(WRONG)) {
   void t.test(

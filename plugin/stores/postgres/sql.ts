@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 
 /** The text of an SQL statement, and the name under which a connection prepares the statement. */
 export interface Statement {
-  readonly name: string
+  /** If it is not set, the statement is not prepared. */
+  readonly name?: string
   readonly text: string
 }
 
@@ -49,10 +50,24 @@ function textsOfStatements(table: string) {
   WHERE t.expires_at <= ${at('$2')} RETURNING 1`,
     update: updateOf(table),
     destroy: `DELETE FROM ${table} WHERE id = $1 RETURNING ${LIVE} AS live`,
-    list: `SELECT id, ${ROW} FROM ${table} WHERE user_id = $1 AND ${LIVE}`,
-    destroyByUser: `DELETE FROM ${table} WHERE user_id = $1 AND id IS DISTINCT FROM $3 RETURNING ${LIVE} AS live`,
+    list: listOf(table),
+    destroyByUser: `WITH ended AS (
+  DELETE FROM ${table} WHERE user_id = $1 AND id IS DISTINCT FROM $3 RETURNING ${LIVE} AS live)
+SELECT count(*) FILTER (WHERE live)::int AS count FROM ended`,
     cleanup: cleanupOf(table)
   }
+}
+
+/**
+ * Returns the rows in JSON arrays of about 32 kB, so that a user with thousands of sessions does not block the event
+ * loop: the driver reads few rows, and the store can pause between two arrays.
+ */
+function listOf(table: string): string {
+  return `SELECT json_agg(row)::text AS rows FROM (
+  SELECT json_build_array(id, version, data, "createdAt", "lastAccessed", "expiresAt", "userId") AS row,
+    sum(octet_length(data) + 150) OVER (ROWS UNBOUNDED PRECEDING) / 32768 AS part
+  FROM (SELECT id, ${ROW} FROM ${table} WHERE user_id = $1 AND ${LIVE}) AS found) AS numbered
+GROUP BY part`
 }
 
 /**
@@ -77,11 +92,42 @@ written AS (UPDATE ${table} AS t SET
 SELECT EXISTS (SELECT FROM target) AS found, EXISTS (SELECT FROM written) AS written`
 }
 
-/** An advisory lock prevents concurrent sweeps, and is released if the process dies. Locked rows are skipped. */
+/**
+ * Removes up to `$1` sessions that have expired by the clock of PostgreSQL, because the clock of one process may be
+ * wrong. An advisory lock prevents concurrent sweeps, and is released if the process dies. Locked rows are skipped.
+ */
 function cleanupOf(table: string): string {
-  return `DELETE FROM ${table} WHERE id = ANY (ARRAY(
-  SELECT id FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(${lockOf(table)})) AND expires_at <= ${at('$1')}
-  ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`
+  return `WITH removed AS (DELETE FROM ${table} WHERE id = ANY (ARRAY(
+  SELECT id FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(${lockOf(table)})) AND expires_at <= now()
+  ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1)
+SELECT count(*)::int AS count FROM removed`
+}
+
+/**
+ * Finds the schema of the table `$1`, which is a quoted name, as the connection's `search_path` has it. `current` is the
+ * schema in which that connection would create the table. A temporary table is not the table of the sessions.
+ */
+export const SCHEMA: Statement = {
+  text: `SELECT (SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+  WHERE pg_class.oid = to_regclass($1) AND relpersistence <> 't') AS found, current_schema() AS current`
+}
+
+/** Tells what could keep the store from writing to the table `$1`, and what the time of PostgreSQL is in milliseconds. */
+export const STATE: Statement = {
+  text: `SELECT has_any_column_privilege($1, 'INSERT') AND has_any_column_privilege($1, 'UPDATE')
+  AND has_table_privilege($1, 'DELETE') AS "mayWrite", pg_is_in_recovery() AS "isReplica",
+  current_setting('transaction_read_only') = 'on' AS "isReadOnly", ${ms('clock_timestamp()')} AS now`
+}
+
+/** Tells whether the table `$1` has all columns and an index for each kind of lookup, so that nothing has to be created. */
+export const COMPLETE: Statement = {
+  text: `SELECT (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1)
+    AND (attname::text, atttypid::regtype::text) IN (('id', 'text'), ('version', 'bigint'), ('data', 'jsonb'),
+      ('created_at', 'timestamp with time zone'), ('last_accessed', 'timestamp with time zone'),
+      ('expires_at', 'timestamp with time zone'), ('user_id', 'text'))) = 7
+  AND (SELECT count(DISTINCT attname) FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+    WHERE indrelid = to_regclass($1) AND indisvalid
+    AND (attname IN ('expires_at', 'user_id') OR attname = 'id' AND indisunique)) = 3 AS "isComplete"`
 }
 
 /** The index on user ids is a hash index, because a B-tree cannot index very long ids. */

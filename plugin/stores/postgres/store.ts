@@ -1,38 +1,50 @@
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
 import { SessionOptionError } from '../../errors.js'
 import { storeOptions } from '../../own-options.js'
-import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
+import type {
+  Awaitable,
+  SessionPatch,
+  SessionRecord,
+  SessionStore,
+  StoredSession,
+  UpdateResult
+} from '../../types.js'
 import { decode, encode, encodeChange, encodeData } from '../codec.js'
-import { withoutValues } from '../driver-error.js'
 import { parseRow, type SessionRow } from '../record.js'
-import { migrationOf, statementsOf, type Statement, type Statements } from './sql.js'
+import { fatalError, warningsOf, type State } from './problems.js'
+import {
+  codeOf,
+  createQueries,
+  DUPLICATE,
+  POOL_HINT,
+  SLOW_QUERY_TIMEOUT,
+  type PostgresPool,
+  type Queries
+} from './queries.js'
+import { COMPLETE, migrationOf, SCHEMA, STATE, statementsOf, type Statements } from './sql.js'
 
-/** The part of a `pg` Pool that the store uses. */
-export interface PostgresPool {
-  query(query: PostgresQuery): Promise<{ readonly rows: unknown[] }>
-  /** True after the pool's `end()` has been called. */
-  readonly ending?: boolean
-}
-
-export interface PostgresQuery {
-  /** The name under which each connection prepares the statement. If it is not set, the statement is not prepared. */
-  name?: string
-  text: string
-  values?: unknown[]
-}
+export type { PostgresPool, PostgresQuery } from './queries.js'
 
 export interface PostgresStoreOptions {
-  /** A `Pool` from `pg`, or any object with the same `query` method. The store never ends the pool. */
+  /**
+   * A `Pool` from `pg`, or any object with the same `query` method. The store never ends the pool. A query fails after
+   * 1,500 milliseconds, or after the pool's `query_timeout`. A write fails if its connection is in a transaction of the
+   * application, because a rollback would undo the write.
+   */
   readonly pool: PostgresPool
   /** The name of the table: at most 48 bytes, because the indexes are named after the table. Default `'sessions'`. */
   readonly table?: string
-  /** The name of an existing schema. Default: the first schema in the connection's `search_path`. */
+  /**
+   * The name of an existing schema. Default: the first schema in the `search_path` that has the table. The first call
+   * finds this schema, and a later change of the `search_path` does not matter.
+   */
   readonly schema?: string
   /** Set this to `false` if the pool connects to a pooler that does not keep prepared statements. Default `true`. */
   readonly prepare?: boolean
 }
 
 const OPTIONS = ['pool', 'table', 'schema', 'prepare'] as const
-const POOL_HINT = 'use `new PostgresStore({ pool: new pg.Pool({ connectionString }) })`'
 /** What users of connect-pg-simple write. */
 const ALTERNATIVES = {
   conString: `is unknown; ${POOL_HINT}`,
@@ -50,12 +62,8 @@ const LONGEST_NAME = 63
 const LONGEST_TABLE = LONGEST_NAME - '_expires_at_idx'.length
 /** How many sessions a sweep deletes in one statement. Such a statement takes a few tens of milliseconds. */
 const SWEEP_BATCH = 1000
-/** How many times a statement is tried if PostgreSQL rolls it back because of a concurrent statement. */
-const ATTEMPTS = 5
-/** The SQLSTATEs of a serialization failure and a deadlock. */
-const RETRYABLE = new Set(['40001', '40P01'])
-/** The SQLSTATE of a unique violation, which means a duplicate id. */
-const DUPLICATE = '23505'
+/** How long a sweep pauses after a batch, as a multiple of the time that the batch took. */
+const SWEEP_PAUSE = 9
 
 /**
  * Keeps sessions in PostgreSQL 14 or newer, for any number of processes and machines. Each session is one row, and each
@@ -67,57 +75,76 @@ const DUPLICATE = '23505'
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
-  readonly #table: string
-  readonly #migration: string
-  readonly #prepare: boolean
-  readonly #sql: Statements
+  readonly #queries: Queries
+  readonly #name: string
+  readonly #schema: string | undefined
+  /** The name of the table, with its schema if that is known. */
+  #table: string
+  /** The statements for the table, or `undefined` if the next call has to find the schema first. */
+  #sql: Statements | undefined
 
   /** @throws {SessionOptionError} if the pool has no `query`, a name is invalid, or an option is unknown. */
   constructor(options: PostgresStoreOptions) {
     if (hasQuery(options)) throw new SessionOptionError('pool', `is missing; ${POOL_HINT}`)
     const { pool, table = 'sessions', schema, prepare = true } = storeOptions(options, OPTIONS, ALTERNATIVES)
     this.#pool = checkedPool(pool)
-    const name = quoted('table', table, LONGEST_TABLE)
-    this.#table = schema === undefined ? name : `${quoted('schema', schema, LONGEST_NAME)}.${name}`
-    this.#migration = migrationOf(this.#table, name)
-    this.#prepare = prepare
-    this.#sql = statementsOf(this.#table)
-  }
-
-  /** Creates the table and its indexes if they are missing. Several processes can call this at the same time. */
-  async migrate(): Promise<void> {
-    // Several statements in one query run in one transaction, on one connection.
-    await this.#pool.query({ text: this.#migration })
+    this.#queries = createQueries(this.#pool, prepare)
+    this.#name = quotedTable(table)
+    this.#schema = schema === undefined ? undefined : quoted('schema', schema, LONGEST_NAME)
+    this.#table = this.#schema === undefined ? this.#name : `${this.#schema}.${this.#name}`
+    // Only a pool has several connections, whose search_path may differ. Its schema is found at the first call.
+    if (schema !== undefined || pool.idleCount === undefined) this.#sql = statementsOf(this.#table)
   }
 
   /**
-   * Checks that the store can read its table.
-   * @throws {SessionOptionError} if the table is missing or has wrong columns, the pool has ended, or the login fails.
+   * Creates the table and its indexes if they are missing. Several processes can call this at the same time. If nothing
+   * is missing, the role does not need the permission to create anything.
    */
-  async ready(): Promise<void> {
+  async migrate(): Promise<void> {
+    await this.#findSchema()
+    const [check] = await this.#queries.read<{ isComplete: boolean }>(COMPLETE, [this.#table])
+    if (check?.isComplete === true) return
+    await this.#queries.migrate(migrationOf(this.#table, this.#name))
+    await this.#findSchema()
+  }
+
+  /**
+   * Checks that the store can use its table. Returns a warning if the connection is read-only for now, or if the clock
+   * of this process differs from PostgreSQL's by more than 5 seconds.
+   * @throws {SessionOptionError} if the table is missing or has wrong columns, the role may not read or write it, the
+   * pool has ended, or the login fails.
+   */
+  async ready(): Promise<string[]> {
     if (this.#pool.ending === true) throw new SessionOptionError('pool', 'was ended: pass an open pool')
     try {
+      await this.#findSchema()
       await this.get('')
+      const asked = Date.now()
+      const [state] = await this.#queries.read<State>(STATE, [this.#table])
+      return state === undefined ? [] : warningsOf(state, this.#table, asked, Date.now())
     } catch (error) {
       throw fatalError(error as Error, this.#table) ?? error
     }
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
-    const [row] = await this.#run<SessionRow>(this.#sql.get, [encode(id), Date.now()])
+    const sql = await this.#statements()
+    const [row] = await this.#queries.read<SessionRow>(sql.get, [encode(id), Date.now()])
     return row && parseRow(id, row)
   }
 
   async create(id: string, record: SessionRecord): Promise<boolean> {
     const { version, data, createdAt, lastAccessed, expiresAt, userId } = record
+    const sql = await this.#statements()
     const values = [encode(id), Date.now(), version, encodeData(data), createdAt, lastAccessed, expiresAt]
-    const rows = await this.#run(this.#sql.create, [...values, userId && encode(userId)])
+    const rows = await this.#queries.write(sql.create, [...values, userId && encode(userId)])
     return rows.length > 0
   }
 
   async update(id: string, patch: SessionPatch): Promise<UpdateResult> {
+    const sql = await this.#statements()
     try {
-      const [result] = await this.#run<Updated>(this.#sql.update, valuesOf(id, patch))
+      const [result] = await this.#queries.write<Updated>(sql.update, valuesOf(id, patch))
       if (result?.written === true) return 'ok'
       return result?.found === true ? 'conflict' : 'gone'
     } catch (error) {
@@ -127,43 +154,108 @@ export class PostgresStore implements SessionStore {
   }
 
   async destroy(id: string): Promise<boolean> {
-    const [row] = await this.#run<Ended>(this.#sql.destroy, [encode(id), Date.now()])
+    const sql = await this.#statements()
+    const [row] = await this.#queries.write<{ live: boolean }>(sql.destroy, [encode(id), Date.now()])
     return row?.live === true
   }
 
+  /** Parses thousands of sessions in steps, so that other requests can run between them. */
   async listByUser(userId: string): Promise<StoredSession[]> {
-    const rows = await this.#run<SessionRow & { id: string }>(this.#sql.list, [encode(userId), Date.now()])
-    return rows.flatMap((row) => {
-      const id = decode(row.id)
-      const record = parseRow(id, row)
-      return record === undefined ? [] : [{ id, record }]
-    })
+    const sql = await this.#statements()
+    const parts = await this.#queries.read<{ rows: string }>(sql.list, [encode(userId), Date.now()])
+    const sessions: StoredSession[] = []
+    for (const [index, { rows }] of parts.entries()) {
+      if (index > 0) await nextTurn()
+      sessions.push(...sessionsIn(rows))
+    }
+    return sessions
   }
 
   async destroyByUser(userId: string, except?: string): Promise<number> {
     const spared = except === undefined ? null : encode(except)
-    const rows = await this.#run<Ended>(this.#sql.destroyByUser, [encode(userId), Date.now(), spared])
-    return rows.filter(({ live }) => live).length
+    const sql = await this.#statements()
+    const values = [encode(userId), Date.now(), spared]
+    return countIn(await this.#queries.write<Counted>(sql.destroyByUser, values))
   }
 
-  /** Removes expired sessions in batches. Returns 0 if another process is already removing them. */
+  /**
+   * Removes the sessions that have expired by the clock of PostgreSQL. Works in batches and pauses after each of them,
+   * so that requests stay fast. Returns 0 if another process is already removing them.
+   */
   async cleanup(signal?: AbortSignal): Promise<number> {
+    const sql = await this.#statements()
     let removed = 0
-    for (let batch = SWEEP_BATCH; batch === SWEEP_BATCH && signal?.aborted !== true; removed += batch) {
-      batch = (await this.#run(this.#sql.cleanup, [Date.now(), SWEEP_BATCH])).length
+    while (signal?.aborted !== true) {
+      const start = performance.now()
+      const count = countIn(
+        await this.#queries.write<Counted>(sql.cleanup, [SWEEP_BATCH], SLOW_QUERY_TIMEOUT)
+      )
+      removed += count
+      if (count < SWEEP_BATCH) break
+      const pause = (performance.now() - start) * SWEEP_PAUSE
+      await delay(pause, undefined, signal && { signal }).catch(() => undefined)
     }
     return removed
   }
 
-  async #run<R>(statement: Statement, values: unknown[], attempt = 1): Promise<R[]> {
-    const { name, text } = statement
-    try {
-      return rowsOf<R>(await this.#pool.query(this.#prepare ? { name, text, values } : { text, values }))
-    } catch (error) {
-      if (attempt === ATTEMPTS || !RETRYABLE.has(codeOf(error))) throw error
-      return this.#run<R>(statement, values, attempt + 1)
-    }
+  #statements(): Awaitable<Statements> {
+    return this.#sql ?? this.#findSchema()
   }
+
+  /**
+   * Finds the schema of the table, so that each statement can name it. Otherwise, a `SET search_path` on one connection
+   * would send the statements of that connection to another table. Until the table exists, each call looks again.
+   */
+  async #findSchema(): Promise<Statements> {
+    if (this.#schema !== undefined && this.#sql !== undefined) return this.#sql
+    this.#sql = undefined
+    const [row] = await this.#queries.read<Schemas>(SCHEMA, [this.#name])
+    const schema = row?.found ?? row?.current
+    if (schema != null) this.#table = `${inQuotes(schema)}.${this.#name}`
+    const sql = statementsOf(this.#table)
+    if (row?.found != null) this.#sql = sql
+    return sql
+  }
+}
+
+/** The schema that has the table, and the schema in which the table would be created. Either may not exist. */
+interface Schemas {
+  readonly found: string | null
+  readonly current: string | null
+}
+
+/** A row of the statement `list`. */
+type ListedRow = readonly [
+  id: string,
+  version: number,
+  data: string,
+  createdAt: number,
+  lastAccessed: number,
+  expiresAt: number,
+  userId: string
+]
+
+function sessionsIn(json: string): StoredSession[] {
+  return (JSON.parse(json) as ListedRow[]).flatMap(
+    ([name, version, data, createdAt, lastAccessed, expiresAt, userId]) => {
+      const id = decode(name)
+      const record = parseRow(id, { version, data, createdAt, lastAccessed, expiresAt, userId })
+      return record === undefined ? [] : [{ id, record }]
+    }
+  )
+}
+
+interface Updated {
+  readonly found: boolean
+  readonly written: boolean
+}
+
+interface Counted {
+  readonly count: number
+}
+
+function countIn([row]: Counted[]): number {
+  return row?.count ?? 0
 }
 
 function checkedPool(pool: unknown): PostgresPool {
@@ -177,61 +269,27 @@ function hasQuery(pool: unknown): boolean {
   return typeof query === 'function'
 }
 
-function rowsOf<R>(answer: unknown): R[] {
-  const { rows } = Object(answer) as { rows?: unknown }
-  if (Array.isArray(rows)) return rows as R[]
+/** PostgreSQL allows a dot in a name, but a dot in a table's name almost always separates the schema from the table. */
+function quotedTable(table: string): string {
+  const name = quoted('table', table, LONGEST_TABLE)
+  const [schema, ...rest] = table.split('.')
+  if (rest.length === 0) return name
+  const [given, first, second] = [table, schema, rest.join('.')].map((text) => inspect(text))
   throw new SessionOptionError(
-    'pool',
-    `returned no rows, so it does not look like a pool of pg; ${POOL_HINT}`
+    'table',
+    `is ${given}, but must have no dot; for a table in another schema, use \`schema: ${first}, table: ${second}\``
   )
 }
 
 function quoted(option: string, name: unknown, longest: number): string {
   const isValid =
     typeof name === 'string' && name !== '' && Buffer.byteLength(name) <= longest && encode(name) === name
-  if (isValid) return `"${name.replaceAll('"', '""')}"`
+  if (isValid) return inQuotes(name)
   throw SessionOptionError.wrong(option, name, `a name of 1 to ${longest} bytes without NUL`)
 }
 
-function codeOf(error: unknown): string {
-  return String((error as { code?: unknown } | undefined)?.code)
-}
-
-/** Returns a `SessionOptionError` for an error that retrying cannot fix, or `undefined` for any other error. */
-function fatalError(error: Error, table: string): SessionOptionError | undefined {
-  if (error instanceof SessionOptionError) return error
-  const problem = problemOf(codeOf(error), table)
-  if (problem === undefined) return undefined
-  const wrong = new SessionOptionError('store', `${problem} (${error.message})`)
-  wrong.cause = withoutValues(error)
-  return wrong
-}
-
-function problemOf(code: string, table: string): string | undefined {
-  switch (code) {
-    case '42P01':
-      return `has no table ${table}: run \`await store.migrate()\` once`
-    case '42703':
-    case '42883':
-      return `finds another table at ${table}: choose another name, such as \`table: 'web_sessions'\``
-    case '42501':
-      return `has no permission for ${table}: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} TO its role`
-    case '28000':
-    case '28P01':
-    case '3D000':
-      return 'cannot log in to PostgreSQL: correct the user, password or database of the pool'
-    default:
-      return undefined
-  }
-}
-
-interface Updated {
-  readonly found: boolean
-  readonly written: boolean
-}
-
-interface Ended {
-  readonly live: boolean
+function inQuotes(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
 }
 
 function valuesOf(id: string, patch: SessionPatch): unknown[] {
