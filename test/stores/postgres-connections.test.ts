@@ -258,6 +258,21 @@ void t.test(
   }
 )
 
+void t.test('reads that fail together check the idle connections once', async (t) => {
+  const checks: unknown[] = []
+  const pool: PostgresPool = {
+    idleCount: 3,
+    query: async ({ text }) => {
+      if (text !== 'SELECT 1') throw new Error('lost')
+      checks.push(text)
+      return { rows: [] }
+    }
+  }
+  const store = new PostgresStore({ pool, schema: 'public' })
+  await Promise.all([t.rejects(store.get(ID), /lost/), t.rejects(store.get(ID), /lost/)])
+  t.equal(checks.length, 3)
+})
+
 void t.test('a write fails if the pool has no connection for it', { skip }, async (t) => {
   const { schema } = await makeStore(t, makePool(t, server))
   const pool = makePool(t, server, { max: 1, connectionTimeoutMillis: 50 })

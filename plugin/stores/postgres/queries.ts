@@ -145,15 +145,17 @@ function createIdleCheck(pool: PostgresPool): () => Promise<void> {
 async function sendWrite(pool: PostgresPool, query: PostgresQuery): Promise<unknown> {
   if (pool.idleCount === undefined || pool.connect === undefined) return sendOutsideTransaction(pool, query)
   const client = await takeClient(pool as Required<PostgresPool>)
+  const giveBack = (error?: unknown): void => {
+    client.off('error', ignore)
+    client.release(error)
+  }
   try {
     const answer = await sendOutsideTransaction(client, query)
-    client.release()
+    giveBack()
     return answer
   } catch (error) {
-    client.release(isHarmless(error) ? undefined : error)
+    giveBack(isHarmless(error) ? undefined : error)
     throw error
-  } finally {
-    client.off('error', ignore)
   }
 }
 
