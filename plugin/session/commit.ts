@@ -82,7 +82,7 @@ export class Committer {
     }
   }
 
-  async #carryOut(
+  #carryOut(
     state: SessionState,
     plan: CreatePlan | UpdatePlan | DestroyPlan,
     reply: CommitReply
@@ -98,7 +98,7 @@ export class Committer {
     })
   }
 
-  async #write(
+  #write(
     state: SessionState,
     plan: CreatePlan | UpdatePlan,
     reply: CommitReply
@@ -160,12 +160,12 @@ export class Committer {
     throw new SessionConflictError()
   }
 
-  async #settle(
+  #settle(
     state: SessionState,
     result: UpdateResult,
     { id, patch, cookie, ifGone }: UpdatePlan,
     reply: CommitReply
-  ): Promise<readonly CookieOrder[]> {
+  ): Awaitable<readonly CookieOrder[]> {
     if (result === 'gone') return this.#gone(state, id, ifGone, reply)
     const { requestId } = reply
     const { renameTo: newId = id } = patch

@@ -16,6 +16,8 @@ export function serialize(key: string, value: unknown): string {
 
 /** Does the same as `serialize`, and says whether a `toJSON` method has replaced the value or a part of it. */
 export function serializeValue(key: string, value: unknown): { text: string; isReplaced: boolean } {
+  // Without the check for lost data, JSON.stringify is several times as fast.
+  if (isSimple(value)) return { text: JSON.stringify(value), isReplaced: false }
   let isReplaced = false
   function refuseLoss(this: Record<string, unknown>, property: string, item: unknown): unknown {
     isReplaced ||= this[property] !== item
@@ -32,6 +34,10 @@ export function serializeValue(key: string, value: unknown): { text: string; isR
   }
   if (text === undefined) throw notJson(key, 'it is undefined')
   return { text, isReplaced }
+}
+
+function isSimple(value: unknown): value is string | boolean | number {
+  return typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)
 }
 
 /** Serializes an object to see whether it was changed. Runs on every request, so it does not check for lost data. */

@@ -289,7 +289,9 @@ void t.test('a connection that is lost during a write does not end the process',
   const locking = await admin.connect()
   await locking.query(`BEGIN; LOCK TABLE ${table}`)
   const write = t.rejects(store.destroy(ID), { code: '57P01' })
-  const end = 'SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE application_name = $1'
+  // The write has reached PostgreSQL as soon as it waits for the table.
+  const end = `SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
+    WHERE application_name = $1 AND wait_event_type = 'Lock'`
   for (let ended = 0; ended === 0;) ended = (await admin.query(end, [schema])).rows.length
   await write
   await locking.query('COMMIT')
