@@ -86,7 +86,7 @@ void t.test(
   { skip: linux || (problemOf('better-sqlite3') ?? false) },
   async (t) => {
     const { store, path } = makeStore(t, { driver: 'better-sqlite3' })
-    const second = openWithCopy(t, path)
+    const second = openWithOther(path)
     second.exec('SELECT count(*) FROM sessions')
     t.throws(() => store.ready(), TWO_LIBRARIES)
     store.create(idOf('a'), makeRecord({ expiresAt: Date.now() - 1 }))
@@ -165,13 +165,16 @@ function makeStore(t: Test, options?: { driver: 'better-sqlite3' }): { store: Sq
   return { store, path }
 }
 
-/** Opens a file with a copy of better-sqlite3’s binary, which the process loads as another library. */
-function openWithCopy(t: Test, path: string): SqliteDatabase {
+/** Opens a file with node:sqlite or, if Node does not have it, with a copy of better-sqlite3’s binary. */
+function openWithOther(path: string): SqliteDatabase {
+  return problemOf('node:sqlite') === undefined ? open(path, 'node:sqlite') : openWithCopy(path)
+}
+
+/** The process loads the copy as another library. */
+function openWithCopy(path: string): SqliteDatabase {
   const require = createRequire(import.meta.url)
   const Database = require('better-sqlite3') as new (path: string, options: object) => SqliteDatabase
   const nativeBinding = join(dirname(path), 'copy.node')
   copyFileSync(require.resolve('better-sqlite3/build/Release/better_sqlite3.node'), nativeBinding)
-  const database = new Database(path, { nativeBinding })
-  t.teardown(() => database.close())
-  return database
+  return new Database(path, { nativeBinding })
 }
