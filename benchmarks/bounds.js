@@ -47,7 +47,7 @@ export const QUICK_BOUNDS = {
   'read-10k': 1.9,
   'read-100k': 2.8,
   'read-64k': 1.45,
-  change: 1.8
+  change: 2.3
 }
 
 /**
