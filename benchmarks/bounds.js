@@ -44,9 +44,9 @@ export const SCALE_BOUNDS = { bytesPerSession: 500, sweepHoldMs: 5 }
 export const QUICK_BOUNDS = {
   anonymous: 1.25,
   'read-hot': 1.45,
-  'read-10k': 1.9,
-  'read-100k': 2.8,
-  'read-64k': 1.45,
+  'read-10k': 2.2,
+  'read-100k': 3.2,
+  'read-64k': 1.55,
   change: 2.3
 }
 
