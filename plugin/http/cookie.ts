@@ -1,6 +1,7 @@
 import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
+import { visitorCookieName } from '../session/visitor.js'
 import { createDomain } from './cookie-domain.js'
 import { createPathWarning, createPlainHttpWarning } from './cookie-warnings.js'
 import { addClearSiteData, keepRawCookies } from './reply-headers.js'
@@ -65,7 +66,7 @@ export function createCookies(options: ResolvedOptions, serialize: CookieWriter)
   const ofVisitors = sameSite === 'strict' ? 'lax' : sameSite
   const session = createCookie({ name: options.cookieName, sameSite, most: Infinity }, send, warn)
   const visitor = createCookie(
-    { name: `${options.cookieName}_visitor`, sameSite: ofVisitors, most: VISITORS },
+    { name: visitorCookieName(options.cookieName), sameSite: ofVisitors, most: VISITORS },
     send,
     warn
   )

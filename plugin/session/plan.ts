@@ -141,11 +141,12 @@ function planUpdate(
   // The time of the last access never goes back, even if the clock of this server is behind that of another one.
   const accessed = signsIn ? now : Math.max(now, found.record.lastAccessed)
   const expiresAt = expiryOf(lifetime, createdAt, accessed)
+  const times = { lastAccessed: accessed, expiresAt }
   const { token, id } = ids()
   return {
     kind: 'update',
     id: found.id,
-    patch: patchOf(outcome, found.record, accessed, id),
+    patch: patchOf(outcome, found.record, times, id),
     ifGone: ifGoneOf(outcome, found.record),
     signsIn,
     cookie: needsCookie(outcome, found, expiresAt)
@@ -172,15 +173,17 @@ function needsCookie({ lifetime, rotated }: Outcome, found: FoundSession, expire
   return rotated || found.stale || (lifetime.persistent && expiresAt !== found.record.expiresAt)
 }
 
-function patchOf(outcome: Outcome, record: SessionRecord, accessed: number, id: string): SessionPatch {
-  const { lifetime, rotated, signsIn, createdAt } = outcome
+type Times = Pick<SessionPatch, 'lastAccessed' | 'expiresAt'>
+
+function patchOf(outcome: Outcome, record: SessionRecord, times: Times, id: string): SessionPatch {
+  const { rotated, signsIn, createdAt } = outcome
   const difference = outcome.difference ?? NO_DIFFERENCE
   const { set, clear, versioned } = difference
   return {
     set,
     remove: removedBy(outcome, difference),
-    lastAccessed: accessed,
-    expiresAt: expiryOf(lifetime, createdAt, accessed),
+    lastAccessed: times.lastAccessed,
+    expiresAt: times.expiresAt,
     ...(clear && { clear }),
     ...(versioned && { ifVersion: record.version }),
     ...userOf(outcome, difference),
