@@ -10,10 +10,17 @@ export function isPromise<T>(value: Awaitable<T>): value is PromiseLike<T> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === 'function'
 }
 
-/** Resolves or rejects with the result of `promise`, or rejects if `promise` takes longer than `milliseconds`. */
-export function withTimeout<T>(promise: PromiseLike<T>, milliseconds: number): Promise<T> {
+/**
+ * Resolves or rejects with the result of `promise`. If that takes longer than `milliseconds`, rejects with the error that
+ * `makeError` returns.
+ */
+export function withTimeout<T>(
+  promise: PromiseLike<T>,
+  milliseconds: number,
+  makeError = () => new Error(`No answer within ${milliseconds} ms`)
+): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`No answer within ${milliseconds} ms`)), milliseconds)
+    const timer = setTimeout(() => reject(makeError()), milliseconds)
     Promise.resolve(promise)
       .finally(() => clearTimeout(timer))
       .then(resolve, reject)

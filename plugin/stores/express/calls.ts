@@ -1,4 +1,4 @@
-import { isPromise } from '../../awaitable.js'
+import { isPromise, withTimeout } from '../../awaitable.js'
 import { withoutValues } from '../driver-error.js'
 
 /** A session store for express-session or @fastify/session. */
@@ -101,10 +101,7 @@ function call(
     })
     if (isPromise(returned)) returned.then(() => (hasResolved = true), reject)
   })
-  const inTime = new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new NoCallbackError(method, timeout, hasResolved)), timeout)
-    answer.finally(() => clearTimeout(timer)).then(resolve, reject)
-  })
+  const inTime = withTimeout(answer, timeout, () => new NoCallbackError(method, timeout, hasResolved))
   return { answer, inTime }
 }
 
