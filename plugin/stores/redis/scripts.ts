@@ -139,7 +139,7 @@ return { 'ok', session.user or nil }
 `)
 
 export const ENTER = script(`
-enter(KEYS[1], ARGV[2], ARGV[4])
+enter(KEYS[1], ARGV[2], ARGV[3])
 return { 'ok' }
 `)
 

@@ -219,8 +219,8 @@ export class RedisStore implements SessionStore {
     return this.#run<string[]>(LIST, [this.#userPrefix + user], [])
   }
 
-  async #enter(user: string, id: string, [now, ttl, expiresAt]: readonly string[]): Promise<void> {
-    await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, expiresAt, id] as string[])
+  async #enter(user: string, id: string, [now, ttl]: readonly string[]): Promise<void> {
+    await this.#run(ENTER, [this.#userPrefix + user], [now, ttl, id] as string[])
   }
 
   /** Ignores errors, because `listByUser` skips an entry that has no session, and such an entry expires later. */
