@@ -1,9 +1,7 @@
 import { SessionOptionError } from '../../errors.js'
+import { LARGEST_SKEW, skewOf } from '../clock.js'
 import { withoutValues } from '../driver-error.js'
 import { codeOf } from './queries.js'
-
-/** A clock that differs by more than this number of milliseconds is reported. */
-const CLOCK_TOLERANCE = 5000
 
 /** What could keep the store from working, as PostgreSQL tells it. */
 export interface State {
@@ -30,18 +28,15 @@ export function warningsOf(state: State, table: string, asked: number, answered:
     warnings.push(
       'PostgreSQL runs the transactions of this pool as read-only, so no session can be saved: set `default_transaction_read_only` to `off` for its role, database or server'
     )
-  warnings.push(...clockWarnings(state.now, asked, answered))
+  warnings.push(...clockWarnings(skewOf(state.now, asked, answered)))
   return warnings
 }
 
-function clockWarnings(now: number, asked: number, answered: number): string[] {
-  const ahead = asked - now
-  const behind = now - answered
-  const ms = Math.max(ahead, behind)
-  if (ms <= CLOCK_TOLERANCE) return []
-  const [place, effect] = ahead > behind ? ['ahead of', 'early'] : ['behind', 'late']
+function clockWarnings(skew: number): string[] {
+  if (Math.abs(skew) <= LARGEST_SKEW) return []
+  const [place, effect] = skew < 0 ? ['ahead of', 'early'] : ['behind', 'late']
   return [
-    `the clock of this process is ${Math.round(ms / 1000)} s ${place} the clock of PostgreSQL, so sessions end too ${effect}: synchronize both clocks with NTP`
+    `the clock of this process is ${Math.round(Math.abs(skew) / 1000)} s ${place} the clock of PostgreSQL, so sessions end too ${effect}: synchronize both clocks with NTP`
   ]
 }
 

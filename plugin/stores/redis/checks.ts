@@ -1,8 +1,6 @@
+import { LARGEST_SKEW, skewOf } from '../clock.js'
 import type { Engine } from './client.js'
 import { INSPECT } from './scripts.js'
-
-/** The largest difference between two clocks that is not reported, in milliseconds. */
-const LARGEST_SKEW = 5000
 
 export const READ_ONLY =
   'Redis is a read-only replica, so that every write fails: connect to the master, through Sentinel or the cluster ' +
@@ -47,12 +45,12 @@ async function inspect(engine: Engine): Promise<Server[]> {
 }
 
 async function inspectServer(engine: Engine): Promise<Server> {
-  const before = Date.now()
+  const asked = Date.now()
   const reply = await engine.run(INSPECT, [], [])
-  const after = Date.now()
+  const answered = Date.now()
   const [seconds, microseconds, policy] = reply as [string, string, string]
   const time = Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000)
-  return { policy, skew: Math.min(time - before, 0) + Math.max(time - after, 0) }
+  return { policy, skew: skewOf(time, asked, answered) }
 }
 
 /** The options of a `Redis` client of `ioredis`. A `Cluster` or a client of `redis` does not have them. */
