@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
-import { SessionOptionError } from '../errors.js'
-import { refuseUnknown, type Alternatives } from '../own-options.js'
+import { SessionOptionError } from './errors.js'
+import { refuseUnknown, type Alternatives } from './own-options.js'
 
 /** A rule for the value of an option. `want` completes the error message "option … is …, but must be …". */
 export interface Rule {

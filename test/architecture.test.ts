@@ -61,7 +61,7 @@ void t.test('the import pattern of these tests matches every import statement in
   t.same(imports.get('http/require-auth.ts')?.slice(0, 3), [
     { from: 'fastify', as: 'type' },
     { from: 'errors.ts', as: 'value' },
-    { from: 'options/rules.ts', as: 'value' }
+    { from: 'rules.ts', as: 'value' }
   ])
   for (const [file, source] of sources) {
     const lines = source.split('\n').filter((line) => / from '[^']+'$/.test(line))

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify'
 import { SessionOptionError, type SessionStoreError } from '../errors.js'
-import { oneOf } from '../options/rules.js'
+import { oneOf } from '../rules.js'
 import type { Saver, Session } from '../session/session.js'
 import type { SessionRequest } from '../session/context.js'
 import type { Awaitable } from '../types.js'

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { SessionAuthError, SessionUsageError } from '../errors.js'
-import { checkOptions, number, text, type Rule } from '../options/rules.js'
+import { checkOptions, number, text, type Rule } from '../rules.js'
 import { ownOptions } from '../own-options.js'
 import { rememberPage } from '../session/return-path.js'
 import { Session } from '../session/session.js'

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { mapInSlices } from '../awaitable.js'
 import { channels } from '../diagnostics.js'
 import type { ResolvedOptions } from '../options/resolve.js'
-import { anything, checkOptions } from '../options/rules.js'
+import { anything, checkOptions } from '../rules.js'
 import { ownOptions } from '../own-options.js'
 import {
   infoOf,

@@ -1,4 +1,4 @@
-import { anything, flag, number, objectOf, oneOf, text, type Rule } from './rules.js'
+import { anything, flag, number, objectOf, oneOf, text, type Rule } from '../rules.js'
 import { isObjectSchema } from './schema.js'
 import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
 

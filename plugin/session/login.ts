@@ -1,6 +1,6 @@
 import { SessionOptionError } from '../errors.js'
 import { milliseconds, type ResolvedOptions } from '../options/resolve.js'
-import { checkOptions, type Rule } from '../options/rules.js'
+import { checkOptions, type Rule } from '../rules.js'
 import { COOKIE_OPTIONS, OPTIONS } from '../options/table.js'
 import type { ChosenLifetime } from './lifetime.js'
 

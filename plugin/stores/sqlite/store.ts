@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { SessionOptionError } from '../../errors.js'
-import { storeOptions } from '../../own-options.js'
+import { ownOptions } from '../../own-options.js'
+import { checkOptions, type Rule } from '../../rules.js'
 import type { SessionPatch, SessionRecord, SessionStore, StoredSession, UpdateResult } from '../../types.js'
 import { encode, encodeChange, encodeData } from '../codec.js'
 import { parseRow, type SessionRow } from '../record.js'
@@ -40,7 +41,6 @@ export interface SqliteStoreOptions {
   readonly driver?: 'better-sqlite3' | 'node:sqlite'
 }
 
-const OPTIONS = ['table', 'synchronous', 'busyTimeout', 'driver'] as const
 const ALTERNATIVES = { prefix: 'is unknown; use `table` to keep applications apart' }
 /** A patch that sets or removes more than this number of keys is applied with `LARGE_PATCH`. */
 const LARGE = 100
@@ -234,36 +234,30 @@ function parseListed(row: ListedRow): StoredSession[] {
 
 type Resolved = Required<Omit<SqliteStoreOptions, 'driver'>> & Pick<SqliteStoreOptions, 'driver'>
 
-/** For each option, the check of its value and what the error says about it. */
-const RULES: Readonly<Record<keyof SqliteStoreOptions, readonly [(value: unknown) => boolean, string]>> = {
-  table: [
-    (value) => typeof value === 'string' && value !== '' && !value.includes('\0'),
-    'a table name without NUL'
-  ],
-  synchronous: [(value) => value === 'normal' || value === 'full', "'normal' or 'full'"],
-  busyTimeout: [
-    (value) => Number.isInteger(value) && (value as number) >= 0,
-    'a whole number of milliseconds'
-  ],
-  driver: [
-    (value) => value === 'better-sqlite3' || value === 'node:sqlite',
-    "'better-sqlite3' or 'node:sqlite'"
-  ]
+const RULES: Readonly<Record<keyof SqliteStoreOptions, Rule>> = {
+  table: {
+    want: 'a table name without NUL',
+    accepts: (value) => typeof value === 'string' && value !== '' && !value.includes('\0')
+  },
+  synchronous: {
+    want: "'normal' or 'full'",
+    accepts: (value) => value === 'normal' || value === 'full'
+  },
+  busyTimeout: {
+    want: 'a whole number of milliseconds',
+    accepts: (value) => Number.isInteger(value) && (value as number) >= 0
+  },
+  driver: {
+    want: "'better-sqlite3' or 'node:sqlite'",
+    accepts: (value) => value === 'better-sqlite3' || value === 'node:sqlite'
+  }
 }
 
 function resolve(options: SqliteStoreOptions | undefined): Resolved {
-  const {
-    table = 'sessions',
-    synchronous = 'normal',
-    busyTimeout = 500,
-    driver
-  } = storeOptions(options, OPTIONS, ALTERNATIVES)
-  const resolved = { table, synchronous, busyTimeout, ...(driver !== undefined && { driver }) }
-  for (const [name, value] of Object.entries(resolved)) {
-    const [isValid, want] = RULES[name as keyof SqliteStoreOptions]
-    if (!isValid(value)) throw SessionOptionError.wrong(name, value, want)
-  }
-  return resolved
+  const given = ownOptions(options)
+  checkOptions(given, RULES, '', ALTERNATIVES)
+  const { table = 'sessions', synchronous = 'normal', busyTimeout = 500, driver } = given
+  return { table, synchronous, busyTimeout, ...(driver !== undefined && { driver }) }
 }
 
 interface Change {
