@@ -4,7 +4,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { SessionOptions } from '../../plugin/index.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
 import { makeBareApp } from './fixtures/bare-app.js'
 import { nameOn, signIn } from './fixtures/page-actions.js'
@@ -12,14 +12,10 @@ import { serve, type Seen, type Server } from './fixtures/server.js'
 
 // Tests what a page from another origin can do through the browser of a signed-in user.
 
-// The timeout is long because loading a page can take seconds on a busy machine.
-t.setTimeout(280_000)
-let chromium: Chromium
+const chromium = useChromium(t)
 let makeExample: MakeExample
 t.before(async () => {
-  if (skip !== false) return
-  chromium = await startChromium(t)
-  makeExample = await loadExample(t)
+  if (skip === false) makeExample = await loadExample(t)
 })
 
 /** The hosts of the application and of the attacker's page. */

@@ -4,7 +4,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { SessionOptions } from '../../plugin/index.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { makeBareApp } from './fixtures/bare-app.js'
 import { naiveSessions } from './fixtures/naive.js'
 import { leave, nameOn } from './fixtures/page-actions.js'
@@ -12,11 +12,7 @@ import { serve, type Seen } from './fixtures/server.js'
 
 // Tests which cookies Chromium keeps and sends, and which cookies a sibling host can add (cookie tossing).
 
-t.setTimeout(280_000)
-let chromium: Chromium
-t.before(async () => {
-  if (skip === false) chromium = await startChromium(t)
-})
+const chromium = useChromium(t)
 
 // RFC 6265bis section 5.7 lets the browser decide which plain HTTP hosts are allowed to set a Secure cookie. Chromium
 // allows this for loopback addresses and for host names such as `localhost`.

@@ -6,7 +6,7 @@ import { makeAccountApp } from './fixtures/account-app.js'
 import { sesame } from './fixtures/account-libraries.js'
 import { makeAttacker } from './fixtures/attacker.js'
 import { makeBareApp } from './fixtures/bare-app.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { loadExample, type MakeExample } from './fixtures/example.js'
 import { naiveSessions } from './fixtures/naive.js'
 import { nameOn, press, signIn } from './fixtures/page-actions.js'
@@ -14,14 +14,10 @@ import { serve } from './fixtures/server.js'
 
 // Tests the example application in a real browser.
 
-// The timeout is long because loading a page can take seconds on a busy machine.
-t.setTimeout(280_000)
-let chromium: Chromium
+const chromium = useChromium(t)
 let makeExample: MakeExample
 t.before(async () => {
-  if (skip !== false) return
-  chromium = await startChromium(t)
-  makeExample = await loadExample(t)
+  if (skip === false) makeExample = await loadExample(t)
 })
 
 /** Starts the example application. Returns a browser window and the application's origin. */

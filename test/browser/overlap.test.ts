@@ -7,18 +7,14 @@ import { wrapStore } from '../../plugin/testing/index.js'
 import { stopClock } from '../fixtures/clock.js'
 import { makeAccountApp } from './fixtures/account-app.js'
 import { naive, sesame, type Library } from './fixtures/account-libraries.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import type { Gate, Held, Moment } from './fixtures/gate.js'
 import { cookieOf, press, userOn } from './fixtures/page-actions.js'
 import { serve, type Server } from './fixtures/server.js'
 
 // Tests requests of one browser that overlap: those of two tabs, and those of a double click.
 
-t.setTimeout(280_000)
-let chromium: Chromium
-t.before(async () => {
-  if (skip === false) chromium = await startChromium(t)
-})
+const chromium = useChromium(t)
 
 interface Scene {
   readonly page: Page

@@ -3,17 +3,13 @@ import t, { type Test } from 'tap'
 import { makeAccountApp } from './fixtures/account-app.js'
 import { naive, sesame, type Library } from './fixtures/account-libraries.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { leave } from './fixtures/page-actions.js'
 import { serve } from './fixtures/server.js'
 
 // Tests where the browser is after a login, if an attacker's link has chosen the page to return to.
 
-t.setTimeout(280_000)
-let chromium: Chromium
-t.before(async () => {
-  if (skip === false) chromium = await startChromium(t)
-})
+const chromium = useChromium(t)
 
 /** A path that a signed-out user is made to ask for. `evil` stands for the attacker's host and port. */
 interface Hostile {

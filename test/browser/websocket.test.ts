@@ -3,18 +3,14 @@ import type { FastifyRequest } from 'fastify'
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { makeBareApp } from './fixtures/bare-app.js'
 import { serve } from './fixtures/server.js'
 
 // A page from any origin can open a WebSocket to the application. The handshake is a GET request that carries the
 // application's cookies, and CORS does not prevent the page from reading the messages.
 
-t.setTimeout(280_000)
-let chromium: Chromium
-t.before(async () => {
-  if (skip === false) chromium = await startChromium(t)
-})
+const chromium = useChromium(t)
 
 /** Opens a WebSocket from the page. Returns its first message, or `nothing` if the server refuses the handshake. */
 function firstMessage(page: Page, url: string): Promise<string> {

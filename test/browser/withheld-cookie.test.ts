@@ -5,18 +5,14 @@ import { csrfProtection, guarded, type CsrfOptions } from '../../plugin/index.js
 import { makeAccountApp } from './fixtures/account-app.js'
 import { naive, sesame, type Library } from './fixtures/account-libraries.js'
 import { makeAttacker } from './fixtures/attacker.js'
-import { startChromium, withoutChromium as skip, type Chromium } from './fixtures/chromium.js'
+import { useChromium, withoutChromium as skip } from './fixtures/chromium.js'
 import { cookieOf, leave, messageOn, nameOn, press, userOn } from './fixtures/page-actions.js'
 import { serve, type Server } from './fixtures/server.js'
 
 // Tests requests to which the browser does not add the session cookie, because of SameSite. The user is signed in, but
 // the application cannot know it. Its reply must not replace the cookie.
 
-t.setTimeout(280_000)
-let chromium: Chromium
-t.before(async () => {
-  if (skip === false) chromium = await startChromium(t)
-})
+const chromium = useChromium(t)
 
 interface Scene {
   readonly page: Page
