@@ -10,6 +10,7 @@ import { resolveOptions } from '../../plugin/options/resolve.js'
 import { createTokens } from '../../plugin/cookies/tokens.js'
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
+import { polluted } from '../fixtures/pollution.js'
 import { spyStore } from '../fixtures/stores.js'
 
 const tokens = createTokens([Buffer.from(SECRET)], 32)
@@ -386,13 +387,7 @@ void t.test('a polluted Object.prototype does not change the attributes of the c
   for (const [name, value] of Object.entries(pollution)) {
     for (const persistent of [true, false]) {
       const before = await setUp(t, { cookie: { persistent } })
-      Object.defineProperty(Object.prototype, name, {
-        value,
-        configurable: true,
-        enumerable: true,
-        writable: true
-      })
-      try {
+      await polluted(name, value, async () => {
         const after = await setUp(t, { cookie: { persistent } })
         for (const { browser } of [before, after]) {
           const [set, cleared] = [await browser.get('/set?name=ada'), await browser.get('/logout')].map(
@@ -402,9 +397,7 @@ void t.test('a polluted Object.prototype does not change the attributes of the c
           t.equal(set?.replace(/^[^;]+; /, ''), `${persistent ? 'Max-Age=86400; ' : ''}${attributes}`, name)
           t.equal(cleared, `session_id=; Max-Age=0; ${attributes}`, name)
         }
-      } finally {
-        Reflect.deleteProperty(Object.prototype, name)
-      }
+      })
     }
   }
 })

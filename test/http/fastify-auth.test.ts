@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net'
 import fastifyAuth from '@fastify/auth'
 import type { FastifyRequest } from 'fastify'
 import type { Response } from 'light-my-request'
@@ -7,8 +6,8 @@ import { MemoryStore, requireAuth, type SessionStore } from '../../plugin/index.
 import { Browser, makeLoggedApp } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { slowStore, wrap } from '../fixtures/stores.js'
-import { makeGate, settle } from '../sockets/fixtures/server.js'
-import { openWire, requestText } from '../sockets/fixtures/wire.js'
+import { disconnectAt, makeGate, settle } from '../sockets/fixtures/server.js'
+import { requestText } from '../sockets/fixtures/wire.js'
 
 // Tests requireAuth in the lists of @fastify/auth.
 
@@ -174,17 +173,7 @@ for (const list of ['requireAuth(), key', 'key, requireAuth()'] as const) {
     await browser.get('/login')
     clock.move(300_000)
     await app.listen({ host: '127.0.0.1', port: 0 })
-    const closed = new Promise((resolve) => {
-      app.server.once('connection', (socket) => socket.once('close', resolve))
-    })
-    const wire = await openWire((app.server.address() as AddressInfo).port)
-    wire.write(requestText('/guarded', { ...PAGE, cookie: browser.cookie }))
-    await gate.reached
-    wire.vanish()
-    await closed
-    await settle()
-    gate.open()
-    await settle()
+    await disconnectAt(gate, app, requestText('/guarded', { ...PAGE, cookie: browser.cookie }))
     t.equal(runs(), 0)
   })
 }

@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type preHandlerHookHandler } from 'fastify'
 import t, { type Test } from 'tap'
 import sessions, {
@@ -11,8 +10,8 @@ import sessions, {
 import { addRoutes, Browser, makeApp, SECRET, setCookieOf } from '../fixtures/app.js'
 import { stopClock } from '../fixtures/clock.js'
 import { failingStore, spyStore, wrap } from '../fixtures/stores.js'
-import { makeGate, settle } from '../sockets/fixtures/server.js'
-import { openWire, requestText } from '../sockets/fixtures/wire.js'
+import { disconnectAt, makeGate } from '../sockets/fixtures/server.js'
+import { requestText } from '../sockets/fixtures/wire.js'
 
 const CHROME = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
 const PAGE = { accept: CHROME, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
@@ -642,18 +641,8 @@ for (const [name, cookie] of Object.entries({ 'a signed-out client': false, 'a s
     await browser.get('/login')
     clock.move(300_000)
     await app.listen({ host: '127.0.0.1', port: 0 })
-    const { port } = app.server.address() as AddressInfo
-    const closed = new Promise((resolve) => {
-      app.server.once('connection', (socket) => socket.once('close', resolve))
-    })
-    const wire = await openWire(port)
-    wire.write(requestText('/change', { ...PAGE, ...(cookie && { cookie: browser.cookie }) }))
-    await gate.reached
-    wire.vanish()
-    await closed
-    await settle()
-    gate.open()
-    await settle()
+    const headers = { ...PAGE, ...(cookie && { cookie: browser.cookie }) }
+    await disconnectAt(gate, app, requestText('/change', headers))
     t.equal(runs, 0)
   })
 }
