@@ -117,6 +117,6 @@ export interface SessionStore {
   destroyByUser?(userId: string, except?: string): Awaitable<number>
   /** Removes the expired records and returns their number. Stops early once `signal` aborts. */
   cleanup?(signal?: AbortSignal): Awaitable<number>
-  /** Releases the resources that the store itself opened. The plugin leaves this to whoever created the store. */
+  /** Releases the resources that the store itself opened. The plugin never calls `close`: several apps can share a store. */
   close?(): Awaitable<void>
 }

@@ -44,7 +44,7 @@ export interface Cookies {
 /** All attributes of a cookie. The serializer would look up a missing attribute in a polluted `Object.prototype`. */
 type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
 
-/** What the two cookies differ in. */
+/** The properties in which the session cookie and the visitor cookie differ. */
 interface Kind {
   readonly name: string
   readonly sameSite: ResolvedOptions['cookie']['sameSite']

@@ -4,7 +4,7 @@ const NAME = 'is unknown; use `cookieName`'
 const SECONDS = 'is unknown; use the option `maxAge` beside `cookie`, which is in seconds'
 const ATTRIBUTE = 'is an attribute of the cookie; write it into the option `cookie`'
 
-/** What users of @fastify/session, express-session, @fastify/secure-session and iron-session write, and our option. */
+/** The errors for options of @fastify/session, express-session, @fastify/secure-session and iron-session. */
 export const ALTERNATIVES: Alternatives = {
   prefix:
     'has no effect, because this plugin has no routes; a prefix of the keys in a database is an option of the store, such as `new RedisStore({ client, prefix })`',

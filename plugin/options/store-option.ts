@@ -46,7 +46,10 @@ const STORES =
 const REDIS =
   'is a Redis client, not a store; write `new RedisStore({ client })` of fastify-sesame/stores/redis'
 
-/** What applications pass instead of a store, recognized by its methods. Redis clients also have those of a store. */
+/**
+ * The objects that applications pass instead of a store, recognized by their methods. The first match counts, because a
+ * Redis client also has the methods of a store of express-session.
+ */
 const KINDS: readonly { readonly methods: readonly string[]; readonly problem: string }[] = [
   { methods: ['then'], problem: 'is a promise, not a store; await it first' },
   { methods: ['hgetall', 'evalsha'], problem: REDIS },

@@ -2,14 +2,14 @@ import type { Tokens } from '../cookies/tokens.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import type { Visitors } from './visitor.js'
 
-/** What all sessions of one plugin share. */
+/** The objects that all sessions of one registered plugin share. */
 export interface SessionContext {
   readonly options: ResolvedOptions
   readonly tokens: Tokens
   readonly visitors: Visitors
 }
 
-/** What a session needs to know about its request. */
+/** The facts about a request that its session needs. */
 export interface SessionRequest {
   /** Returns the values of the visitor cookies that the request carries. */
   visitorCookies(): readonly string[]

@@ -3,7 +3,7 @@ import { CSRF_KEY, isOwnKey } from './record.js'
 import { serialize } from './serialize.js'
 import type { VisitorData, Visitors } from './visitor.js'
 
-/** What the own keys need to know about their session. */
+/** The facts about a session that its own keys need. */
 export interface OwnKeysSession {
   /** True if there is no stored session, so that the values are in the visitor cookie. */
   readonly isVisitor: boolean

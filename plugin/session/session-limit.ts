@@ -10,7 +10,7 @@ import { UserLock } from './user-lock.js'
 /** How long a sign-in can take, and by how much the clocks of two servers can differ, in milliseconds. */
 const RECENT = 10_000
 
-/** What the limit needs to know about a sign-in: the id of its session before, if it is stored, and afterwards. */
+/** The ids of the session of a sign-in: before the sign-in, if the session is stored, and after it. */
 export interface SignIn {
   readonly before: string | undefined
   readonly after: string

@@ -14,7 +14,7 @@ export interface MemoryStoreOptions {
 }
 
 const MAX_SESSIONS = 100_000
-/** What users of other memory stores write. */
+/** The errors for options of other memory stores. */
 const ALTERNATIVES = {
   max: 'is unknown; use `maxSessions`',
   ttl: 'is unknown; use `maxAge` of the plugin',

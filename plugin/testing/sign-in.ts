@@ -8,7 +8,7 @@ import { CSRF_KEY, userIdOf } from '../session/record.js'
 import { serialize } from '../session/serialize.js'
 import type { SessionData } from '../types.js'
 
-/** What the requests of a signed-in browser need. */
+/** The session cookie and a CSRF token of a signed-in browser. */
 export interface SignedIn {
   /** The session cookie as `name=value`, for the request header `cookie`. */
   readonly cookie: string

@@ -5,7 +5,7 @@ import type { SessionRecord } from '../../types.js'
 import { NoCallbackError, type Calls, type ExpressSession } from './calls.js'
 
 const MINUTE = 60_000
-/** What databases say about a text that is longer than its column. */
+/** Matches the errors of databases for a text that is longer than its column. */
 const TOO_LONG = /too long|too large|truncat|exceed/i
 
 /**

@@ -3,7 +3,7 @@ import { LARGEST_SKEW, skewOf } from '../clock.js'
 import { withoutValues } from '../driver-error.js'
 import { codeOf } from './queries.js'
 
-/** What could keep the store from working, as PostgreSQL tells it. */
+/** The state of PostgreSQL and of the role, as far as it can keep the store from working. */
 export interface State {
   readonly mayWrite: boolean
   readonly isReplica: boolean

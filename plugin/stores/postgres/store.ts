@@ -45,7 +45,7 @@ export interface PostgresStoreOptions {
 }
 
 const OPTIONS = ['pool', 'table', 'schema', 'prepare'] as const
-/** What users of connect-pg-simple write. */
+/** The errors for options of connect-pg-simple. */
 const ALTERNATIVES = {
   conString: `is unknown; ${POOL_HINT}`,
   conObject: `is unknown; ${POOL_HINT}`,

@@ -25,7 +25,7 @@ export type Hash = Record<string, string>
 export interface Engine {
   /** True if the client is connected to a cluster, where a script can access the keys of only one slot. */
   readonly isCluster: boolean
-  /** What the client itself puts before each key. */
+  /** The text that the client itself puts before each key. */
   readonly keyPrefix: string
   read(key: string): Promise<Hash>
   run(script: Script, keys: string[], args: string[]): Promise<unknown>

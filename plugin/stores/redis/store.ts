@@ -31,7 +31,7 @@ export interface RedisStoreOptions {
   readonly prefix?: string
 }
 
-/** What users of connect-redis write. */
+/** The errors for options of connect-redis. */
 const ALTERNATIVES = {
   url: `is unknown; use \`client\` with a client: ${CLIENT_HINT}`,
   ttl: 'is unknown; use `maxAge` of the plugin',
