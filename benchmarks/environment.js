@@ -43,7 +43,7 @@ export function describeEnvironment({ rounds, cpu }) {
  * Looks for package.json in the folders above the package's main file, because a package might not export its
  * package.json.
  */
-function versionOf(name) {
+export function versionOf(name) {
   for (let folder = dirname(resolve(name)); folder !== dirname(folder); folder = dirname(folder)) {
     const found = manifestIn(folder)
     if (found?.name === name) return found.version
