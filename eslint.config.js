@@ -41,5 +41,9 @@ export default ts.config(
   {
     files: ['**/*.{js,mjs,cjs}'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } }
+  },
+  {
+    files: ['examples/*/public/*.js'],
+    languageOptions: { globals: { document: 'readonly' } }
   }
 )

@@ -1,21 +1,20 @@
-import { readFile } from 'node:fs/promises'
 import formbody from '@fastify/formbody'
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import helmet from '@fastify/helmet'
+import rateLimit from '@fastify/rate-limit'
+import Fastify, { type FastifyInstance } from 'fastify'
 import sessions, { type SessionOptions, type SessionStore } from 'fastify-sesame'
 import { accountRoutes } from './account.js'
-import { sendError } from './reply.js'
-import { sessionRoutes } from './sessions.js'
+import { adminRoutes } from './admin.js'
+import { deviceRoutes } from './devices.js'
+import { addErrorPages } from './errors.js'
+import { HEADERS } from './headers.js'
+import { loginRoutes } from './login.js'
+import { passwordRoutes } from './password.js'
+import './session-data.js'
+import { shopRoutes } from './shop.js'
+import { addSignOuts } from './sign-outs.js'
 import { createUsers, type Users } from './users.js'
-
-declare module 'fastify-sesame' {
-  interface SessionData {
-    userId: string
-    username: string
-    role: string
-    /** The browser that the user signed in with, such as `Firefox on Linux`. */
-    browser: string
-  }
-}
+import { addViews } from './views.js'
 
 export interface AppOptions {
   readonly secret: SessionOptions['secret']
@@ -27,30 +26,24 @@ export interface AppOptions {
   readonly logLevel?: string
 }
 
-const HEADERS = {
-  'content-security-policy':
-    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-  'x-content-type-options': 'nosniff',
-  'referrer-policy': 'same-origin',
-  // After a logout, the browser's back button must not show pages of the user who was signed in.
-  'cache-control': 'no-store'
+declare module 'fastify' {
+  interface FastifyInstance {
+    users: Users
+  }
 }
 
 /** Builds the application. The caller only has to call `listen()`. */
 export async function build(options: AppOptions): Promise<FastifyInstance> {
   const { secret, store, logLevel = 'warn' } = options
-  // Behind a TLS proxy, set `trustProxy` here. The cookie's Secure attribute and the origin check depend on it.
+  // Behind a TLS proxy, set `trustProxy` here. The cookie's Secure attribute, the origin check and the addresses of the
+  // devices depend on it.
   const app = Fastify({ logger: { level: logLevel }, bodyLimit: 16_384 })
-  app.addHook('onRequest', async (_request, reply) => void reply.headers(HEADERS))
-  app.setNotFoundHandler((request, reply) => sendError(request, reply, 404, 'This page does not exist.'))
-  app.setErrorHandler<FastifyError>((error, request, reply) => {
-    const { statusCode = 500, message } = error
-    if (statusCode < 500) return sendError(request, reply, statusCode, message)
-    // The error message may reveal internal details, so it is written only to the log.
-    request.log.error(error)
-    return sendError(request, reply, statusCode, 'Something went wrong. Please try again later.')
-  })
+  addErrorPages(app)
+  await app.register(helmet, HEADERS)
+  // After a logout, the browser's back button must not show pages of the user who was signed in.
+  app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'no-store'))
   await app.register(formbody)
+  await app.register(rateLimit, { global: false })
   await app.register(sessions, {
     secret,
     store,
@@ -62,17 +55,12 @@ export async function build(options: AppOptions): Promise<FastifyInstance> {
     cookie: { secure: 'auto', sameSite: 'lax' },
     csrf: { protect: 'all' }
   })
-  const users = options.users ?? (await createUsers())
+  app.decorate('users', options.users ?? (await createUsers()))
   app.decorateRequest('member')
-  await app.register(accountRoutes, { users })
-  await app.register(sessionRoutes, { users })
-  await addStyle(app)
+  addSignOuts(app)
+  await addViews(app)
+  for (const routes of [loginRoutes, accountRoutes, passwordRoutes, deviceRoutes, shopRoutes, adminRoutes]) {
+    await app.register(routes)
+  }
   return app
-}
-
-async function addStyle(app: FastifyInstance): Promise<void> {
-  const css = await readFile(new URL('../style.css', import.meta.url))
-  app.get('/style.css', { config: { session: false } }, async (_request, reply) => {
-    return reply.type('text/css; charset=utf-8').header('cache-control', 'no-cache').send(css)
-  })
 }

@@ -12,12 +12,14 @@ export interface User {
 /** The user accounts. This example keeps them in memory. A real application would use a database. */
 export interface Users {
   find(id: string): User | undefined
+  all(): readonly User[]
   /**
    * Returns the user, or `undefined` if the username or the password is wrong. The caller cannot tell which of the two
    * is wrong.
    */
   authenticate(username: string, password: string): Promise<User | undefined>
   rename(id: string, name: string): void
+  changePassword(id: string, password: string): Promise<void>
 }
 
 interface Password {
@@ -25,7 +27,7 @@ interface Password {
   readonly hash: Buffer
 }
 
-const DEMO_ACCOUNTS = [
+export const DEMO_ACCOUNTS = [
   { id: '1', username: 'ada', password: 'lovelace', role: 'admin', name: 'Ada Lovelace' },
   { id: '2', username: 'grace', password: 'hopper', role: 'member', name: 'Grace Hopper' }
 ]
@@ -48,6 +50,7 @@ export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
 
   return {
     find: (id) => users.get(id),
+    all: () => [...users.values()],
     async authenticate(username, password) {
       const known = passwords.get(username)
       // Hash the password even if the username is unknown. Otherwise the response time would reveal which usernames
@@ -59,6 +62,10 @@ export async function createUsers(accounts = DEMO_ACCOUNTS): Promise<Users> {
     rename(id, name) {
       const user = users.get(id)
       if (user !== undefined) users.set(id, { ...user, name })
+    },
+    async changePassword(id, password) {
+      const user = users.get(id)
+      if (user !== undefined) passwords.set(user.username, { userId: id, ...(await passwordOf(password)) })
     }
   }
 }

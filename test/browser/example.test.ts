@@ -41,7 +41,7 @@ void t.test(
     await page.goto(origin)
     t.equal(pathOf(page), '/login')
     await signIn(page, origin, 'ada', 'wrong')
-    t.same([pathOf(page), await messages(page)], ['/login', ['Invalid credentials']])
+    t.same([pathOf(page), await messages(page)], ['/login', ['Wrong username or password.']])
     await page.reload()
     t.same(await messages(page), [])
 
@@ -68,7 +68,7 @@ void t.test(
     await press(page, 'Log out')
     t.same([pathOf(page), await messages(page)], ['/login', ['You are logged out.']])
     await page.goto(`${origin}/profile`)
-    t.same([pathOf(page), await messages(page)], ['/login', ['Please login to continue']])
+    t.same([pathOf(page), await messages(page)], ['/login', ['Please sign in to continue.']])
   }
 )
 
@@ -82,20 +82,20 @@ void t.test(
     })
     await signIn(page, origin)
     await signIn(phone, origin)
-    await page.goto(`${origin}/sessions`)
-    t.same((await page.locator('.sessions strong').allTextContents()).sort(), [
+    await page.goto(`${origin}/devices`)
+    t.same((await page.locator('.devices strong').allTextContents()).sort(), [
       'Chrome on Linux',
       'Firefox on Android'
     ])
-    t.match(await page.locator('.sessions li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
+    t.match(await page.locator('.devices li', { hasText: 'This device' }).textContent(), 'Chrome on Linux')
 
-    await press(page, 'End session: Firefox on Android')
+    await press(page, 'End session Firefox on Android')
     t.same(await messages(page), ['The session was ended.'])
-    t.same(await page.locator('.sessions strong').allTextContents(), ['Chrome on Linux'])
+    t.same(await page.locator('.devices strong').allTextContents(), ['Chrome on Linux'])
     await press(phone, 'Profile', 'link')
-    t.same([pathOf(phone), await messages(phone)], ['/login', ['Session expired']])
+    t.same([pathOf(phone), await messages(phone)], ['/login', ['You were signed out from another device: Chrome on Linux, 127.0.0.1.']])
     await page.reload()
-    t.same([pathOf(page), await messages(page)], ['/sessions', []])
+    t.same([pathOf(page), await messages(page)], ['/devices', []])
   }
 )
 

@@ -1,0 +1,33 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { countOf } from './cart.js'
+
+/** Renders a template of the folder `views`. Each template gets `data`, and the values that the layout needs. */
+export function page(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  view: string,
+  data: object = {}
+): Promise<string> {
+  const { session, server } = request
+  return reply.viewAsync(view, {
+    user: server.users.find(session.get('userId') ?? ''),
+    cartCount: countOf(session.get('cart')),
+    path: request.url.split('?', 1)[0],
+    // A function, because printing the first token changes the session. Pages without a form must not do that.
+    csrf: () => reply.generateCsrf(),
+    messages: messagesOf(request),
+    ...data
+  })
+}
+
+/**
+ * Returns the flash messages. Reading them removes them, so each is shown only once. `requireAuth` sets its prompt to
+ * sign in as `error`. The prompt is not the user's mistake, so this application uses `problem` for its own errors.
+ */
+function messagesOf({ session }: FastifyRequest) {
+  return {
+    success: session.getFlash('success'),
+    notice: session.getFlash('error'),
+    problem: session.getFlash('problem')
+  }
+}
