@@ -8,16 +8,26 @@ export function page(
   view: string,
   data: object = {}
 ): Promise<string> {
-  const { session, server } = request
   return reply.viewAsync(view, {
-    user: server.users.find(session.get('userId') ?? ''),
-    cartCount: countOf(session.get('cart')),
-    path: request.url.split('?', 1)[0],
+    ...headerOf(request),
+    messages: messagesOf(request),
     // A function, because printing the first token changes the session. Pages without a form must not do that.
     csrf: () => reply.generateCsrf(),
-    messages: messagesOf(request),
     ...data
   })
+}
+
+/** Renders an error page. It only reads the session, because a refused or failed request must not change it. */
+export function errorPage(request: FastifyRequest, reply: FastifyReply, data: object): Promise<string> {
+  return reply.viewAsync('error', { ...headerOf(request), path: undefined, messages: {}, ...data })
+}
+
+function headerOf({ session, server, url }: FastifyRequest) {
+  return {
+    user: server.users.find(session.get('userId') ?? ''),
+    cartCount: countOf(session.get('cart')),
+    path: url.split('?', 1)[0]
+  }
 }
 
 /**

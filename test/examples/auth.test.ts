@@ -1,5 +1,6 @@
 import t from 'tap'
 import { MemoryStore } from '../../plugin/index.js'
+import { stopClock } from '../fixtures/clock.js'
 import { failingStore, spyStore } from '../fixtures/stores.js'
 import {
   Browser,
@@ -43,6 +44,68 @@ void t.test(
     for (const url of ['/', '/login']) t.equal(sentTo(await browser.get(url, PAGE)), '302 /dashboard')
   }
 )
+
+void t.test(
+  'after a wrong password, the form still has the username, marks both fields and has no password',
+  async (t) => {
+    const browser = new Browser(await makeExample(t))
+    for (const name of ['ada', '"><script>alert(1)</script>', 'x'.repeat(5000)]) {
+      t.equal(sentTo(await signIn(browser, name, 'typed-password')), '303 /login')
+      const { body } = await browser.get('/login', PAGE)
+      const value = name
+        .slice(0, 64)
+        .replaceAll('"', '&quot;')
+        .replaceAll('<', '&lt;')
+        .replaceAll('>', '&gt;')
+      t.ok(body.includes(`name="username" value="${value}"`), name.slice(0, 9))
+      t.match(body.match(/aria-invalid="true" aria-describedby="problem"/g), { length: 2 })
+      t.match(body, /<p class="flash error" role="alert" id="problem">/)
+      t.notMatch(body, 'typed-password')
+    }
+    const later = await browser.get('/login', PAGE)
+    t.match(later.body, 'name="username" value=""')
+    t.notMatch(later.body, 'aria-invalid')
+  }
+)
+
+void t.test('the login page shows the demo accounts, and asks the browser to store nothing', async (t) => {
+  const { body, headers } = await new Browser(await makeExample(t)).get('/login', PAGE)
+  const text = body.replace(/<[^>]+>/g, '')
+  t.match(text, 'Demo admin: ada with the password lovelace')
+  t.match(text, 'Demo member: grace with the password hopper')
+  t.equal(headers['set-cookie'], undefined)
+})
+
+void t.test('an address can try ten passwords a minute, and other addresses still sign in', async (t) => {
+  const clock = stopClock(t)
+  const app = await makeExample(t)
+  const attempt = (remoteAddress: string) => {
+    const fields = new URLSearchParams({ username: 'ada', password: 'wrong' }).toString()
+    const headers = { ...FORM, host: 'localhost', referer: 'http://localhost/login' }
+    return app.inject({ method: 'POST', url: '/login', remoteAddress, headers, payload: fields })
+  }
+  for (let count = 0; count < 10; count++) t.equal((await attempt('192.0.2.1')).statusCode, 303)
+  const refused = await attempt('192.0.2.1')
+  t.match(refused, { statusCode: 429, headers: { 'retry-after': '60' } })
+  t.match(
+    refused.body,
+    /<h1>Too many attempts<.*role="alert">Please wait a minute, then try again\.<.*href="http:\/\/localhost\/login">Back/s
+  )
+  t.equal((await attempt('192.0.2.2')).statusCode, 303)
+  clock.move(60_000)
+  t.equal((await attempt('192.0.2.1')).statusCode, 303)
+})
+
+void t.test('a login form that is sent twice succeeds twice, even if the visitor has a cart', async (t) => {
+  const browser = new Browser(await makeExample(t))
+  await submit(browser, '/shop', '/cart/halva/add')
+  const payload = 'username=ada&password=lovelace'
+  const request = { method: 'POST', url: '/login', headers: FORM, payload } as const
+  for (const answer of await Promise.all([browser.request(request), browser.request(request)])) {
+    t.equal(sentTo(answer), '303 /dashboard')
+  }
+  t.equal((await browser.get('/dashboard', PAGE)).statusCode, 200)
+})
 
 void t.test('a failed login does not store the input, and a login with malformed input fails', async (t) => {
   const store = spyStore()
@@ -108,6 +171,11 @@ void t.test('a form without a token or from another site changes nothing and set
 
 void t.test('the page about a refused form links back to the form, but never to another site', async (t) => {
   const browser = await signedIn(await makeExample(t))
+  const linkAfter = async (referer: string, headers: Record<string, string> = {}) => {
+    const request = { method: 'POST', url: '/profile', headers: { ...FORM, ...headers, referer } } as const
+    const { body } = await browser.request({ ...request, headers: { ...request.headers, host: 'localhost' } })
+    return /<a href="([^"]*)">(?:Back to the form|Go to the home page)</.exec(body)?.[1]
+  }
   for (const [referer, link] of [
     ['http://localhost/profile?a=1&b=2', 'http://localhost/profile?a=1&amp;b=2'],
     ['http://localhost//evil.test/', 'http://localhost//evil.test/'],
@@ -116,17 +184,21 @@ void t.test('the page about a refused form links back to the form, but never to 
     ['http://localhost/"><script>', 'http://localhost/&quot;&gt;&lt;script&gt;'],
     ['', '/']
   ] as const) {
-    const request = {
-      method: 'POST',
-      url: '/profile',
-      headers: { ...FORM, referer, host: 'localhost' }
-    } as const
-    const { body } = await browser.request(request)
-    t.match(body, `<a href="${link}">Back to the form</a>`, referer)
+    t.equal(await linkAfter(referer), link, referer)
   }
-  const foreign = { ...FORM, ...FOREIGN, referer: 'https://evil.test/' }
-  const { body } = await browser.request({ method: 'POST', url: '/profile', headers: foreign })
-  t.match(body, '<a href="/">Go to the home page</a>')
+  t.equal(await linkAfter('https://evil.test/', FOREIGN), '/')
+})
+
+void t.test('an error page keeps the navigation of a signed-in user', async (t) => {
+  const app = await makeExample(t)
+  const browser = await signedIn(app)
+  t.match((await browser.get('/nothing', PAGE)).body, 'href="/devices"')
+  t.notMatch((await new Browser(app).get('/nothing', PAGE)).body, 'href="/devices"')
+  t.same(
+    messagesIn(await browser.get('/dashboard', PAGE)),
+    ['success status: Welcome back!'],
+    'kept for later'
+  )
 })
 
 void t.test('a user can change the display name, and every page escapes user input', async (t) => {

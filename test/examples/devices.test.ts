@@ -1,12 +1,16 @@
 import t from 'tap'
+import { stopClock } from '../fixtures/clock.js'
 import {
   Browser,
+  createUsers,
   FIREFOX,
+  FORM,
   makeExample,
   messagesIn,
   PAGE,
   sentTo,
   signedIn,
+  signIn,
   submit,
   TIMEOUT
 } from './fixtures/example.js'
@@ -78,3 +82,111 @@ void t.test(
     for (const browser of [ada, grace]) t.equal((await browser.get('/dashboard', PAGE)).statusCode, 200)
   }
 )
+
+const NAMES = /aria-labelledby="end-(\d) device-\1 about-\1"/g
+
+void t.test('the list begins with this device, and its buttons tell the other devices apart', async (t) => {
+  const app = await makeExample(t)
+  const signInFrom = async (remoteAddress: string, agent: string) => {
+    const headers = { ...FORM, 'user-agent': agent }
+    const payload = 'username=ada&password=lovelace'
+    const browser = new Browser(app)
+    await browser.request({ method: 'POST', url: '/login', remoteAddress, headers, payload })
+    return browser
+  }
+  const here = await signInFrom('192.0.2.1', FIREFOX)
+  await signInFrom('192.0.2.2', 'curl/8')
+  await signInFrom('192.0.2.3', FIREFOX)
+  const { body } = await here.get('/devices', PAGE)
+  const addresses = [...body.matchAll(/<span>(192\.0\.2\.\d)<\/span>/g)].map(([, address]) => address)
+  t.equal(addresses[0], '192.0.2.1')
+  t.same([...addresses].sort(), ['192.0.2.1', '192.0.2.2', '192.0.2.3'])
+  t.ok(body.indexOf('This device') < body.indexOf('192.0.2.1') && body.match(/This device/g)?.length === 1)
+  t.same(
+    [...body.matchAll(NAMES)].map(([, index]) => index),
+    ['1', '2']
+  )
+  t.match(body.match(/<time datetime="\d{4}-\d\d-\d\dT[\d:.]+Z">[^<]+ UTC<\/time>/g), { length: 5 })
+})
+
+void t.test('a device that has ended another one is named on its login page, only once', async (t) => {
+  const app = await makeExample(t)
+  const here = await signedIn(app, 'ada', 'lovelace', FIREFOX)
+  for (const end of ['one', 'others'] as const) {
+    const phone = await signedIn(app)
+    const { ids } = await sessionsOf(here)
+    await submit(here, '/devices', end === 'one' ? `/devices/${ids[0]}/end` : '/devices/end-others')
+    t.equal(sentTo(await phone.get('/profile', PAGE)), '302 /login')
+    t.same(messagesIn(await phone.get('/login', PAGE)), [
+      'notice status: You were signed out from another device: Firefox on Linux, 127.0.0.1.'
+    ])
+    t.same(messagesIn(await phone.get('/login', PAGE)), [])
+    t.equal(sentTo(await signIn(phone)), '303 /profile', 'the page that was asked for')
+    await submit(here, '/devices', '/devices/end-others')
+  }
+})
+
+void t.test('a device is told only of its own end, and only for an hour', async (t) => {
+  const clock = stopClock(t)
+  const app = await makeExample(t)
+  const remember = { username: 'ada', password: 'lovelace', remember: 'on' }
+  const here = new Browser(app)
+  await submit(here, '/login', '/login', remember)
+  const idle = await signedIn(app)
+  const phone = new Browser(app)
+  await submit(phone, '/login', '/login', remember)
+  clock.move(1_800_000)
+  await submit(here, '/devices', '/devices/end-others')
+  await idle.get('/profile', PAGE)
+  t.same(messagesIn(await idle.get('/login', PAGE)), ['notice status: Session expired'], 'an idle timeout')
+  clock.move(3_600_000)
+  await phone.get('/profile', PAGE)
+  t.same(messagesIn(await phone.get('/login', PAGE)), ['notice status: Session expired'], 'an hour later')
+})
+
+void t.test('only an administrator sees the page of users, and the link to it', async (t) => {
+  const app = await makeExample(t)
+  const ada = await signedIn(app)
+  const grace = await signedIn(app, 'grace', 'hopper')
+  t.match((await ada.get('/dashboard', PAGE)).body, 'href="/admin"')
+  t.notMatch((await grace.get('/dashboard', PAGE)).body, 'href="/admin"')
+  const refused = await grace.get('/admin', PAGE)
+  t.equal(refused.statusCode, 403)
+  t.match(refused.body, /<h1>No access<.*role="alert">Your account may not open this page\.</s)
+  t.match((await grace.get('/admin', { accept: 'application/json' })).json(), { statusCode: 403 })
+  t.equal((await submit(grace, '/dashboard', '/admin/users/1/sign-out')).statusCode, 403)
+  t.equal((await ada.get('/admin', PAGE)).statusCode, 200)
+})
+
+void t.test('a user who is no longer an administrator loses the page of users at once', async (t) => {
+  const users = await createUsers()
+  const member = { ...(users.find('1') as NonNullable<ReturnType<typeof users.find>>), role: 'member' }
+  let isDemoted = false
+  const find = (id: string) => (isDemoted && id === '1' ? member : users.find(id))
+  const ada = await signedIn(await makeExample(t, { users: { ...users, find } }))
+  t.equal((await ada.get('/admin', PAGE)).statusCode, 200)
+  isDemoted = true
+  t.equal((await ada.get('/admin', PAGE)).statusCode, 403)
+})
+
+void t.test('an administrator sees how many sessions each user has, and can end them all', async (t) => {
+  const app = await makeExample(t)
+  const ada = await signedIn(app)
+  const graces = [await signedIn(app, 'grace', 'hopper'), await signedIn(app, 'grace', 'hopper')]
+  const { body } = await ada.get('/admin', PAGE)
+  t.match(body, /Ada Lovelace.*You.*ada, admin.*1 session<.*Grace Hopper.*grace, member.*2 sessions</s)
+  t.match(body, 'aria-label="Sign out everywhere: Grace Hopper"')
+  t.notMatch(body, 'Sign out everywhere: Ada')
+  t.equal(sentTo(await submit(ada, '/admin', '/admin/users/2/sign-out')), '303 /admin')
+  t.same(messagesIn(await ada.get('/admin', PAGE)), [
+    'success status: Grace Hopper was signed out everywhere.'
+  ])
+  t.match((await ada.get('/admin', PAGE)).body, '0 sessions')
+  for (const grace of graces) {
+    t.equal(sentTo(await grace.get('/dashboard', PAGE)), '302 /login')
+    t.same(messagesIn(await grace.get('/login', PAGE)), ['notice status: An administrator signed you out.'])
+  }
+  t.equal((await submit(ada, '/admin', '/admin/users/3/sign-out')).statusCode, 404)
+  await submit(ada, '/admin', '/admin/users/1/sign-out')
+  t.equal((await ada.get('/admin', PAGE)).statusCode, 200, 'the own session stays')
+})
