@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import type { Page } from 'playwright-core'
+import type { ConsoleMessage, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { SessionOptions } from '../../plugin/index.js'
 import { makeAccountApp } from './fixtures/account-app.js'
@@ -21,8 +21,8 @@ t.before(async () => {
 })
 
 /** Starts the example application. Returns a browser window and the application's origin. */
-async function visit(t: Test): Promise<{ page: Page; origin: string }> {
-  const { at } = await serve(t, await makeExample(t))
+async function visit(t: Test, options?: { hasOwnUsers: boolean }): Promise<{ page: Page; origin: string }> {
+  const { at } = await serve(t, await makeExample(t, options))
   return { page: await chromium.window(), origin: at('127.0.0.1') }
 }
 
@@ -93,11 +93,155 @@ void t.test(
     t.same(await messages(page), ['The session was ended.'])
     t.same(await page.locator('.devices strong').allTextContents(), ['Chrome on Linux'])
     await press(phone, 'Profile', 'link')
-    t.same([pathOf(phone), await messages(phone)], ['/login', ['You were signed out from another device: Chrome on Linux, 127.0.0.1.']])
+    t.same(
+      [pathOf(phone), await messages(phone)],
+      ['/login', ['You were signed out from another device: Chrome on Linux, 127.0.0.1.']]
+    )
     await page.reload()
     t.same([pathOf(page), await messages(page)], ['/devices', []])
   }
 )
+
+void t.test('a visitor fills a cart, signs in for 30 days and still has the cart', { skip }, async (t) => {
+  const { page, origin } = await visit(t)
+  await page.goto(`${origin}/shop`)
+  await press(page, 'Add to cart: Halva')
+  await page.getByLabel('Quantity: Halva', { exact: true }).fill('3')
+  await press(page, 'Change quantity: Halva')
+  await page.goto(`${origin}/login`)
+  await page.getByLabel('Username').fill('ada')
+  await page.getByLabel('Password').fill('lovelace')
+  await page.getByLabel('Keep me signed in').check()
+  await press(page, 'Sign in')
+  t.equal(pathOf(page), '/dashboard')
+  const [cookie] = await page.context().cookies()
+  const days = ((cookie?.expires ?? 0) - Date.now() / 1000) / 86_400
+  t.ok(days > 6.9 && days < 7.1, `the cookie lasts for ${days} days without a request`)
+  await press(page, 'Shop 3 in the cart', 'link')
+  t.equal(await page.getByLabel('Quantity: Halva', { exact: true }).inputValue(), '3')
+  await press(page, 'Remove: Halva')
+  t.equal(await page.getByText('Your cart is empty.').count(), 1)
+})
+
+void t.test('a change of the password signs another browser out and tells it why', { skip }, async (t) => {
+  const { page, origin } = await visit(t, { hasOwnUsers: true })
+  const other = await chromium.newProfile(t)
+  for (const browser of [page, other]) await signIn(browser, origin)
+  await page.goto(`${origin}/profile`)
+  await press(page, 'Change your password', 'link')
+  await page.getByLabel('Current password').fill('lovelac')
+  await page.getByLabel('New password', { exact: true }).fill('the analytical engine')
+  await page.getByLabel('New password again').fill('the analytical engine')
+  await press(page, 'Change the password')
+  t.equal(await page.evaluate('document.activeElement.id'), 'current', 'the wrong field has the focus')
+  await page.getByLabel('Current password').fill('lovelace')
+  await page.getByLabel('New password', { exact: true }).fill('the analytical engine')
+  await page.getByLabel('New password again').fill('the analytical engine')
+  await press(page, 'Change the password')
+  t.equal(pathOf(page), '/profile')
+
+  await press(other, 'Devices', 'link')
+  t.same(
+    [pathOf(other), await messages(other)],
+    ['/login', ['Your password was changed on another device: Chrome on Linux, 127.0.0.1.']]
+  )
+  await signIn(other, origin, 'ada', 'the analytical engine')
+  t.equal(pathOf(other), '/devices')
+})
+
+const PAGES = ['/shop', '/dashboard', '/profile', '/password', '/confirm', '/devices', '/admin', '/nothing']
+
+void t.test('on a phone, the header is one row and no page scrolls sideways', { skip }, async (t) => {
+  const { page: desktop, origin } = await visit(t)
+  await signIn(desktop, origin)
+  const phone = await chromium.newProfile(t, { viewport: { width: 360, height: 700 } })
+  for (const path of ['/login', ...PAGES]) {
+    if (path === '/shop') await signIn(phone, origin)
+    await phone.goto(origin + path)
+    if (path === '/shop') await press(phone, 'Add to cart: Sesame rings')
+    t.equal(await phone.evaluate('document.documentElement.scrollWidth'), 360, path)
+    const { height } = (await phone.locator('header').boundingBox()) as { height: number }
+    t.ok(height < 80, `the header of ${path} is ${height} pixels high`)
+  }
+  await phone.getByRole('button', { name: 'Menu' }).click()
+  await press(phone, 'Admin', 'link')
+  t.equal(pathOf(phone), '/admin')
+})
+
+/** Returns the name of the focused element, and whether a focus ring is visible around it. */
+function focused(page: Page): Promise<[string, boolean]> {
+  return page.evaluate(`(() => {
+    const { id, name, textContent } = document.activeElement
+    const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement)
+    return [id || name || textContent.trim(), outlineStyle === 'solid' && parseFloat(outlineWidth) >= 2]
+  })()`)
+}
+
+void t.test('a user can sign in and end a session with the keyboard alone', { skip }, async (t) => {
+  const { page, origin } = await visit(t)
+  await signIn(await chromium.newProfile(t), origin)
+  await page.goto(`${origin}/devices`)
+  t.same(await focused(page), ['username', true])
+  await page.keyboard.type('ada')
+  await page.keyboard.press('Tab')
+  t.same(await focused(page), ['password', true])
+  await page.keyboard.type('lovelace')
+  await page.keyboard.press('Tab')
+  t.same(await focused(page), ['remember', true])
+  await page.keyboard.press('Space')
+  const loaded = page.waitForEvent('load')
+  await page.keyboard.press('Enter')
+  await loaded
+  t.equal(pathOf(page), '/devices')
+  await page.keyboard.press('Tab')
+  t.same(await focused(page), ['Skip to the content', true])
+  await page.keyboard.press('Enter')
+  await page.keyboard.press('Tab')
+  t.same(await focused(page), ['end-1', true])
+  const ended = page.waitForEvent('load')
+  await page.keyboard.press('Enter')
+  await ended
+  t.same(await messages(page), ['The session was ended.'])
+})
+
+void t.test(
+  'no page violates the policy for scripts and styles, which blocks inline ones',
+  { skip },
+  async (t) => {
+    const { page, origin } = await visit(t)
+    const blocked: string[] = []
+    const listener = (message: ConsoleMessage) => {
+      if (message.text().includes('Content Security Policy')) blocked.push(message.text())
+    }
+    page.on('console', listener)
+    t.teardown(() => page.off('console', listener))
+    await signIn(page, origin)
+    for (const path of PAGES) await page.goto(origin + path)
+    t.same(blocked, [])
+    const violation = page.waitForEvent('console')
+    await page.evaluate(
+      "document.body.append(Object.assign(document.createElement('script'), { text: 'x = 1' }))"
+    )
+    await violation
+    t.match(blocked, [/inline script/])
+  }
+)
+
+void t.test('times are in the time zone of the user, and in UTC without scripts', { skip }, async (t) => {
+  const { origin } = await visit(t)
+  const zone = { timezoneId: 'Asia/Kathmandu', locale: 'de-DE' }
+  const timeOn = async (options: typeof zone & { javaScriptEnabled?: boolean }) => {
+    const page = await chromium.newProfile(t, options)
+    await signIn(page, origin)
+    const time = page.locator('time').first()
+    return { text: await time.textContent(), date: new Date((await time.getAttribute('datetime')) as string) }
+  }
+  const local = await timeOn(zone)
+  const style = { dateStyle: 'medium', timeStyle: 'short' } as const
+  t.equal(local.text, local.date.toLocaleString('de-DE', { ...style, timeZone: 'Asia/Kathmandu' }))
+  const utc = await timeOn({ ...zone, javaScriptEnabled: false })
+  t.equal(utc.text, `${utc.date.toLocaleString('en-GB', { ...style, timeZone: 'UTC' })} UTC`)
+})
 
 /** Returns an app that lets the browser cache its guarded page, because it has no CSRF token. */
 async function makeCachedApp(t: Test, options: Partial<SessionOptions>): Promise<FastifyInstance> {

@@ -83,7 +83,7 @@ void t.test(
   }
 )
 
-const NAMES = /aria-labelledby="end-(\d) device-\1 about-\1"/g
+const NAMES = /aria-labelledby="end-(\d) device-\1 address-\1 since-\1"/g
 
 void t.test('the list begins with this device, and its buttons tell the other devices apart', async (t) => {
   const app = await makeExample(t)
@@ -98,7 +98,9 @@ void t.test('the list begins with this device, and its buttons tell the other de
   await signInFrom('192.0.2.2', 'curl/8')
   await signInFrom('192.0.2.3', FIREFOX)
   const { body } = await here.get('/devices', PAGE)
-  const addresses = [...body.matchAll(/<span>(192\.0\.2\.\d)<\/span>/g)].map(([, address]) => address)
+  const addresses = [...body.matchAll(/<span id="address-\d">(192\.0\.2\.\d)<\/span>/g)].map(
+    ([, address]) => address
+  )
   t.equal(addresses[0], '192.0.2.1')
   t.same([...addresses].sort(), ['192.0.2.1', '192.0.2.2', '192.0.2.3'])
   t.ok(body.indexOf('This device') < body.indexOf('192.0.2.1') && body.match(/This device/g)?.length === 1)
