@@ -6,8 +6,10 @@ import { page } from './page.js'
 import { deviceOf } from './sign-outs.js'
 
 const MIN_LENGTH = 8
-/** The seconds after the last sign-in in which a user can open the form, and in which the user can send it. */
-const [OPEN, SEND] = [300, 900]
+/** A user can open the form for this many seconds after entering the password. */
+const OPEN = 300
+/** A user who has opened the form in time has longer to fill it in. */
+const SEND = 900
 
 interface Problems {
   current?: string

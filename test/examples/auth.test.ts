@@ -202,12 +202,13 @@ void t.test('an error page keeps the navigation of a signed-in user', async (t) 
 })
 
 void t.test('a user can change the display name, and every page escapes user input', async (t) => {
-  const browser = await signedIn(
-    await makeExample(t, { users: await createUsers() }),
-    'ada',
-    'lovelace',
-    'a<b>'
-  )
+  const app = await makeExample(t, { users: await createUsers() })
+  // The application itself stores neither of these.
+  app.get('/plant', async ({ session }) => {
+    for (const key of ['browser', 'address']) session.set(key, `<b>${key}`)
+    session.setFlash('error', '<b>')
+  })
+  const browser = await signedIn(app)
   const name = `"><script>alert('1')</script>&`
   const escaped = '&quot;&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;'
   t.equal(sentTo(await submit(browser, '/profile', '/profile', { name: ` ${name} ` })), '303 /profile')
@@ -215,6 +216,9 @@ void t.test('a user can change the display name, and every page escapes user inp
   t.same(messagesIn(profile), ['success status: Your profile was saved.'])
   t.match(profile.body, `value="${escaped}"`)
   t.match((await browser.get('/dashboard', PAGE)).body, `Hello, ${escaped}.`)
+  await browser.get('/plant')
+  t.match((await browser.get('/confirm', PAGE)).body, 'role="status">&lt;b&gt;<')
+  t.match((await browser.get('/devices', PAGE)).body, /&lt;b&gt;browser.*&lt;b&gt;address/s)
   for (const url of ['/dashboard', '/profile', '/devices', '/admin', '/shop', '/<script>', '/?<script>']) {
     t.notMatch((await browser.get(url, PAGE)).body, /<script>|<b>/, url)
   }

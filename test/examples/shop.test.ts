@@ -64,6 +64,9 @@ void t.test('a wrong quantity or an unknown product changes nothing', async (t) 
     t.equal(answer.statusCode, 404)
   }
   t.same(await cartOf(browser), ['Halva 1', '€4.80', '1'])
+  await submit(browser, '/shop', '/cart/halva/quantity', { quantity: '99' })
+  await add(browser, 'halva')
+  t.same(await cartOf(browser), ['Halva 99', '€475.20', '99'], 'no more than 99 fit in')
 })
 
 void t.test('two products that are added at once are both in the cart', async (t) => {
