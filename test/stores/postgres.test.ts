@@ -241,6 +241,26 @@ void t.test(
   }
 )
 
+void t.test('PostgresStore.sql() returns the statements that create the table', { skip }, async (t) => {
+  const pool = makePool(t, server)
+  const schema = await makeSchema(t, pool)
+  const options = { schema, table: 'my "own" sessions' }
+  const store = new PostgresStore({ pool, ...options })
+  for (let turn = 0; turn < 2; turn++) await pool.query(PostgresStore.sql(options))
+  t.same(await store.ready(), [])
+  const before = recordingPool(pool)
+  await new PostgresStore({ pool: before, ...options }).migrate()
+  t.notOk(
+    before.queries.some(({ text }) => text.includes('CREATE')),
+    'migrate() finds nothing to create'
+  )
+
+  const [first = ''] = PostgresStore.sql().split('\n')
+  t.equal(first, 'CREATE TABLE IF NOT EXISTS "sessions" (')
+  t.throws(() => PostgresStore.sql({ table: 'a.b' }), /option "table" is 'a\.b', but must have no dot/)
+  t.throws(() => PostgresStore.sql({ tableName: 'x' } as object), /"tableName" is unknown; use `table`/)
+})
+
 void t.test('a failed migration does not leave a transaction open', { skip }, async (t) => {
   const pool = makePool(t, server, { max: 1 })
   const schema = await makeSchema(t, pool)

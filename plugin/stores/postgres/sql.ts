@@ -130,10 +130,14 @@ export const COMPLETE: Statement = {
     AND (attname IN ('expires_at', 'user_id') OR attname = 'id' AND indisunique)) = 3 AS "isComplete"`
 }
 
-/** The index on user ids is a hash index, because a B-tree cannot index very long ids. */
+/** Returns the statements that create what is missing. The lock makes processes that start together take turns. */
 export function migrationOf(table: string, name: string): string {
-  return `SELECT pg_advisory_xact_lock(${lockOf(table)});
-CREATE TABLE IF NOT EXISTS ${table} (
+  return `SELECT pg_advisory_xact_lock(${lockOf(table)});\n${definitionOf(table, name)}`
+}
+
+/** The index on user ids is a hash index, because a B-tree cannot index very long ids. */
+export function definitionOf(table: string, name: string): string {
+  return `CREATE TABLE IF NOT EXISTS ${table} (
   id text COLLATE "C" PRIMARY KEY,
   version bigint NOT NULL,
   data jsonb NOT NULL CHECK (jsonb_typeof(data) = 'object'),
@@ -143,7 +147,7 @@ CREATE TABLE IF NOT EXISTS ${table} (
   user_id text COLLATE "C"
 );
 CREATE INDEX IF NOT EXISTS ${indexOf(name, 'expires_at')} ON ${table} (expires_at);
-CREATE INDEX IF NOT EXISTS ${indexOf(name, 'user_id')} ON ${table} USING hash (user_id)`
+CREATE INDEX IF NOT EXISTS ${indexOf(name, 'user_id')} ON ${table} USING hash (user_id);`
 }
 
 function indexOf(name: string, column: string): string {

@@ -22,7 +22,7 @@ import {
   type PostgresPool,
   type Queries
 } from './queries.js'
-import { COMPLETE, migrationOf, SCHEMA, STATE, statementsOf, type Statements } from './sql.js'
+import { COMPLETE, definitionOf, migrationOf, SCHEMA, STATE, statementsOf, type Statements } from './sql.js'
 
 export type { PostgresPool, PostgresQuery } from './queries.js'
 
@@ -90,10 +90,21 @@ export class PostgresStore implements SessionStore {
     this.#pool = checkedPool(pool)
     this.#queries = createQueries(this.#pool, prepare)
     this.#name = quotedTable(table)
-    this.#schema = schema === undefined ? undefined : quoted('schema', schema, LONGEST_NAME)
+    this.#schema = schema === undefined ? undefined : quotedSchema(schema)
     this.#table = this.#schema === undefined ? this.#name : `${this.#schema}.${this.#name}`
     // Only a pool has several connections, whose search_path may differ. Its schema is found at the first call.
     if (schema !== undefined || pool.idleCount === undefined) this.#sql = statementsOf(this.#table)
+  }
+
+  /**
+   * Returns the SQL statements that create the table and its indexes, for a migration tool of your own. They change
+   * nothing that exists already. Without `schema`, they name no schema.
+   * @throws {SessionOptionError} if a name is invalid or an option is unknown.
+   */
+  static sql(options: Pick<PostgresStoreOptions, 'table' | 'schema'> = {}): string {
+    const { table = 'sessions', schema } = storeOptions(options, ['table', 'schema'], ALTERNATIVES)
+    const name = quotedTable(table)
+    return definitionOf(schema === undefined ? name : `${quotedSchema(schema)}.${name}`, name)
   }
 
   /**
@@ -279,6 +290,10 @@ function quotedTable(table: string): string {
     'table',
     `is ${given}, but must have no dot; for a table in another schema, use \`schema: ${first}, table: ${second}\``
   )
+}
+
+function quotedSchema(schema: string): string {
+  return quoted('schema', schema, LONGEST_NAME)
 }
 
 function quoted(option: string, name: unknown, longest: number): string {
