@@ -13,7 +13,7 @@ const LOST = {
   text: ({ lost }) => (lost === undefined ? '–' : fixed(lost, lost > 0 && lost < 10 ? 1 : 0))
 }
 
-/** The contenders and the columns of the summary table. The README shows a part of this table. */
+/** The contenders and the columns of the summary table. docs/benchmarks.md shows a part of this table. */
 const SUMMARY = {
   contenders: [
     'map',
@@ -117,7 +117,7 @@ export function markdownReport({ environment, scenarios, bounds, scale }) {
     `Medians of ${environment.rounds} rounds. Each ratio compares with bare Fastify in the same round. ${environment.pinning}`,
     facts.join(' · '),
     '## Summary',
-    'CPU time per request, × bare Fastify, except in the last two columns. The README shows this table.',
+    'CPU time per request, × bare Fastify, except in the last two columns. docs/benchmarks.md shows this table.',
     markdownTable(summaryRows(scenarios)),
     ...scenarios.flatMap(({ name, title, lines, skipped }) => [
       `## ${title}`,

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { channels, type CsrfReason } from '../diagnostics.js'
 import { CsrfError } from '../errors.js'
 
-/** What happened, and how to fix it if the request was meant to pass. Only the log and the README say it. */
+/** What happened, and how to fix it if the request was meant to pass. Only the log and docs/csrf.md say it. */
 const EXPLANATIONS: Readonly<Record<CsrfReason, string>> = {
   'token-missing':
     'it has no CSRF token. Send the result of reply.generateCsrf() in the header or the body field that csrf.header ' +

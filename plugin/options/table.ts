@@ -5,7 +5,7 @@ import type { CookieOptions, CsrfOptions, SessionOptions } from './session-optio
 /** One row of the options table. An option without a default is absent if the application does not set it. */
 export interface Option<T = unknown> extends Rule {
   readonly default?: NonNullable<T>
-  /** A description of the option. The README's options table and the option's doc comment show this text. */
+  /** A description of the option. The table in docs/options.md and the option's doc comment show this text. */
   readonly description: string
 }
 

@@ -149,7 +149,7 @@ async function warmUp(store: RedisStore): Promise<void> {
   }
 }
 
-/** The settings of the README. */
+/** The settings of docs/stores.md. */
 const NODE_REDIS = {
   disableOfflineQueue: true,
   pingInterval: 500,
@@ -162,7 +162,7 @@ const IOREDIS = {
   socketTimeout: 1500
 }
 
-/** The clients of the README. Each connects through a proxy for each server. */
+/** The clients of docs/stores.md. Each connects through a proxy for each server. */
 const RECOMMENDED: Record<string, (t: Test) => Promise<Setup>> = {
   async ioredis(t) {
     const proxies = await startProxies(t, [await startRedis(t)])
