@@ -1,6 +1,12 @@
 export { default } from './http/plugin.js'
 export { csrfProtection } from './http/csrf.js'
-export { guarded, type GuardedRoute, type SignedInRequest, type UserId } from './http/guarded-route.js'
+export {
+  guarded,
+  type GuardedOptions,
+  type GuardedRoute,
+  type SignedInRequest,
+  type UserId
+} from './http/guarded-route.js'
 export { requireAuth, type RequireAuthOptions } from './http/require-auth.js'
 export type { SessionManager } from './http/session-manager.js'
 export type { LoginOptions } from './session/login.js'

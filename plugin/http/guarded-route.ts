@@ -10,6 +10,7 @@ import { SessionOptionError, SessionUsageError } from '../errors.js'
 import { ownOptions } from '../own-options.js'
 import type { SessionData, SessionValue } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
+import { csrfProtection } from './csrf.js'
 import { requireAuth, userKeyOf, type AuthPreHandler, type RequireAuthOptions } from './require-auth.js'
 
 type Declared<Key> = Key extends keyof SessionData ? SessionData[Key] : unknown
@@ -28,6 +29,13 @@ export type SignedInRequest<
   Server extends RawServerBase = RawServerDefault
 > = FastifyRequest<Route, Server> & { readonly userId: UserId<Key> }
 
+/** The options of `guarded`: those of `requireAuth`, and `csrf`. */
+export interface GuardedOptions<Key extends string = string> extends RequireAuthOptions {
+  readonly userKey?: Key
+  /** `true` checks the CSRF token first, as the preHandler `csrfProtection` does. Default: `false`. */
+  readonly csrf?: boolean
+}
+
 /** The part of a route's options that `guarded` returns. */
 export interface GuardedRoute<Route extends RouteGenericInterface, Result> {
   readonly preHandler: AuthPreHandler
@@ -37,7 +45,7 @@ export interface GuardedRoute<Route extends RouteGenericInterface, Result> {
 /**
  * Returns the `preHandler` and the `handler` of a route that only signed-in users can use. The handler's request has the
  * user's id as `userId`. Example: `app.get('/me', guarded(async ({ userId }) => userId))`. The options are those of
- * `requireAuth`.
+ * `requireAuth`, and `csrf: true` for a route that changes something.
  * @throws {SessionOptionError} immediately, if the handler is not a function, or if an option is wrong or unknown.
  * @throws {SessionUsageError} `SESSION_GUARD_NOT_CALLED` at each request, if the route has another `preHandler` instead.
  */
@@ -52,14 +60,18 @@ export function guarded<
     request: SignedInRequest<Route, Key, Server>,
     reply: FastifyReply<Route, Server>
   ) => Result,
-  options: RequireAuthOptions & { readonly userKey?: Key } = {}
+  options: GuardedOptions<Key> = {}
 ): GuardedRoute<Route, Result> {
-  const guard = requireAuth(options)
+  const { csrf = false, ...ofGuard } = ownOptions(options)
+  const guard = requireAuth(ofGuard)
+  if (typeof csrf !== 'boolean') throw SessionOptionError.wrong('guarded.csrf', csrf, 'true or false')
   if (typeof handler !== 'function') throw SessionOptionError.wrong('guarded.handler', handler, 'a function')
-  const { userKey } = ownOptions(options)
+  const { userKey } = ofGuard
   const passed = new WeakSet<object>()
   return {
     async preHandler(request, reply) {
+      // A forged request gets a 403, and neither a redirect nor a message.
+      if (csrf) csrfProtection(request, reply, () => undefined)
       await guard(request, reply)
       if (!reply.sent) passed.add(request)
     },

@@ -281,3 +281,28 @@ void t.test(
     }
   }
 )
+
+void t.test('with csrf: true, a forged request gets a 403 before the guard answers it', async (t) => {
+  const { app, browser } = await setUp(t)
+  app.get('/token', async (_request, reply) => reply.generateCsrf())
+  app.post(
+    '/name',
+    guarded(async ({ userId }) => userId, { csrf: true })
+  )
+  app.post(
+    '/open',
+    guarded(async ({ userId }) => userId, { csrf: false })
+  )
+  const send = (headers: Record<string, string>) => browser.request({ method: 'POST', url: '/name', headers })
+  t.match((await send(PAGE)).json(), { code: 'SESSION_CSRF_TOKEN' })
+  await browser.get('/login')
+  const token = (await browser.get('/token')).payload
+  t.equal((await send({ ...PAGE, 'x-csrf-token': token })).payload, 'ada')
+  t.equal((await send({ ...PAGE, 'x-csrf-token': 'wrong' })).statusCode, 403)
+  t.equal((await send({ 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' })).statusCode, 403)
+  t.equal((await browser.request({ method: 'POST', url: '/open' })).payload, 'ada')
+  t.throws(() => guarded(async () => '', { csrf: 'all' as never }), {
+    option: 'guarded.csrf',
+    message: /is 'all', but must be true or false/
+  })
+})
