@@ -11,8 +11,9 @@ export interface SessionOptions {
   /**
    * Required. A string or Buffer of at least 32 bytes, or a list of them. The first secret signs cookies, and
    * all secrets verify them. A cookie signed with an older secret is signed again with the first.
+   * `undefined`, such as an environment variable that is not set, throws an error.
    */
-  secret: string | Uint8Array | readonly (string | Uint8Array)[]
+  secret: string | Uint8Array | readonly (string | Uint8Array)[] | undefined
   /**
    * The name of the session cookie. A name with the prefix `__Host-` or `__Secure-` requires matching
    * attributes. Default: `'session_id'`.

@@ -106,7 +106,7 @@ export const OPTIONS = {
   secret: {
     ...anything,
     description:
-      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs cookies, and all secrets verify them. A cookie signed with an older secret is signed again with the first.'
+      'A string or Buffer of at least 32 bytes, or a list of them. The first secret signs cookies, and all secrets verify them. A cookie signed with an older secret is signed again with the first. `undefined`, such as an environment variable that is not set, throws an error.'
   },
   cookieName: {
     ...text(HTTP_TOKEN, 'a cookie name without spaces, ";" or "="'),
