@@ -83,11 +83,18 @@ recipe('Change of password', async (t, load) => {
 
 recipe('Keep the cart at the login', async (t, load) => {
   const { app } = await load()
+  app.post('/merge', async ({ session }) => {
+    session.login('ada')
+    return { cart: session.take('cart') ?? null }
+  })
   const visitor = new Browser(app)
   await post(visitor, '/cart', { item: 'tea' })
   t.same((await post(visitor, '/cart', { item: 'milk' })).json(), ['tea', 'milk'])
   await post(visitor, '/login')
   t.same((await visitor.get('/checkout')).json(), ['tea', 'milk'])
+  t.same((await post(visitor, '/merge')).json(), { cart: ['tea', 'milk'] })
+  const { browser: grace } = await signedIn(app, { userId: 'grace', cart: ['gin'] })
+  t.same((await post(grace, '/merge')).json(), { cart: null }, 'take() after a login of another user')
   const { browser: next } = await signedIn(app, { userId: 'grace', cart: ['gin'], theme: 'dark' })
   await post(next, '/login')
   t.same((await next.get('/checkout')).json(), [], 'ada does not see the cart of grace')
@@ -137,6 +144,7 @@ recipe('Sign in as another user (impersonation)', async (t, load) => {
 
   const { browser: admin } = await signedIn(app, { userId: 'root', theme: 'dark' })
   t.equal((await post(admin, '/impersonate/ada')).statusCode, 403, 'without a CSRF token')
+  t.equal((await post(admin, '/impersonate/root', {}, await token(admin))).statusCode, 403)
   t.equal((await post(admin, '/impersonate/ada', {}, await token(admin))).statusCode, 303)
   t.same(await probe(admin), { userId: 'ada', admin: 'root' })
   const lives = (await app.sessionManager.list('ada')).map(
