@@ -136,7 +136,7 @@ recipe('Sign in as another user (impersonation)', async (t, load) => {
   const token = async (browser: Browser) => ({ 'x-csrf-token': (await browser.get('/token')).body })
   const { browser: ada } = await signedIn(app, { userId: 'ada' })
   t.equal(
-    (await post(ada, '/impersonate/root', {}, await token(ada))).statusCode,
+    (await post(ada, '/impersonate/grace', {}, await token(ada))).statusCode,
     403,
     'not an administrator'
   )
