@@ -58,28 +58,30 @@ class Contexts implements ContextManager {
 recipe('Traces with OpenTelemetry', async (t, load) => {
   context.setGlobalContextManager(new Contexts())
   t.teardown(() => context.disable())
-  const seen: unknown[] = []
+  // Another test of this process can have run the recipe too. Its subscribers record the same again.
+  const seen = new Set<string>()
+  const record = (...values: unknown[]) => void seen.add(JSON.stringify(values))
   const span = {
-    setAttributes: (attributes: object) => void seen.push(attributes),
-    setAttribute: (...attribute: unknown[]) => void seen.push(attribute),
-    addEvent: (...event: unknown[]) => void seen.push(event),
-    recordException: (error: unknown) => void seen.push(error)
+    setAttributes: record,
+    setAttribute: record,
+    addEvent: record,
+    recordException: ({ message }: Error) => record(message)
   } as unknown as Span
   const inSpan = <Result>(run: () => Result) => context.with(trace.setSpan(ROOT_CONTEXT, span), run)
   const { app } = await load()
   addProbes(app)
   const { browser } = await signedIn(app, { userId: 'ada' })
   await probe(browser)
-  t.same(seen, [], 'without a span, nothing happens')
+  t.equal(seen.size, 0, 'without a span, nothing happens')
   await inSpan(() => probe(browser))
   const [session] = await app.sessionManager.list('ada')
-  t.same(seen.splice(0), [{ 'session.id': session?.id, 'user.id': 'ada' }])
-  const error = new Error('down')
+  t.same([...seen], [JSON.stringify([{ 'session.id': session?.id, 'user.id': 'ada' }])])
+  seen.clear()
   inSpan(() => {
     channels.conflict.publish({ id: 'a', attempt: 2, requestId: '1' })
-    channels.storeFailure.publish({ operation: 'get', error })
+    channels.storeFailure.publish({ operation: 'get', error: new Error('down') })
   })
-  t.same(seen, [['session conflict', { attempt: 2 }], ['session.failed', 'get'], error])
+  t.same([...seen], ['["session conflict",{"attempt":2}]', '["session.failed","get"]', '["down"]'])
 })
 
 recipe('Audit log', async (t, load) => {
