@@ -228,7 +228,7 @@ void t.test('an end waits for the write that is running, and not for those that 
   const [first, ...others] = await results
   t.match(first, { status: 'rejected', reason: /did not call its callback/ })
   t.same(others, Array(19).fill({ status: 'fulfilled', value: 'gone' }))
-  t.same(fake.calls, ['get', 'destroy'])
+  t.same(fake.calls, ['get', 'destroy', 'get'])
   t.equal(await store.get(ID), undefined)
 })
 
@@ -254,6 +254,20 @@ void t.test('a write that comes after its time limit does not bring an ended ses
   t.equal(fake.texts.size, 0)
 })
 
+void t.test('an end waits for a store that calls back before it has removed the session', async (t) => {
+  const { fake, store } = makeEarly()
+  await store.ready?.()
+  await store.create(ID, makeRecord())
+  const ended = store.destroy(ID)
+  const next = store.update(ID, makePatch({ set: { a: '1' } }))
+  t.equal(await ended, true)
+  t.equal(fake.texts.size, 0)
+  t.equal(await next, 'gone')
+  await store.create(ID, makeRecord())
+  t.equal(await store.update(ID, makePatch({ renameTo: idOf('b') })), 'ok')
+  t.same([...fake.texts.keys()], [idOf('b')])
+})
+
 void t.test('an end succeeds although the store cannot be read', async (t) => {
   const { fake, store, hang } = makeHanging('get')
   await store.create(ID, makeRecord())
@@ -268,6 +282,26 @@ void t.test('a store that reports a missing session as a missing file has no ses
   t.equal(await store.get(ID), undefined)
   t.equal(await store.destroy(ID), false)
 })
+
+/** Returns a store whose `destroy` calls back at once, and removes the session only at the third read after that. */
+function makeEarly() {
+  const fake = makeFake()
+  const left = new Map<string, number>()
+  const store = fromExpressStore({
+    ...fake,
+    get: (sid, callback) => {
+      const reads = left.get(sid) ?? 0
+      left.set(sid, reads - 1)
+      if (reads === 1) fake.texts.delete(sid)
+      fake.get(sid, callback)
+    },
+    destroy: (sid, callback) => {
+      left.set(sid, 3)
+      callback()
+    }
+  })
+  return { fake, store }
+}
 
 type Change = (session: { cookie: Record<string, unknown>; sesame?: string }) => unknown
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { isPromise, withTimeout } from '../../awaitable.js'
 import { withoutValues } from '../driver-error.js'
 
@@ -32,7 +33,10 @@ export interface ExpressCookie {
 export interface Calls {
   get(id: string): Promise<unknown>
   set(id: string, session: ExpressSession): Promise<unknown>
-  /** Removes a session. If a write to it that took too long comes later, removes the session again. */
+  /**
+   * Removes a session, and waits until it is gone or half a second has passed. If a write to it that took too long comes
+   * later, removes the session again.
+   */
   destroy(id: string): Promise<unknown>
   touch(id: string, session: ExpressSession): Promise<unknown>
 }
@@ -65,16 +69,20 @@ export function callsOf(store: ExpressStore, timeout: number): Calls {
     })
   }
 
-  function destroy(id: string): Promise<unknown> {
+  const get = (id: string): Promise<unknown> =>
+    call('get', timeout, (callback) => store.get(id, callback)).inTime.catch(absentIfNoFile)
+
+  async function destroy(id: string): Promise<void> {
     const once = (): Promise<unknown> =>
       call('destroy', timeout, (callback) => store.destroy(id, callback)).inTime
     const again = (): unknown => once().catch(() => undefined)
     for (const answer of late.get(id) ?? []) answer.then(again, again)
-    return once()
+    await once()
+    await untilAbsent(() => get(id))
   }
 
   return {
-    get: (id) => call('get', timeout, (callback) => store.get(id, callback)).inTime.catch(absentIfNoFile),
+    get,
     set: (id, session) => write('set', id, session),
     destroy,
     touch: (id, session) => write(store.touch === undefined ? 'set' : 'touch', id, session)
@@ -108,6 +116,19 @@ function call(
 /** Some stores report a text. Any other value is not quoted, because it may be the session. */
 function describe(error: unknown): string {
   return typeof error === 'string' ? error : `The store reported a value of type ${typeof error} as an error`
+}
+
+/** The longest wait between two reads in milliseconds. All waits together take half a second. */
+const LONGEST_WAIT = 256
+
+/** Some stores call back before they have removed a session. A write that comes too early would bring it back. */
+async function untilAbsent(get: () => Promise<unknown>): Promise<void> {
+  const isThere = async (): Promise<boolean> =>
+    get().then(
+      (session) => session !== undefined && session !== null,
+      () => false
+    )
+  for (let wait = 1; wait <= LONGEST_WAIT && (await isThere()); wait *= 2) await delay(wait)
 }
 
 /** A store that keeps sessions in files reports a missing session as an error. */
