@@ -395,21 +395,6 @@ void t.test('close() waits for pending writes', async (t) => {
   t.equal(fake.texts.size, 1)
 })
 
-void t.test(
-  'the stored cookie contains the expiry in every format that express-session stores read',
-  async (t) => {
-    const fake = makeFake()
-    const now = Date.now()
-    await fromExpressStore(fake).create(ID, makeRecord({ expiresAt: now + 60_000 }))
-    const { cookie } = JSON.parse(fake.texts.get(ID) as string) as { cookie: Record<string, number> }
-    t.same(Date.parse(String(cookie['expires'])), now + 60_000)
-    for (const name of ['maxAge', 'originalMaxAge']) {
-      const age = cookie[name] as number
-      t.ok(age > 59_000 && age <= 60_000, `${name}: ${age}`)
-    }
-  }
-)
-
 void t.test('an express-session store can return the expiry of the cookie as a Date', async (t) => {
   const fake = makeFake()
   const dated: ExpressStore = {

@@ -20,8 +20,8 @@ export interface ExpressSession {
 export interface ExpressCookie {
   readonly originalMaxAge: number
   readonly maxAge: number
-  /** The expiry in ISO 8601 format. Some stores turn this string into a Date. */
-  readonly expires: string | Date
+  /** The expiry: a Date, as express-session passes it. Most stores return it in ISO 8601 format. */
+  readonly expires: Date | string
   /**
    * The time of the last write, in milliseconds since the epoch. A touch changes only this time and the expiry. Some
    * stores turn this number into a string.

@@ -130,7 +130,7 @@ function sessionOf(record: SessionRecord): ExpressSession {
   const { lastAccessed, expiresAt } = record
   const maxAge = Math.max(expiresAt - Date.now(), 1)
   return {
-    cookie: { originalMaxAge: maxAge, maxAge, expires: new Date(expiresAt).toISOString(), lastAccessed },
+    cookie: { originalMaxAge: maxAge, maxAge, expires: new Date(expiresAt), lastAccessed },
     sesame: JSON.stringify(record)
   }
 }
