@@ -36,3 +36,13 @@ void t.test('the store gets the expiry as a Date, as from express-session', asyn
     [new Date(record.expiresAt)]
   )
 })
+
+void t.test('the store gets only ASCII characters, so its column may have any character set', async (t) => {
+  const fake = makeFake()
+  const store = fromExpressStore(fake)
+  const data = { 'ключ 🔑': '"é 中文 \u2028"', '\ud800': '"\u007f\u0080"', ascii: '"~"' }
+  const record = makeRecord({ data, userId: 'ådà' })
+  await store.create(ID, record)
+  t.match(fake.texts.get(ID), /^[\0-\x7f]+$/)
+  t.same(await store.get(ID), record)
+})

@@ -13,7 +13,7 @@ export interface ExpressStore {
 /** The session that the store receives. The store reads the lifetime from `cookie` and serializes the whole object. */
 export interface ExpressSession {
   readonly cookie: ExpressCookie
-  /** The record as JSON text, so that a document database does not interpret its keys. */
+  /** The record as JSON text in ASCII, so that a document database does not interpret its keys. */
   readonly sesame: string
 }
 

@@ -131,8 +131,16 @@ function sessionOf(record: SessionRecord): ExpressSession {
   const maxAge = Math.max(expiresAt - Date.now(), 1)
   return {
     cookie: { originalMaxAge: maxAge, maxAge, expires: new Date(expiresAt), lastAccessed },
-    sesame: JSON.stringify(record)
+    sesame: asciiJson(record)
   }
+}
+
+/** Returns JSON in ASCII, because the column of the store may have a character set that lacks some characters. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[^\0-\x7f]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+  )
 }
 
 /**
