@@ -6,6 +6,7 @@ export default ts.config(
   // script .ci/check-package. That script also compiles these files.
   { ignores: ['**/dist/', '.tap/', '.stryker/', '.ci/consumer/*.ts'] },
   js.configs.recommended,
+  { files: ['test/interop/**/*.js'], languageOptions: { globals: { fetch: 'readonly' } } },
   {
     files: ['**/*.ts'],
     extends: [ts.configs.strictTypeChecked],

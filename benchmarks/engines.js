@@ -95,7 +95,7 @@ async function postgresPrograms(folder, account) {
   return join(folder, 'programs', 'bin')
 }
 
-async function accountFor(folder) {
+export async function accountFor(folder) {
   if (process.getuid?.() !== 0) return {}
   const [, uid, gid] = /^nobody:[^:]*:(\d+):(\d+):/m.exec(await readFile('/etc/passwd', 'utf8')) ?? []
   await chown(folder, Number(uid), Number(gid))
@@ -119,7 +119,7 @@ async function waitForAnswer(url) {
   }
 }
 
-async function waitForPort(child, port) {
+export async function waitForPort(child, port) {
   const failed = once(child, 'error').then(([error]) => Promise.reject(error))
   failed.catch(() => {})
   for (
@@ -140,7 +140,7 @@ function accepts(port) {
   }).finally(() => socket.destroy())
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address()
@@ -149,7 +149,7 @@ async function freePort() {
   return port
 }
 
-function findOnPath(...names) {
+export function findOnPath(...names) {
   const folders = (process.env.PATH ?? '').split(delimiter)
   const files = names.flatMap((name) => folders.map((folder) => join(folder, name)))
   return files.find((file) => spawnSync(file, ['--version'], { stdio: 'ignore' }).status === 0)
