@@ -20,6 +20,10 @@ export type CsrfReason =
 export const channels = {
   /** `{ id, userId, requestId }`: a session was stored for the first time. */
   created: typed<{ id: string; userId: string | null; requestId: string }>('fastify-sesame:created'),
+  /** `{ id, userId, cookieName, requestId }`: a session of another library became a session of this one. */
+  migrated: typed<{ id: string; userId: string | null; cookieName: string; requestId: string }>(
+    'fastify-sesame:migrated'
+  ),
   /** `{ id, userId, requestId }`: a request's cookie belongs to a live session. */
   loaded: typed<{ id: string; userId: string | null; requestId: string }>('fastify-sesame:loaded'),
   /** `{ id, requestId }`: changes to a session were written to the store, or only its last access time. */

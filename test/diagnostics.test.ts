@@ -5,6 +5,7 @@ import { contextOf, addRoutes, Browser, makeApp } from './fixtures/app.js'
 import { stopClock, type Clock } from './fixtures/clock.js'
 import { listen } from './fixtures/diagnostics.js'
 import { wrap } from './fixtures/stores.js'
+import { oldFastify } from './migrate/fixtures/old-apps.js'
 import { idOfToken } from '../plugin/cookies/tokens.js'
 
 type Channel = keyof typeof channels
@@ -38,6 +39,8 @@ const failingCreate = wrap(new MemoryStore(), (method, _args, next) => {
   return next()
 })
 
+const OLD = oldFastify()
+
 /** Scenarios that publish messages. Each channel has at least one scenario. */
 const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
   created: {
@@ -46,6 +49,16 @@ const SCENARIOS: Record<Channel, Record<string, Scenario>> = {
       async work({ browser, id }) {
         await browser.get('/set?name=ada')
         return [{ id: id(), userId: null, requestId }]
+      }
+    }
+  },
+  migrated: {
+    'a cookie of another library': {
+      options: { migrateFrom: OLD.predecessor() },
+      async work({ browser, id }) {
+        browser.cookies.set(...((await OLD.signIn({ userId: '7' })).split('=') as [string, string]))
+        await browser.get('/read')
+        return [{ id: id(), userId: '7', cookieName: 'sessionId', requestId }]
       }
     }
   },

@@ -129,7 +129,7 @@ function secondsUntil(time: number): number {
 }
 
 /** Finds cookies only at the start of the header or after a ";", where browsers put them: RFC 6265bis section 5.8.3. */
-function cookieValues(header: string, start: string, most: number): string[] {
+export function cookieValues(header: string, start: string, most: number): string[] {
   const values: string[] = []
   for (let at = header.indexOf(start); at !== -1;) {
     const before = skipSpaceBack(header, at)

@@ -5,6 +5,7 @@ import { SessionStoreError, SessionUsageError } from '../errors.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { Committer, type CookieOrder } from '../session/commit.js'
 import { createLoad, type Load } from '../session/load.js'
+import { MoveIn, type GivenCookie } from '../session/move-in.js'
 import type { FoundSession } from '../session/plan.js'
 import { Session } from '../session/session.js'
 import type { SessionMode } from '../session/refusals.js'
@@ -14,6 +15,7 @@ import { createVisitors } from '../session/visitor.js'
 import type { GuardedStore } from '../stores/guarded.js'
 import type { Awaitable } from '../types.js'
 import { createCookies, type Cookies, type CookieWriter } from './cookie.js'
+import { createOldCookies, type OldCookies } from './old-cookies.js'
 import { keepRawCookies, varyByCookie } from './reply-headers.js'
 import { kState, RequestState, sessionConfigOf } from './request-state.js'
 
@@ -37,6 +39,8 @@ export class RequestSessions {
   readonly #load: Load
   readonly #committer: Committer
   readonly #cookies: Cookies
+  readonly #moveIn: MoveIn
+  readonly #oldCookies: OldCookies
   /** The running commits. A reply waits for the commit of its session, which may set a cookie on the reply. */
   readonly #commits = new WeakMap<SessionState, Promise<void>>()
 
@@ -50,6 +54,8 @@ export class RequestSessions {
     this.#load = createLoad(this.context, store)
     this.#committer = new Committer(this.context, store)
     this.#cookies = createCookies(options, serialize)
+    this.#moveIn = new MoveIn(options, store)
+    this.#oldCookies = createOldCookies(options, serialize)
   }
 
   stateOf(request: FastifyRequest): RequestState {
@@ -148,7 +154,7 @@ export class RequestSessions {
     mode: SessionMode
   ): Awaitable<void> {
     try {
-      const found = this.#load(this.#cookies.session.read(header), request.id)
+      const found = this.#find(header, request.id)
       if (!isPromise(found)) return this.#loaded(state, found, mode)
       return found.then(
         (later) => this.#loaded(state, later, mode),
@@ -157,6 +163,16 @@ export class RequestSessions {
     } catch (error) {
       this.#failed(state, error)
     }
+  }
+
+  /** Looks for a session of this library first, and then for one of another library. */
+  #find(header: string, requestId: string): Awaitable<FoundSession | 'ended' | undefined> {
+    const found = this.#load(this.#cookies.session.read(header), requestId)
+    const old = this.#oldCookies.read(header)
+    if (old.length === 0) return found
+    return then(found, (own) =>
+      typeof own === 'object' ? own : then(this.#moveIn.load(old, requestId), (moved) => moved ?? own)
+    )
   }
 
   #loaded(state: RequestState, found: FoundSession | 'ended' | undefined, mode: SessionMode): void {
@@ -179,22 +195,35 @@ export class RequestSessions {
   #commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {
     const state = Session.stateOf(session)
     if (state.committed) return this.#commits.get(state)
+    const old = this.#oldCookies.read(this.stateOf(reply.request).cookieHeader)
     const orders = this.#committer.commit(state, {
       requestId: reply.request.id,
       failed: moment === 'failed',
-      canSetCookie: () => canSetCookie(reply, moment)
+      canSetCookie: () => canSetCookie(reply, moment),
+      endOldSessions: old.length === 0 ? undefined : () => this.#moveIn.end(old)
     })
-    const work = then(orders, (orders) => this.#apply(reply, orders, state.hasEnded))
+    const work = then(orders, (orders) => this.#apply(reply, orders, state.hasEnded, old))
     if (!isPromise(work)) return
     const commit = Promise.resolve(work).finally(() => this.#commits.delete(state))
     this.#commits.set(state, commit)
     return commit
   }
 
-  #apply(reply: FastifyReply, orders: readonly CookieOrder[], hasEnded: boolean): void {
+  /** `old` are the cookies of other libraries that the request carries. A session of this one replaces them. */
+  #apply(
+    reply: FastifyReply,
+    orders: readonly CookieOrder[],
+    hasEnded: boolean,
+    old: readonly GivenCookie[]
+  ): void {
     if (orders.length === 0 || reply.raw.headersSent) return
-    const { session, visitor } = this.#cookies
     if (hasEnded) this.#cookies.clearSiteData(reply)
+    if (orders.some(({ cookie }) => cookie === 'session')) this.#oldCookies.clear(reply, old, hasEnded)
+    this.#applyOrders(reply, orders)
+  }
+
+  #applyOrders(reply: FastifyReply, orders: readonly CookieOrder[]): void {
+    const { session, visitor } = this.#cookies
     for (const order of orders) {
       if (order.kind === 'clear') {
         if (order.cookie === 'session') session.clear(reply)

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { SessionAuthError, SessionUsageError } from '../errors.js'
 import { checkOptions, number, text, type Rule } from '../rules.js'
 import { ownOptions } from '../own-options.js'
+import { MOVED_KEY } from '../session/record.js'
 import { rememberPage } from '../session/return-path.js'
 import { Session } from '../session/session.js'
 import type { Awaitable } from '../types.js'
@@ -55,7 +56,7 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
       return ended
         ? new SessionAuthError('SESSION_EXPIRED', EXPIRED)
         : new SessionAuthError('SESSION_UNAUTHENTICATED', message)
-    const isStale = freshWithin !== undefined && Date.now() >= session.createdAt + freshWithin * 1000
+    const isStale = freshWithin !== undefined && Date.now() >= loginOf(session) + freshWithin * 1000
     return isStale ? new SessionAuthError('SESSION_NOT_FRESH', message) : undefined
   }
 
@@ -71,6 +72,11 @@ export function requireAuth(options: RequireAuthOptions = {}): AuthPreHandler {
       throw new SessionAuthError('SESSION_FORBIDDEN', 'Forbidden')
   }
   return requireAuth as AuthPreHandler
+}
+
+/** Returns when the user logged in. In a session that has moved from another library, nobody has logged in here. */
+function loginOf(session: Session): number {
+  return Session.stateOf(session).own(MOVED_KEY) === undefined ? session.createdAt : -Infinity
 }
 
 /** @throws {SessionUsageError} if Fastify, and not the application, has called `requireAuth`. */

@@ -1,13 +1,14 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { SessionOptionError } from '../errors.js'
 import { cookieValueLength } from '../cookies/tokens.js'
+import type { Predecessor } from '../migrate/predecessor.js'
 import { ownOptions } from '../own-options.js'
 import type { SessionStore } from '../types.js'
 import { ALTERNATIVES } from './alternatives.js'
 import { checkOptions } from '../rules.js'
 import { compileSchema, type ProblemOf } from './schema.js'
 import type { CookieOptions, CsrfOptions, SessionOptions } from './session-options.js'
-import { resolveStore } from './store-option.js'
+import { resolvePredecessors, resolveStore } from './store-option.js'
 import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS, type Option } from './table.js'
 
 const SECRET_BYTES = 32
@@ -29,6 +30,8 @@ type FilledOptions = Filled<
 /** All options after the defaults have been filled in. The object is frozen. Durations are in milliseconds. */
 export type ResolvedOptions = Omit<FilledOptions, 'secret' | 'idleTimeout' | 'store'> & {
   readonly store: SessionStore
+  /** The session libraries whose sessions move to this one. */
+  readonly predecessors: readonly Predecessor[]
   /** The secrets as key objects, which cannot be changed and do not show the secrets when they are printed. */
   readonly secrets: readonly KeyObject[]
   /** The value is `Infinity` if there is no idle timeout. */
@@ -61,6 +64,7 @@ export function resolveOptions(given: SessionOptions, makeStore: () => SessionSt
     cookie: Object.freeze(cookie),
     csrf: resolveCsrf(csrf),
     problemOf: () => undefined,
+    predecessors: resolvePredecessors(options),
     store: resolveStore(options, makeStore)
   })
 }

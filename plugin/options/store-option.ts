@@ -1,10 +1,15 @@
 import { SessionOptionError } from '../errors.js'
 import { migratingStore } from '../stores/migrating.js'
+import type { Predecessor } from '../migrate/predecessor.js'
 import type { SessionStore } from '../types.js'
+
+/** What a session can move from: another store of this library, or another session library. */
+export type MigrationSource = SessionStore | Predecessor
 
 interface StoreOptions {
   readonly store?: SessionStore
-  readonly migrateFrom?: SessionStore
+  readonly migrateFrom?: MigrationSource | readonly MigrationSource[]
+  readonly cookieName: string
   readonly maxSessionsPerUser?: number
   readonly storeTimeout: number
 }
@@ -22,9 +27,38 @@ export function resolveStore(options: StoreOptions, makeStore: () => SessionStor
   // and storing the sessions in memory would hide that mistake.
   const store = given === undefined ? makeStore() : given
   checkStore('store', store, isLimited)
-  if (migrateFrom === undefined) return store
-  checkStore('migrateFrom', migrateFrom, isLimited)
-  return migratingStore(store, migrateFrom, storeTimeout)
+  const [old, ...others] = sourcesOf(migrateFrom).filter((source) => !isPredecessor(source)) as SessionStore[]
+  if (old === undefined) return store
+  checkStore('migrateFrom', old, isLimited)
+  if (others.length > 0) throw new SessionOptionError('migrateFrom', 'has two stores, but can have only one')
+  return migratingStore(store, old, storeTimeout)
+}
+
+/**
+ * Returns the other session libraries in the option `migrateFrom`.
+ * @throws {SessionOptionError} if two cookies have the same name, because each of them would replace the other.
+ */
+export function resolvePredecessors({ migrateFrom, cookieName }: StoreOptions): readonly Predecessor[] {
+  const predecessors = sourcesOf(migrateFrom).filter(isPredecessor)
+  const names = [cookieName]
+  for (const { cookieName: name } of predecessors) {
+    if (names.includes(name))
+      throw new SessionOptionError(
+        'migrateFrom',
+        `has a cookie with the name "${name}", which another cookie has too; choose another \`cookieName\` for the plugin`
+      )
+    names.push(name)
+  }
+  return predecessors
+}
+
+function sourcesOf(given: StoreOptions['migrateFrom']): readonly MigrationSource[] {
+  if (given === undefined) return []
+  return Array.isArray(given) ? (given as readonly MigrationSource[]) : [given as MigrationSource]
+}
+
+function isPredecessor(source: MigrationSource): source is Predecessor {
+  return (source as Predecessor | null)?.kind === 'predecessor'
 }
 
 function checkStore(option: string, store: SessionStore, isLimited: boolean): void {

@@ -150,7 +150,7 @@ export const OPTIONS = {
   migrateFrom: {
     ...anything,
     description:
-      'The previous store, if you migrate from one. Each session is moved to `store` on its next request.'
+      'The previous store, or another session library (see `fastify-sesame/migrate`), or a list of these. Each session is moved to `store` on its next request.'
   },
   userKey: {
     ...text(/^(?!\$)/, 'a key that does not begin with "$"'),

@@ -39,6 +39,8 @@ export interface CommitReply {
   readonly failed: boolean
   /** Returns false after the headers have been sent. */
   canSetCookie(): boolean
+  /** Ends the sessions of other libraries whose cookies the request carries. Absent if it carries none. */
+  readonly endOldSessions?: (() => Promise<void>) | undefined
 }
 
 const NO_COOKIES: readonly CookieOrder[] = []
@@ -199,6 +201,8 @@ export class Committer {
     reply: CommitReply
   ): Promise<readonly CookieOrder[]> {
     const { requestId } = reply
+    // If this fails, the session lives on, so that the user can log out again.
+    if (reply.endOldSessions !== undefined) await reply.endOldSessions()
     const existed = await endSession(this.#store, id, { reason: 'invalidated', requestId })
     // If another request has already ended the session, do not clear the cookie: the browser may have a newer one.
     if (!existed && ifGone !== 'create') return this.#gone(state, id, ifGone, reply)

@@ -9,6 +9,9 @@ export const LIFETIME_KEY = '$lifetime'
 /** The key of the page that a signed-out user has asked for. */
 export const RETURN_KEY = '$returnTo'
 
+/** The key that marks a session of another library in which nobody has logged in since it moved. */
+export const MOVED_KEY = '$moved'
+
 /** The part of a session that is safe to show in a list of the user's devices. */
 export interface SessionInfo {
   readonly id: string

@@ -11,7 +11,7 @@ import { keepsOf, keysInBoth } from './keep.js'
 import { checkKeep, chosenLifetime, type LoginOptions } from './login.js'
 import { OwnKeys } from './own-keys.js'
 import { plan, type EndedSession, type FoundSession, type Outcome, type Plan } from './plan.js'
-import { CSRF_KEY, isOwnKey, LIFETIME_KEY, userIdOf } from './record.js'
+import { CSRF_KEY, isOwnKey, LIFETIME_KEY, MOVED_KEY, userIdOf } from './record.js'
 import { requireChangeable, requireReadable, type SessionMode } from './refusals.js'
 import { checkSize } from './serialize.js'
 
@@ -64,7 +64,7 @@ export class SessionState {
   }
 
   get authenticatedAt(): number | undefined {
-    return this.#userId() === null ? undefined : this.#createdAt
+    return this.#userId() === null || this.#changes.has(MOVED_KEY) ? undefined : this.#createdAt
   }
 
   get lastAccessed(): number {
@@ -333,7 +333,7 @@ export class SessionState {
     this.#createdAt = Date.now()
     this.#own.open()
     this.#own.takeOver()
-    this.#changes.remove(CSRF_KEY)
+    for (const key of [CSRF_KEY, MOVED_KEY]) this.#changes.remove(key)
     if (lifetime === undefined) this.#changes.remove(LIFETIME_KEY)
     else this.#changes.set(LIFETIME_KEY, lifetime)
     this.#renew()

@@ -397,7 +397,7 @@ const EFFECTS: Record<
   ],
   migrateFrom: [
     async (t, { migrateFrom = new MemoryStore() }) => {
-      const old = new Browser(addRoutes(await makeApp(t, { store: migrateFrom })))
+      const old = new Browser(addRoutes(await makeApp(t, { store: migrateFrom as MemoryStore })))
       await old.get('/set?name=ada')
       const app = addRoutes(await makeApp(t, migrateFrom === OLD_STORE ? { migrateFrom } : {}))
       return (await app.inject({ url: '/read', headers: { cookie: old.cookie } })).json()

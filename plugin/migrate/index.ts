@@ -1,0 +1,5 @@
+export { expressSession, type ExpressSessionOptions } from './express-session.js'
+export { fastifySession, type FastifySessionOptions } from './fastify-session.js'
+export { secureSession, type SecureSessionOptions } from './secure-session.js'
+export type { Predecessor, PredecessorOptions } from './predecessor.js'
+export type { ExpressStore } from '../stores/express/calls.js'
