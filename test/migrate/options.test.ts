@@ -19,7 +19,7 @@ void t.test('a wrong option throws at once, and the message says what is right',
     ],
     [() => expressSession({ secret: '', store }), 'secret', /must be the secret/],
     [() => expressSession({ secret: [], store }), 'secret', /must be the secret/],
-    [() => expressSession({ secret: [7], store }), 'secret', /must be the secret/],
+    [() => expressSession({ secret: [7 as unknown as string], store }), 'secret', /must be the secret/],
     [() => expressSession({ secret, store: {} as never }), 'store', /must be the store of the other library/],
     [() => expressSession({ secret } as never), 'store', /must be the store of the other library/],
     [
