@@ -54,6 +54,8 @@ export function resolvePredecessors({ migrateFrom, cookieName }: StoreOptions): 
 
 function sourcesOf(given: StoreOptions['migrateFrom']): readonly MigrationSource[] {
   if (given === undefined) return []
+  if (Array.isArray(given) && given.length === 0)
+    throw new SessionOptionError('migrateFrom', `is an empty list; leave the option out, or name ${SOURCES}`)
   return Array.isArray(given) ? (given as readonly MigrationSource[]) : [given as MigrationSource]
 }
 
@@ -75,6 +77,7 @@ function checkStore(option: string, store: SessionStore, isLimited: boolean): vo
     throw SessionOptionError.wrong(`${option}.rotationPrefix`, rotationPrefix, 'a whole number from 0 to 4')
 }
 
+const SOURCES = 'an old store, or what a function of fastify-sesame/migrate returns'
 const STORES =
   'a store is a MemoryStore, SqliteStore, PostgresStore, RedisStore, what fromExpressStore() returns, or one of your own'
 const REDIS =

@@ -1,6 +1,12 @@
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import { MemoryStore, requireAuth, type SessionOptions, type SessionStore } from '../../plugin/index.js'
+import {
+  channels,
+  MemoryStore,
+  requireAuth,
+  type SessionOptions,
+  type SessionStore
+} from '../../plugin/index.js'
 import { stopClock } from '../../plugin/testing/clock.js'
 import { makeApp } from '../fixtures/app.js'
 import { failingStore, slowStore, spyStore, wrap } from '../fixtures/stores.js'
@@ -370,4 +376,53 @@ void t.test('a failing store of ours gives a 503 and keeps the old record', asyn
   })
   t.equal((await send(app, await old.signIn(ADA))).statusCode, 503)
   t.equal(old.store?.records.size, 1)
+})
+
+void t.test('at most four correctly signed cookies cause store calls', async (t) => {
+  const old = oldFastify()
+  const app = await makeNew(t, { migrateFrom: old.predecessor() })
+  const gone: string[] = []
+  for (let count = 0; count < 4; count++) gone.push(await old.signIn(ADA, Date.now() - 1))
+  const good = await old.signIn(ADA)
+  const before = old.store?.calls ?? 0
+  t.equal((await send(app, [...gone, good].join('; '))).body, SIGNED_OUT)
+  t.equal((old.store?.calls ?? 0) - before, 4)
+  t.equal((await send(app, [old.forge(), ...gone.slice(1), good].join('; '))).body, SIGNED_IN)
+})
+
+void t.test('only one of two servers that take over an interrupted move makes the session', async (t) => {
+  const old = oldFastify()
+  const memory = new MemoryStore()
+  let creates = 0
+  const broken = wrap(memory, (method, _args, next) => {
+    if (method === 'create' && ++creates === 2) throw new Error('killed')
+    return next()
+  })
+  const options = { storeTimeout: 50, migrateFrom: old.predecessor() }
+  const cookie = await old.signIn(ADA)
+  t.equal((await send(await makeNew(t, { ...options, store: broken }), cookie)).statusCode, 503)
+  const slow = slowStore(memory)
+  const apps = [await makeNew(t, { ...options, store: slow }), await makeNew(t, { ...options, store: slow })]
+  const answers = await Promise.all(apps.map((app) => send(app, cookie)))
+  t.ok(answers.some(({ body }) => body === SIGNED_IN))
+  t.equal(memory.listByUser('ada').length, 1)
+  t.equal((await send(apps[0] as FastifyInstance, cookie)).body, SIGNED_IN)
+})
+
+void t.test('a move and its failure are published', async (t) => {
+  const old = oldFastify()
+  const published: string[] = []
+  for (const name of ['created', 'migrated', 'loaded', 'storeFailure'] as const) {
+    const listener = (): void => void published.push(name)
+    channels[name].subscribe(listener)
+    t.teardown(() => channels[name].unsubscribe(listener))
+  }
+  const app = await makeNew(t, { migrateFrom: old.predecessor() })
+  const cookie = await old.signIn(ADA)
+  if (old.store !== undefined) old.store.failure = new Error('down')
+  await send(app, cookie)
+  t.same(published.splice(0), ['storeFailure'])
+  if (old.store !== undefined) old.store.failure = undefined
+  await send(app, cookie)
+  t.same(published, ['created', 'migrated', 'loaded'])
 })

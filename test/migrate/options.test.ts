@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import Module from 'node:module'
 import sodium from 'sodium-native'
 import t from 'tap'
-import { SessionOptionError } from '../../plugin/index.js'
+import { MemoryStore, SessionOptionError } from '../../plugin/index.js'
 import { expressSession, fastifySession, secureSession } from '../../plugin/migrate/index.js'
 import { makeApp } from '../fixtures/app.js'
 import { CountingStore, KEY, OLD_SECRET, sealed, UNTIL } from './fixtures/old-apps.js'
@@ -19,7 +19,9 @@ void t.test('a wrong option throws at once, and the message says what is right',
     ],
     [() => expressSession({ secret: '', store }), 'secret', /must be the secret/],
     [() => expressSession({ secret: [], store }), 'secret', /must be the secret/],
-    [() => expressSession({ secret: [7 as unknown as string], store }), 'secret', /must be the secret/],
+    [() => expressSession({ secret: [7] as never, store }), 'secret', /must be the secret/],
+    [() => expressSession({ secret: Buffer.alloc(0), store }), 'secret', /must be the secret/],
+    [() => expressSession({ secret: [Buffer.from('x'), ''], store }), 'secret', /must be the secret/],
     [() => expressSession({ secret, store: {} as never }), 'store', /must be the store of the other library/],
     [() => expressSession({ secret } as never), 'store', /must be the store of the other library/],
     [
@@ -145,4 +147,18 @@ void t.test('a sealed cookie whose content is not a session does no harm', async
     })
     t.same([statusCode, body], [200, 'nobody'], text)
   }
+  const nonce = Buffer.alloc(sodium.crypto_secretbox_NONCEBYTES).toString('base64')
+  for (const value of [`AAAA;${nonce}`, `${nonce};AAAA`, 'AAAA', `${nonce};${nonce}`])
+    t.equal(
+      (await app.inject({ url: '/', headers: { cookie: `session=${encodeURIComponent(value)}` } })).body,
+      'nobody'
+    )
+})
+
+void t.test('migrateFrom takes at most one store', async (t) => {
+  const stores = [new MemoryStore(), new MemoryStore()]
+  await t.rejects(makeApp(t, { migrateFrom: stores }), {
+    option: 'migrateFrom',
+    message: /has two stores, but can have only one/
+  })
 })

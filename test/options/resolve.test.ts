@@ -39,7 +39,11 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   idLength: [/a whole number from 16 to 64/, ...NON_NUMBERS, 0, 15, 65, 31.5],
   cleanupInterval: [/a number of seconds from 0 to 2147483/, ...NON_NUMBERS, 2_147_484],
   storeTimeout: [/a number of milliseconds above 0/, ...NON_NUMBERS, 0, 2 ** 31],
-  migrateFrom: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}],
+  migrateFrom: [
+    /lacks get, create, update, destroy|is an empty list; leave the option out/,
+    ...NON_OBJECTS,
+    {}
+  ],
   maxSessionsPerUser: [/a whole number above 0/, ...NON_NUMBERS, 0, 1.5],
   maxSize: [/a whole number of bytes above 0/, ...NON_NUMBERS, 0, 1.5],
   onLimit: [/one of 'end-oldest', 'reject'/, ...NON_STRINGS, 'ignore', ''],
