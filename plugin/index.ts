@@ -12,6 +12,7 @@ export type { SessionManager } from './http/session-manager.js'
 export type { LoginOptions } from './session/login.js'
 export type { SessionInfo, SessionInfoWithData } from './session/record.js'
 export type { Session } from './session/session.js'
+export type { SessionCallback } from './session/aliases.js'
 export type { CookieOptions, CsrfOptions, SessionOptions } from './options/session-options.js'
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.js'
 export { channels, type ChannelMessages, type SessionChannel } from './diagnostics.js'
@@ -25,6 +26,7 @@ export type {
   SessionInput,
   SessionKey,
   SessionPatch,
+  SessionProperties,
   SessionRecord,
   SessionStore,
   SessionValue,

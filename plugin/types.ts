@@ -9,6 +9,14 @@ export type Awaitable<T> = T | PromiseLike<T>
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- applications declare their keys in it
 export interface SessionData {}
 
+/**
+ * The data that code reads and assigns as properties of `request.session` with the option `properties`. Declare it by
+ * declaration merging: `interface SessionProperties extends Partial<SessionData> {}`. A property has the same type when
+ * it is read and when it is assigned, so declare a string instead of a Date.
+ */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- applications declare their properties in it
+export interface SessionProperties {}
+
 /** The keys that `D` declares, or any string if `D` declares none. */
 export type SessionKey<D = SessionData> = keyof D extends never ? string : keyof D & string
 

@@ -1,6 +1,6 @@
 // An application that declares the types of its session data in `SessionData`.
 import Fastify from 'fastify'
-import sessions, { guarded, type SignedInRequest, type UserId } from 'fastify-sesame'
+import sessions, { guarded, requireAuth, type SignedInRequest, type UserId } from 'fastify-sesame'
 
 interface Cart {
   items: { name: string; addedAt: Date }[]
@@ -15,6 +15,9 @@ declare module 'fastify-sesame' {
     role: 'admin' | 'member'
     cart: Cart
     seenAt: Date
+  }
+  interface SessionProperties extends Partial<Pick<SessionData, 'role' | 'visits'>> {
+    note?: string
   }
 }
 
@@ -42,6 +45,24 @@ app.get('/values', async ({ session }) => {
   session.get('cart')?.items.push({ name: 'book', addedAt: new Date().toJSON() })
   return { userId, role, seenAt, cart, date }
 })
+
+app.get('/properties', async (request) => {
+  const { session } = request
+  session.role = 'admin'
+  session.visits = (session.visits ?? 0) + 1
+  delete session.note
+  const role: 'admin' | 'member' | undefined = session.role
+  const id: string = session.id
+  // @ts-expect-error the role is not declared
+  session.role = 'owner'
+  // @ts-expect-error the property is not declared
+  session.cart = { items: [] }
+  // @ts-expect-error a member cannot be assigned
+  session.id = 'x'
+  const loaded = await app.sessionManager.get(request)
+  return { role, id, note: loaded?.note }
+})
+app.get('/check', { preHandler: requireAuth({ check: ({ role }) => role === 'admin' }) }, async () => 'ok')
 
 const id: UserId = 'ada'
 // @ts-expect-error the id is declared as a string

@@ -104,6 +104,22 @@ http2.get(
 http2.addHook('preHandler', requireAuth())
 http2.addHook('preHandler', csrfProtection)
 
+app.post('/aliases', async ({ session }, reply) => {
+  await session.destroy()
+  session.destroy((error) => void reply.send(error ?? 'bye'))
+  session.regenerate((error?: unknown) => void error)
+  session.regenerate(['cart'], () => undefined)
+  session.save(() => undefined)
+  session.delete()
+  const texts: string[] = [session.sessionId]
+  const flags: boolean[] = [session.isModified(), session.isSaved()]
+  // @ts-expect-error without SessionProperties, a session has no other properties
+  session.user = 'ada'
+  // @ts-expect-error a session has no cookie: the error of reading it says what to use
+  session.cookie.maxAge = 60
+  return { texts, flags }
+})
+
 interface Cart {
   items: { name: string; count: number }[]
 }

@@ -10,7 +10,7 @@ import type { Session } from '../session/session.js'
 import { withoutValues } from '../stores/driver-error.js'
 import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
-import type { Awaitable } from '../types.js'
+import type { Awaitable, SessionProperties } from '../types.js'
 import type { CookieWriter } from './cookie.js'
 import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
@@ -25,7 +25,7 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */
-    readonly session: Session
+    readonly session: Session & SessionProperties
     /**
      * Checks a CSRF token that the handler has read itself, for example from a streamed body. Also works on routes with
      * `session: 'readonly'`, and checks the token even if the option `csrf.token` is `false`.

@@ -7,6 +7,7 @@ import { Committer, type CookieOrder } from '../session/commit.js'
 import { createLoad, type Load } from '../session/load.js'
 import { MoveIn, type GivenCookie } from '../session/move-in.js'
 import type { FoundSession } from '../session/plan.js'
+import { withProperties } from '../session/properties.js'
 import { Session } from '../session/session.js'
 import type { SessionMode } from '../session/refusals.js'
 import { SessionState } from '../session/state.js'
@@ -189,7 +190,8 @@ export class RequestSessions {
   }
 
   #newSession(state: RequestState, mode: SessionMode, found?: FoundSession): Session {
-    return new Session(new SessionState(this.context, mode, state, found), state)
+    const session = new Session(new SessionState(this.context, mode, state, found), state)
+    return this.options.properties ? withProperties(session) : session
   }
 
   #commit(session: Session, reply: FastifyReply, moment: Moment): Awaitable<void> {

@@ -5,7 +5,7 @@ import { ownOptions } from '../own-options.js'
 import { MOVED_KEY } from '../session/record.js'
 import { rememberPage } from '../session/return-path.js'
 import { Session } from '../session/session.js'
-import type { Awaitable } from '../types.js'
+import type { Awaitable, SessionProperties } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import { kSessions, type RequestSessions } from './request-sessions.js'
 import { isPrefetch, sessionConfigOf } from './request-state.js'
@@ -30,7 +30,7 @@ export interface RequireAuthOptions {
    */
   readonly freshWithin?: number
   /** Returns `false` to refuse a signed-in session with 403. If it throws an error, that error becomes the reply. */
-  readonly check?: (session: Session, request: FastifyRequest) => Awaitable<boolean>
+  readonly check?: (session: Session & SessionProperties, request: FastifyRequest) => Awaitable<boolean>
 }
 
 const MESSAGE = 'Please login to continue'

@@ -15,16 +15,17 @@ import { Session } from '../session/session.js'
 import { liveSessionsOf } from '../session/session-limit.js'
 import { endSession, type GuardedStore } from '../stores/guarded.js'
 import { isRecord } from '../stores/record.js'
+import type { SessionProperties } from '../types.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
 import type { RequestSessions } from './request-sessions.js'
 
 /** Gives access to sessions where `request.session` cannot be used: in early hooks, device lists or scheduled jobs. */
 export interface SessionManager {
   /** Returns the request's live session, or `undefined` if it has none. Loads the session if it is not yet loaded. */
-  get(request: AnyRequest): Promise<Session | undefined>
+  get(request: AnyRequest): Promise<(Session & SessionProperties) | undefined>
 
   /** Returns the session of a request. If the request has none, returns a new, empty session. */
-  getOrCreate(request: AnyRequest): Promise<Session>
+  getOrCreate(request: AnyRequest): Promise<Session & SessionProperties>
 
   /** Writes the session's changes and sets its cookie on the reply. Only the first call in a request has an effect. */
   save(session: Session, reply: AnyReply): Promise<void>

@@ -50,6 +50,11 @@ export interface SessionOptions {
   migrateFrom?: MigrationSource | readonly MigrationSource[] | undefined
   /** The key in the session data that holds the id of the user. Default: `'userId'`. */
   userKey?: string | undefined
+  /**
+   * `true` makes the other properties of `request.session` its data, so that `request.session.user = user`
+   * works as in @fastify/session and express-session. Default: `false`.
+   */
+  properties?: boolean | undefined
   /** The maximum number of sessions that a user can have at once. By default, there is no limit. */
   maxSessionsPerUser?: number | undefined
   /**

@@ -157,6 +157,12 @@ export const OPTIONS = {
     default: 'userId',
     description: 'The key in the session data that holds the id of the user.'
   },
+  properties: {
+    ...flag,
+    default: false,
+    description:
+      '`true` makes the other properties of `request.session` its data, so that `request.session.user = user` works as in @fastify/session and express-session.'
+  },
   maxSessionsPerUser: {
     ...number('a whole number above 0', (n) => Number.isInteger(n) && n > 0),
     description: 'The maximum number of sessions that a user can have at once. By default, there is no limit.'

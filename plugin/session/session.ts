@@ -1,8 +1,9 @@
 import type { JsonValue, SessionData, SessionInput, SessionKey, SessionValue } from '../types.js'
 import { SessionUsageError } from '../errors.js'
+import { checkCallback, refuseReplaced, runWith, type SessionCallback } from './aliases.js'
 import type { Updater } from './changes.js'
 import { expiring, unexpired } from './expiring.js'
-import type { LoginOptions } from './login.js'
+import { checkKeep, type LoginOptions } from './login.js'
 import { checkKey, isOwnKey, RETURN_KEY } from './record.js'
 import { pageToReturnTo } from './return-path.js'
 import { serialize } from './serialize.js'
@@ -10,6 +11,9 @@ import type { SessionState } from './state.js'
 import { tooLarge } from './visitor.js'
 
 const FLASH_PREFIX = '$flash.'
+
+/** The key at which the proxy of the option `properties` gives its session. */
+export const SELF = Symbol('fastify-sesame.self')
 
 /** Writes the session of a request before its reply is sent. */
 export interface Saver {
@@ -36,7 +40,8 @@ export class Session<D = SessionData> {
 
   /** @internal Returns the internal state of a session. */
   static stateOf(session: Session): SessionState {
-    return session.#state
+    // A proxy does not have the private fields of its session.
+    return #state in session ? session.#state : (Reflect.get(session, SELF) as Session).#state
   }
 
   /**
@@ -176,11 +181,17 @@ export class Session<D = SessionData> {
    * change. `maxAge` and `idleTimeout` go on. When the session is saved, its record moves to the new id in one step, and
    * the old id stops working.
    * @param keep the only keys whose loaded values stay. If the user is not among them, the session becomes anonymous.
-   * By default, all data stays. Values that this request sets stay too.
-   * @throws {SessionOptionError} if `keep` is not a list of keys.
+   * By default, all data stays, but with a callback alone, none stays, as in express-session. Values that this request
+   * sets stay too. A callback runs before this method returns, with the error if there is one.
+   * @throws {SessionOptionError} if `keep` is not a list of keys, or the callback is not a function.
    */
-  regenerate(keep?: readonly string[]): void {
-    this.#state.rotate(keep)
+  regenerate(keep?: readonly string[], callback?: SessionCallback): void
+  regenerate(callback: SessionCallback): void
+  regenerate(keep?: readonly string[] | SessionCallback, callback?: SessionCallback): void {
+    if (typeof keep === 'function') return this.regenerate([], keep)
+    checkKeep(keep)
+    checkCallback('regenerate', callback)
+    runWith(callback, () => this.#state.rotate(keep))
   }
 
   /**
@@ -213,10 +224,47 @@ export class Session<D = SessionData> {
 
   /**
    * Saves the session now. Call it for a hijacked reply, a WebSocket or a stream. Later changes throw an error.
+   * With a callback, calls it afterwards, with the error if there is one.
    * @throws {SessionUsageError} `SESSION_HEADERS_SENT` if a cookie is needed but the headers have already been sent.
    */
-  async save(): Promise<void> {
-    await this.#saver.save()
+  save(): Promise<void>
+  save(callback: SessionCallback): void
+  save(callback?: SessionCallback): Promise<void> {
+    checkCallback('save', callback)
+    const saved = this.#saver.save()
+    return callback === undefined ? saved : saved.then(() => callback(), callback)
+  }
+
+  /**
+   * The same as `invalidate()`, for code from @fastify/session and express-session. A callback runs before this method
+   * returns, with the error if there is one. The promise is already resolved.
+   */
+  destroy(): Promise<void>
+  destroy(callback: SessionCallback): void
+  destroy(callback?: SessionCallback): Promise<void> {
+    checkCallback('destroy', callback)
+    runWith(callback, () => this.invalidate())
+    return Promise.resolve()
+  }
+
+  /** The same as `invalidate()`, for code from @fastify/secure-session. To remove a value, use `remove(key)`. */
+  delete(): void {
+    this.invalidate()
+  }
+
+  /** The same as `id`, for code from @fastify/session. It is a hash, and not what the cookie holds. */
+  get sessionId(): string {
+    return this.id
+  }
+
+  /** The same as `modified`, for code from @fastify/session. */
+  isModified(): boolean {
+    return this.modified
+  }
+
+  /** True if the store has the session and there is nothing to write, for code from @fastify/session. */
+  isSaved(): boolean {
+    return !this.isNew && !this.modified
   }
 
   #flash(key: string): JsonValue | undefined {
@@ -230,14 +278,21 @@ export class Session<D = SessionData> {
 }
 
 /**
- * Makes an assignment to an unknown property of a session throw an error, because it would be lost. This object is at
- * the end of the prototype chain, so that reading and calling the known members does not become slower.
+ * Makes an assignment to an unknown property of a session throw an error, because it would be lost. Reading a property
+ * that another library's session has throws an error too. This object is at the end of the prototype chain, so that
+ * reading and calling the known members does not become slower.
  */
 const strict = new Proxy(Object.prototype, {
+  get(target, property, session) {
+    refuseReplaced(property)
+    return Reflect.get(target, property, session) as unknown
+  },
   set(_target, property) {
+    refuseReplaced(property)
     throw new SessionUsageError(
       'SESSION_PROPERTY_UNKNOWN',
-      `session.${String(property)} cannot be assigned: write session.set(${JSON.stringify(String(property))}, value)`
+      `session.${String(property)} cannot be assigned: write session.set(${JSON.stringify(String(property))}, value), ` +
+        "or set the plugin's option properties to true"
     )
   }
 })

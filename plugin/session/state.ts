@@ -8,7 +8,7 @@ import { checkValue } from './check-value.js'
 import { Changes, isEmpty, type Difference, type Texts, type Updater } from './changes.js'
 import { expiryOf, lifetimeOf, type ChosenLifetime } from './lifetime.js'
 import { keepsOf, keysInBoth } from './keep.js'
-import { checkKeep, chosenLifetime, type LoginOptions } from './login.js'
+import { chosenLifetime, type LoginOptions } from './login.js'
 import { OwnKeys } from './own-keys.js'
 import { plan, type EndedSession, type FoundSession, type Outcome, type Plan } from './plan.js'
 import { CSRF_KEY, isOwnKey, LIFETIME_KEY, MOVED_KEY, userIdOf } from './record.js'
@@ -177,7 +177,6 @@ export class SessionState {
 
   /** Gives the session a new id. `keep` names the loaded values that stay. By default, all of them stay. */
   rotate(keep?: readonly string[]): void {
-    checkKeep(keep)
     const changes = this.#change()
     this.#keptByRotation = keysInBoth(this.#keptByRotation, keep)
     this.#own.open()

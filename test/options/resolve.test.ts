@@ -48,6 +48,7 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   maxSize: [/a whole number of bytes above 0/, ...NON_NUMBERS, 0, 1.5],
   onLimit: [/one of 'end-oldest', 'reject'/, ...NON_STRINGS, 'ignore', ''],
   userKey: [/a key that does not begin with "\$"/, ...NON_STRINGS, '$csrf'],
+  properties: [/true or false/, 'true', 1, null],
   onStoreError: [/one of 'fail', 'anonymous'/, ...NON_STRINGS, 'ignore', ''],
   schema: [/a TypeBox object/, ...NON_OBJECTS, {}, { properties: null }, { properties: { name: 5 } }],
   store: [/lacks get, create, update, destroy/, ...NON_OBJECTS, {}],
@@ -346,6 +347,16 @@ const saveText: Observe = async (t, options) => {
   return (await app.inject('/set?name=more+than+twenty+bytes')).statusCode
 }
 
+const assignProperty: Observe = async (t, options) => {
+  const app = await makeApp(t, options)
+  app.get('/', async ({ session }) => {
+    Reflect.set(session, 'name', 'ada')
+    return session.get('name')
+  })
+  const { statusCode, body } = await app.inject('/')
+  return statusCode === 200 ? body : (JSON.parse(body) as { code: string }).code
+}
+
 const OLD_STORE = new MemoryStore()
 const ATTRIBUTES = 'Path=/; HttpOnly; Secure; SameSite=Lax'
 const NONE = { sameSite: 'none' } as const
@@ -375,6 +386,7 @@ const EFFECTS: Record<
   idleTimeout: [record, { life: 86_400_000 }, { idleTimeout: 60 }, { life: 60_000 }],
   idLength: [async (t, options) => String(await token(t, options)).indexOf('.'), 64, { idLength: 16 }, 32],
   userKey: [record, { userId: '1' }, { userKey: 'account' }, { userId: '2' }],
+  properties: [assignProperty, 'SESSION_PROPERTY_UNKNOWN', { properties: true }, 'ada'],
   cleanupInterval: [
     async (t, options) => {
       const clock = stopClock(t)
