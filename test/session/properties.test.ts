@@ -293,6 +293,7 @@ void t.test('data at the name of a member stays data for the methods, and is hid
   })
   await visit((session) => {
     t.same(Object.keys(session), ['name'])
+    t.same([Object.getOwnPropertyNames(session), Reflect.ownKeys(session)], [['name'], ['name']])
     t.equal(JSON.stringify(session), '{"name":"ada"}')
     for (const name of RESERVED) {
       t.equal(session.get(name), `data ${name}`)
