@@ -12,6 +12,9 @@ import { tooLarge } from './visitor.js'
 
 const FLASH_PREFIX = '$flash.'
 
+const DELETES_NO_KEY =
+  'session.delete(key) does not exist: use session.remove(key) for a value. session.delete() ends the session'
+
 /** The key at which the proxy of the option `properties` gives its session. */
 export const SELF = Symbol('fastify-sesame.self')
 
@@ -247,8 +250,13 @@ export class Session<D = SessionData> {
     return Promise.resolve()
   }
 
-  /** The same as `invalidate()`, for code from @fastify/secure-session. To remove a value, use `remove(key)`. */
-  delete(): void {
+  /**
+   * The same as `invalidate()`, for code from @fastify/secure-session. To remove a value, use `remove(key)`.
+   * @throws {SessionUsageError} if it is called with a key, as the method of a Map is.
+   */
+  delete(): void
+  delete(...keys: unknown[]): void {
+    if (keys.length > 0) throw new SessionUsageError('SESSION_PROPERTY_UNKNOWN', DELETES_NO_KEY)
     this.invalidate()
   }
 

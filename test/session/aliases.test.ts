@@ -210,6 +210,21 @@ void t.test('a wrong argument throws at once, no callback runs, and nothing chan
   t.same(calls, ['get'])
 })
 
+void t.test('delete(key) throws and names remove(key), because delete() ends the session', async (t) => {
+  for (const options of Object.values(BOTH)) {
+    const { visit } = await signedIn(t, options)
+    await visit((session) => {
+      for (const key of ['cart', undefined]) {
+        t.throws(() => Reflect.apply(session.delete, session, [key]) as unknown, {
+          code: 'SESSION_PROPERTY_UNKNOWN',
+          message: /use session\.remove\(key\)/
+        })
+      }
+    })
+    t.match((await visit(valuesOf)).result, { userId: 'ada', cart: ['tea'] })
+  }
+})
+
 void t.test('save(callback) calls back after the write, with the error if there is one', async (t) => {
   const seen: unknown[] = []
   const memory = new MemoryStore()
