@@ -1,5 +1,6 @@
 import t from 'tap'
 import { MemoryStore, requireAuth, type SessionOptions } from '../plugin/index.js'
+import { fastifySession } from '../plugin/migrate/index.js'
 import { resolveOptions } from '../plugin/options/resolve.js'
 import { COOKIE_OPTIONS, CSRF_OPTIONS, OPTIONS } from '../plugin/options/table.js'
 import { ownOptions } from '../plugin/own-options.js'
@@ -10,6 +11,7 @@ import { addRoutes, Browser, makeApp, SECRET } from './fixtures/app.js'
 import { polluted } from './fixtures/pollution.js'
 import { open, workingDriver } from './fixtures/sqlite.js'
 import { makeRecord } from './fixtures/stores.js'
+import { CountingStore } from './migrate/fixtures/old-apps.js'
 
 /** For each option, a valid value that differs from its default. */
 const OTHER: Record<string, unknown> = {
@@ -22,6 +24,7 @@ const OTHER: Record<string, unknown> = {
   cleanupInterval: 60,
   store: new MemoryStore(),
   migrateFrom: new MemoryStore(),
+  properties: true,
   userKey: 'other',
   maxSessionsPerUser: 1,
   onLimit: 'reject',
@@ -163,3 +166,22 @@ void t.test('ownOptions() returns the own properties in an object without a prot
   t.equal(own['b'], undefined)
   t.same(Object.keys(ownOptions(undefined)), [])
 })
+
+void t.test(
+  'an option of another session library that is only on Object.prototype counts for nothing',
+  async (t) => {
+    const store = new CountingStore()
+    const make = (): object => ({ ...fastifySession({ secret: SECRET, store }) })
+    const plain = JSON.stringify(make())
+    const values = {
+      cookieName: 'x',
+      cookie: { path: '/x' },
+      path: '/x',
+      domain: 'x',
+      keep: true,
+      until: new Date(1)
+    }
+    for (const [name, value] of Object.entries(values))
+      t.equal(await polluted(name, value, () => JSON.stringify(make())), plain, name)
+  }
+)

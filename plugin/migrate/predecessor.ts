@@ -1,4 +1,5 @@
 import { SessionOptionError } from '../errors.js'
+import { ownOptions } from '../own-options.js'
 import { checkOptions, flag, objectOf, text, type Rule } from '../rules.js'
 import type { Awaitable } from '../types.js'
 
@@ -73,7 +74,7 @@ export function sharedOf(
   { cookie = {}, keep = false, until, userOf }: PredecessorOptions
 ): Omit<Predecessor, 'open' | 'ready'> {
   checkOptions(cookie, COOKIE_RULES, 'cookie.')
-  const { path = '/', domain } = cookie
+  const { path = '/', domain } = ownOptions(cookie)
   return { kind: 'predecessor', cookieName, path, domain, keep, until: until?.getTime() ?? Infinity, userOf }
 }
 

@@ -1,7 +1,10 @@
+import { Signer } from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
+import type { ExpressStore } from 'fastify-sesame/migrate'
 import type { Response } from 'light-my-request'
 import t, { type Test } from 'tap'
 import { signIn as signInTyped, type SignedIn } from 'fastify-sesame/testing'
+import { sealed } from '../migrate/fixtures/old-apps.js'
 import { loadExample, type Example } from './fixtures/examples.js'
 import { blocksOf } from './fixtures/pages.js'
 
@@ -16,6 +19,13 @@ const HTML = { accept: 'text/html' }
 /** Signs in with any data, because each example declares other keys. */
 function signIn(app: FastifyInstance, data: object): Promise<SignedIn> {
   return signInTyped(app, data)
+}
+
+/** Stores a session as @fastify/session does, and returns its cookie. */
+async function oldFastifyCookie(store: ExpressStore, data: object): Promise<string> {
+  const session = { cookie: { expires: new Date(Date.now() + 60_000) }, ...data }
+  await new Promise((resolve) => store.set('id', session as never, resolve))
+  return `sessionId=${encodeURIComponent(new Signer('the secret of the old library, long enough').sign('id'))}`
 }
 
 /** Returns the `Cookie` header for the cookies that a reply has set. */
@@ -158,6 +168,41 @@ const CHECKS: Record<string, Record<string, Check | readonly Check[]>> = {
       t.equal((await devices(grace)).length, 1)
     }
   },
+  'docs/moving.md': {
+    async 'Moving from another library'(t, { app }) {
+      app.get('/set', async ({ session }) => Object.assign(session, { user: 'ada' }))
+      t.match((await app.inject('/set')).headers['set-cookie'], /^session_id=/)
+    },
+    async 'From @fastify/session'(t, { app, store }) {
+      const cookie = await oldFastifyCookie(store as ExpressStore, { user: { id: 'ada' }, theme: 'dark' })
+      app.get('/theme', async ({ session }) => [session.get('userId'), session.get('theme')])
+      const moved = await app.inject({ url: '/theme', headers: { cookie } })
+      t.same(moved.json(), ['ada', 'dark'])
+      const logout = await app.inject({ method: 'POST', url: '/logout', headers: { cookie } })
+      t.match(cookiesOf(logout), 'sessionId=; session_id=')
+      t.equal((await app.inject({ url: '/theme', headers: { cookie } })).json<unknown[]>()[0], null)
+    },
+    async 'From @fastify/secure-session'(t, { app }) {
+      app.get('/name', async ({ session }) => session.get('name') ?? 'nobody')
+      const text = JSON.stringify({ name: 'Ada', __ts: Math.round(Date.now() / 1000) })
+      const value = sealed(text, Buffer.alloc(32, 'key'))
+      t.equal((await app.inject({ url: '/name', headers: { cookie: `session=${value}` } })).body, 'Ada')
+    },
+    async 'From express-session'(t, { app }) {
+      const { headers } = await app.inject({ method: 'POST', url: '/login' })
+      t.equal(headers.location, '/')
+    },
+    async 'From @fastify/jwt cookies'(t, { app }) {
+      app.get('/', async ({ session }) => session.get('userId') ?? 'nobody')
+      const first = await app.inject({ url: '/', headers: { cookie: 'a=b; token=jwt' } })
+      t.equal(first.body, 'ada')
+      t.equal((await app.inject({ url: '/', headers: { cookie: cookiesOf(first) } })).body, 'ada')
+      t.equal((await app.inject('/')).body, 'nobody')
+    },
+    async 'Knowing when it is done'(t, { app }) {
+      t.ok(await app.ready())
+    }
+  },
   'docs/options.md': {
     async Options(t, { app }) {
       app.get('/set', async ({ session }) => session.set('a', 1))
@@ -211,6 +256,9 @@ const CHECKS: Record<string, Record<string, Check | readonly Check[]>> = {
     async Session(t, { app }) {
       t.same((await app.inject('/session')).json(), { keys: ['visits'], modified: true })
     },
+    async 'Properties of other libraries'(t, { app }) {
+      t.same((await app.inject('/me')).json(), { name: 'Ada', keys: ['user'] })
+    },
     async 'Concurrent requests'(t, { app }) {
       const { cookie } = await signIn(app, {})
       const post = () => app.inject({ method: 'POST', url: '/cart', headers: { cookie } })
@@ -257,7 +305,8 @@ for (const [page, checks] of Object.entries(CHECKS)) {
   for (const [heading, given] of Object.entries(checks)) {
     for (const [index, check] of [given].flat().entries())
       void t.test(`${page}, ${heading}: the example does what the page says`, async (t) => {
-        const example = await loadExample(t, page, heading, { index })
+        const exported = heading === 'From @fastify/session' ? ['store'] : []
+        const example = await loadExample(t, page, heading, { index, exported })
         await check(t, example)
       })
   }
