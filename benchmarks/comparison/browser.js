@@ -13,6 +13,11 @@ export class Browser {
     return new Browser(url, this.#cookies)
   }
 
+  /** Sends the next requests to another server, which gets all cookies. */
+  moveTo(url) {
+    this.#url = url
+  }
+
   /** Returns the values of all cookies. They are empty if the browser has no cookie. */
   get cookies() {
     return [...this.#cookies.values()].join()
