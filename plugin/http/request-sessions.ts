@@ -132,11 +132,12 @@ export class RequestSessions {
   }
 
   /**
-   * Runs before the error handler. A request that has no loaded session gets an empty one that is never saved, so that
-   * an error page that reads the session does not become another error.
+   * Runs before the error handler. A request that has no loaded session gets an empty one that is never saved, and after
+   * a commit a flash message can be read, so that an error page that reads the session does not become another error.
    */
   fail(request: FastifyRequest): void {
     const state = this.stateOf(request)
+    state.commitIsOver = state.session !== undefined && Session.stateOf(state.session).committed
     if (state.phase !== 'unloaded' && sessionConfigOf(request) !== false) return
     state.phase = 'failed'
     state.session = undefined

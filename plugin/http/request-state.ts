@@ -33,6 +33,8 @@ export class RequestState implements Saver, SessionRequest {
   /** True if a correctly signed cookie's session has ended. Stays true if the request creates a new session. */
   ended = false
   used = false
+  /** True once an error page follows a commit. It cannot use up a flash message, because nothing is written any more. */
+  commitIsOver = false
   /** True if the reply prints a CSRF token, so that no cache may keep it. */
   printsToken = false
   /** The reply that `session.save()` sets the cookie on. The `onRequest` hook assigns it. */
@@ -49,7 +51,7 @@ export class RequestState implements Saver, SessionRequest {
   }
 
   isPassive(): boolean {
-    return this.#request.method === 'HEAD' || isPrefetch(this.#request)
+    return this.commitIsOver || this.#request.method === 'HEAD' || isPrefetch(this.#request)
   }
 
   save(): Promise<void> {

@@ -13,6 +13,6 @@ export interface SessionContext {
 export interface SessionRequest {
   /** Returns the values of the visitor cookies that the request carries. */
   visitorCookies(): readonly string[]
-  /** Returns true for HEAD and prefetch: nobody may see the reply, so it must not use up a flash message. */
+  /** Returns true if the reply must not use up a flash message: for HEAD, a prefetch, and an error page after a commit. */
   isPassive(): boolean
 }

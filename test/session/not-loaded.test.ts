@@ -1,10 +1,15 @@
 import { inspect } from 'node:util'
-import Fastify, { type FastifyReply, type FastifyRequest, type FastifyServerOptions } from 'fastify'
+import Fastify, {
+  type FastifyError,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifyServerOptions
+} from 'fastify'
 import t, { type Test } from 'tap'
 import sessions, { MemoryStore, type Session, type SessionOptions } from '../../plugin/index.js'
-import { addRoutes, Browser, cookiesIn, SECRET } from '../fixtures/app.js'
+import { addRoutes, Browser, cookiesIn, makeApp, SECRET } from '../fixtures/app.js'
 import { idOfCookie } from '../fixtures/cookies.js'
-import { slowStore, spyStore } from '../fixtures/stores.js'
+import { slowStore, spyStore, wrap } from '../fixtures/stores.js'
 
 type Hook = (request: FastifyRequest, reply: FastifyReply) => unknown
 
@@ -301,5 +306,34 @@ void t.test(
     })
     await browser.get('/set?name=ada')
     t.match((await browser.get('/fail')).json(), { name: 'ada', flash: 'hello', keys: ['name'] })
+  }
+)
+
+void t.test(
+  'an error page can show a flash message after a failed commit, and does not use it up',
+  async (t) => {
+    let isDown = false
+    const store = wrap(new MemoryStore(), (method, _args, next) => {
+      if (isDown && method === 'update') throw new Error('down')
+      return next()
+    })
+    const app = await makeApp(t, { store })
+    app.setErrorHandler<FastifyError>(({ statusCode = 500 }, { session }, reply) =>
+      reply.code(statusCode).send({ message: session.getFlash('message') ?? 'none' })
+    )
+    app.get('/start', async ({ session }) => {
+      session.set('name', 'ada')
+      session.setFlash('message', 'Welcome')
+    })
+    app.get('/name', async ({ session }) => session.set('name', 'eve'))
+    app.get('/flash', async ({ session }) => session.getFlash('message') ?? 'none')
+    const browser = new Browser(app)
+    await browser.get('/start')
+    isDown = true
+    const failed = await browser.get('/name')
+    t.same([failed.statusCode, failed.json()], [503, { message: 'Welcome' }])
+    isDown = false
+    t.equal((await browser.get('/flash')).payload, 'Welcome')
+    t.equal((await browser.get('/flash')).payload, 'none')
   }
 )
