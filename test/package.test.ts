@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path/posix'
+import { Script } from 'node:vm'
 import t from 'tap'
 import ts from 'typescript'
 
@@ -12,6 +13,7 @@ interface Manifest {
   readonly main: string
   readonly types: string
   readonly exports: Readonly<Record<string, string | Readonly<Record<string, string>>>>
+  readonly imports: Readonly<Record<string, { readonly require: string; readonly default: string }>>
   readonly scripts: Readonly<Record<string, string>>
   readonly dependencies: Readonly<Record<string, string>>
   readonly peerDependencies: Readonly<Record<string, string>>
@@ -33,8 +35,6 @@ interface LockedPackage {
 
 /** The only direct runtime dependencies that the library is allowed to have. */
 const DEPENDENCIES = ['@fastify/cookie', 'fastify-plugin', 'typebox']
-/** For every source file, the build creates one file with each of these extensions. */
-const BUILT = ['.d.ts', '.d.ts.map', '.js', '.js.map']
 const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
 const root = new URL('../', import.meta.url)
@@ -53,12 +53,16 @@ function packedFiles(): string[] {
   return files.map(({ path }) => path).sort()
 }
 
-/** Returns the paths of the library's TypeScript files without the extension `.ts`. */
+/** Returns the paths of the library's TypeScript files. */
 function sources(): string[] {
   return readdirSync(new URL('plugin/', root), { recursive: true, encoding: 'utf8' })
     .map((file) => file.replaceAll('\\', '/'))
-    .filter((file) => file.endsWith('.ts'))
-    .map((file) => file.slice(0, -'.ts'.length))
+    .filter((file) => /\.c?ts$/.test(file))
+}
+
+/** Returns the declarations and the code that the build creates from a TypeScript file. Each has a source map. */
+function builtFrom(source: string): string[] {
+  return [source.replace(/(c?ts)$/, 'd.$1'), source.replace(/ts$/, 'js')].map((file) => `dist/${file}`)
 }
 
 /** Returns the files that an entry of `exports` in package.json points to. */
@@ -69,22 +73,21 @@ function targetsOf(entry: string | Readonly<Record<string, string>>): string[] {
 void t.test(
   'the package contains the built files, their source maps, the sources and the documents, and nothing else',
   async (t) => {
-    const built = sources().flatMap((name) => BUILT.map((extension) => `dist/${name}${extension}`))
+    const built = sources().flatMap((source) => builtFrom(source).flatMap((file) => [file, `${file}.map`]))
     t.ok(built.length > 120, `${built.length} built files`)
-    t.same(packed, [...DOCUMENTS, ...built, ...sources().map((name) => `plugin/${name}.ts`)].sort())
+    t.same(packed, [...DOCUMENTS, ...built, ...sources().map((source) => `plugin/${source}`)].sort())
   }
 )
 
 void t.test('every built file has a source map that points to its packed source', async (t) => {
-  for (const name of sources()) {
-    for (const extension of ['.js', '.d.ts']) {
-      const path = `dist/${name}${extension}`
+  for (const source of sources()) {
+    for (const path of builtFrom(source)) {
       const [, map = ''] = /\n\/\/# sourceMappingURL=([^\n]+)\n?$/.exec(textOf(path)) ?? []
       t.equal(map, `${basename(path)}.map`, path)
       const { sources: origins } = JSON.parse(textOf(`${path}.map`)) as { sources: string[] }
       t.same(
         origins.map((origin) => join(dirname(path), origin)),
-        [`plugin/${name}.ts`],
+        [`plugin/${source}`],
         `${path}.map`
       )
     }
@@ -130,6 +133,27 @@ void t.test('every entry point of the package names a packed file and its type d
   t.equal(manifest.types, (manifest.exports['.'] as Record<string, string>)['types'])
 })
 
+void t.test('every file in `imports` is packed, and exports the same for both module systems', async (t) => {
+  for (const [name, { require, default: main }] of Object.entries(manifest.imports)) {
+    for (const path of [require, main])
+      t.ok(packed.includes(path.replace('./', '')), `${name} points to ${path}`)
+    const [common, own] = [await import(`../${require}`), await import(`../${main}`)] as [object, object]
+    for (const exported of Object.keys(own)) t.ok(exported in common, `${require} exports ${exported}`)
+  }
+})
+
+void t.test('Jest can compile the build to CommonJS', async (t) => {
+  const replaced = Object.values(manifest.imports).map((entry) => entry.default.replace('./', ''))
+  for (const path of packed.filter((file) => file.endsWith('.js') && !replaced.includes(file))) {
+    const { outputText } = ts.transpileModule(textOf(path), {
+      compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2023 }
+    })
+    // In a function, `import.meta` and a top-level `await` are syntax errors.
+    t.doesNotThrow(() => new Script(`() => {${outputText}\n}`), path)
+    t.notMatch(outputText, /^(?:function|class|const|let) (?:require|module|exports)\b/m, path)
+  }
+})
+
 /** The script .ci/check-package compiles these programs too, with other versions of TypeScript and the packed package. */
 for (const name of ['plain', 'declared']) {
   void t.test(`the types that .ci/consumer/${name}.ts expects are those of the built package`, async (t) => {
@@ -155,7 +179,9 @@ void t.test('built files import only each other, Node.js modules and declared de
     for (const [, from = ''] of textOf(path).matchAll(/\bfrom '([^']+)'/g)) {
       const isKnown = from.startsWith('.')
         ? existsSync(new URL(from, new URL(path, root)))
-        : from.startsWith('node:') || declared.some((name) => from === name || from.startsWith(`${name}/`))
+        : from in manifest.imports ||
+          from.startsWith('node:') ||
+          declared.some((name) => from === name || from.startsWith(`${name}/`))
       t.ok(isKnown, `${path} imports ${from}`)
     }
   }

@@ -5,7 +5,7 @@ import {
   COOKIE_NAME,
   decoded,
   PREDECESSOR_RULES,
-  require,
+  requireOption,
   sharedOf,
   type Predecessor,
   type PredecessorOptions
@@ -32,7 +32,7 @@ export function expressSession(given: ExpressSessionOptions): Predecessor {
   checkOptions(given, RULES)
   const options = ownOptions(given)
   const { secret, store, cookieName = 'connect.sid' } = options
-  require('secret', secret, OLD_SECRET.want)
+  requireOption('secret', secret, OLD_SECRET.want)
   const unsign = createUnsign(secret)
   const find = createFinder(store)
   return {

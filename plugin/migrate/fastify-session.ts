@@ -6,7 +6,7 @@ import {
   COOKIE_NAME,
   decoded,
   PREDECESSOR_RULES,
-  require,
+  requireOption,
   sharedOf,
   type Predecessor,
   type PredecessorOptions
@@ -47,7 +47,7 @@ export function fastifySession(given: FastifySessionOptions): Predecessor {
   checkOptions(given, RULES)
   const options = ownOptions(given)
   const { secret, store, cookieName = 'sessionId', cookiePrefix = '', algorithm = 'sha256' } = options
-  require('secret', secret, OLD_SECRET.want)
+  requireOption('secret', secret, OLD_SECRET.want)
   const unsign = createUnsign(secret, algorithm)
   const find = createFinder(store)
   return {

@@ -81,7 +81,7 @@ export function sharedOf(
 export const COOKIE_NAME = text(/^[\w!#$%&'*+.^`|~-]+$/, 'a cookie name')
 
 /** @throws {SessionOptionError} if an option that has no default is absent. */
-export function require(option: string, value: unknown, want: string): void {
+export function requireOption(option: string, value: unknown, want: string): void {
   if (value === undefined) throw SessionOptionError.wrong(option, value, want)
 }
 

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { location } from '#location'
 import { SessionOptionError } from '../errors.js'
 import { ownOptions } from '../own-options.js'
 import { anything, checkOptions, number, text } from '../rules.js'
@@ -6,7 +7,7 @@ import {
   COOKIE_NAME,
   decoded,
   PREDECESSOR_RULES,
-  require,
+  requireOption,
   sharedOf,
   type OldSession,
   type Predecessor,
@@ -68,7 +69,7 @@ export function secureSession(given: SecureSessionOptions): Predecessor {
   checkOptions(given, RULES)
   const options = ownOptions(given)
   const { cookieName = 'session', expiry = 86_401 } = options
-  require('until', options.until, 'a Date, from which on old cookies are refused')
+  requireOption('until', options.until, 'a Date, from which on old cookies are refused')
   if (options.key === undefined && options.secret === undefined)
     throw new SessionOptionError(
       'key',
@@ -92,7 +93,7 @@ export function secureSession(given: SecureSessionOptions): Predecessor {
 /** Loads sodium-native only if it is needed, because it is a native module. */
 function loadSodium(): Sodium {
   try {
-    return createRequire(import.meta.url)('sodium-native') as Sodium
+    return createRequire(location)('sodium-native') as Sodium
   } catch (error) {
     const { message } = error as Error
     throw new SessionOptionError(

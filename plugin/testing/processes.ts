@@ -3,6 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { location } from '#location'
 import type { Step } from './steps.js'
 import type { StoreProcess } from './store.js'
 
@@ -71,8 +72,8 @@ export function createProcesses(exitTimeout = EXIT_TIMEOUT): Processes {
 }
 
 function start(): ChildProcess {
-  // The child's file has the same extension as this file: .js after compilation, .ts under a TypeScript loader.
-  const file = new URL(`./child${extname(import.meta.url)}`, import.meta.url)
+  // The child's file has the same extension as location.ts: .js after compilation, .ts under a TypeScript loader.
+  const file = new URL(`./testing/child${extname(location)}`, location)
   const execArgv = process.execArgv.filter((flag) => !/^--(test|inspect)/.test(flag))
   const child = fork(fileURLToPath(file), { execArgv, serialization: 'advanced' })
   // An aborted test run must not wait for its child processes. They exit when the channel to their parent closes.

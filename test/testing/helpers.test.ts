@@ -1,3 +1,4 @@
+import { mock } from 'node:test'
 import t from 'tap'
 import { Type } from 'typebox'
 import { csrfProtection, MemoryStore, SessionConflictError } from '../../plugin/index.js'
@@ -53,6 +54,12 @@ void t.test(
     await t.rejects(signIn(full, { name: 'Ada' }), SessionConflictError)
   }
 )
+
+void t.test('stopClock() throws where node:test cannot replace Date, as in Jest', async (t) => {
+  const enable = t.capture(mock.timers, 'enable', () => undefined)
+  t.throws(() => stopClock(), /use jest\.useFakeTimers\(\) instead/)
+  t.equal(enable().length, 1)
+})
 
 void t.test('stopClock() stops time until move() or restore() is called', async (t) => {
   const before = Date.now()

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { location } from '#location'
 import { SessionOptionError } from '../../errors.js'
 
 /** A database from `better-sqlite3`, or a `DatabaseSync` of `node:sqlite`. */
@@ -57,7 +58,7 @@ export interface OpenSettings {
 export function openWith(
   path: string,
   settings: OpenSettings,
-  drivers = driversOf(requireFrom(import.meta.url), (name) => process.getBuiltinModule(name))
+  drivers = driversOf(createRequire(location), (name) => process.getBuiltinModule(name))
 ): SqliteDatabase {
   const database = loadFirst(drivers, settings.driver)(path)
   try {
@@ -79,11 +80,6 @@ export function readOnlyProblem(error: unknown): SessionOptionError | undefined 
     'store',
     `is a SqliteStore that cannot write (${message}): open the database for reading and writing, and give this process write access to the file and its folder`
   )
-}
-
-/** Returns `require`. `import.meta.url` is undefined in a CommonJS bundle, where `__filename` exists instead. */
-function requireFrom(file: string = __filename): NodeJS.Require {
-  return createRequire(file)
 }
 
 /** Retries `work`, because SQLite does not apply its own busy timeout when the journal mode is changed. */
