@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path/posix'
 import { Script } from 'node:vm'
 import t from 'tap'
@@ -139,6 +140,17 @@ void t.test('every file in `imports` is packed, and exports the same for both mo
       t.ok(packed.includes(path.replace('./', '')), `${name} points to ${path}`)
     const [common, own] = [await import(`../${require}`), await import(`../${main}`)] as [object, object]
     for (const exported of Object.keys(own)) t.ok(exported in common, `${require} exports ${exported}`)
+  }
+})
+
+void t.test('require() and import load the same objects', async (t) => {
+  const require = createRequire(import.meta.url)
+  for (const entry of Object.keys(manifest.exports).filter((path) => !path.endsWith('.json'))) {
+    const name = entry.replace('.', manifest.name)
+    const [required, imported] = [require(name), await import(name)] as Record<string, unknown>[]
+    t.ok(Object.keys(imported ?? {}).length > 0, name)
+    for (const [key, value] of Object.entries(imported ?? {}))
+      t.equal(required?.[key], value, `${name}: ${key}`)
   }
 })
 

@@ -11,7 +11,7 @@ import { blocksOf, PAGES, textOf } from './fixtures/pages.js'
 /** Matches the examples that run in engines.test.ts, because they need a database. */
 const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|PostgresStore\.sql/
 /** The languages of the other blocks. Each has a test of its own, or is only shown. */
-const LANGUAGES = ['', 'js', 'mermaid', 'nginx', 'sh', 'sql', 'ts']
+const LANGUAGES = ['', 'js', 'json', 'mermaid', 'nginx', 'sh', 'sql', 'ts']
 
 const examples = PAGES.flatMap((page) =>
   blocksOf(page)

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -24,3 +24,15 @@ for (const { heading, code, language } of blocksOf('docs/testing.md')) {
     t.match(stdout, /^# fail 0$/m)
   })
 }
+
+void t.test('the settings and the code for Jest are those that .ci/check-runners runs', async (t) => {
+  const runners = new URL('../../.ci/runners/', import.meta.url)
+  const [config, code] = ['json', 'js'].map((wanted) =>
+    blocksOf('docs/testing.md').find(
+      ({ heading, language }) => heading === 'Jest and Vitest' && language === wanted
+    )
+  )
+  t.equal(config?.code, readFileSync(new URL('jest.config.json', runners), 'utf8'))
+  const test = readFileSync(new URL('jest.test.cjs', runners), 'utf8')
+  for (const line of (code?.code ?? '-').split('\n')) t.ok(test.includes(line.replace(/ \/\/.*$/, '')), line)
+})
