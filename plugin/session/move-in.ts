@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { isPromise, withTimeout } from '../awaitable.js'
 import { idOfToken } from '../cookies/tokens.js'
 import { channels } from '../diagnostics.js'
-import { SessionStoreError } from '../errors.js'
+import { SessionOptionError, SessionStoreError } from '../errors.js'
 import type { OldCookie, OldSession, Predecessor } from '../migrate/predecessor.js'
 import type { ResolvedOptions } from '../options/resolve.js'
 import { withoutValues } from '../stores/driver-error.js'
@@ -267,22 +267,37 @@ function patchOf({ data, createdAt, lastAccessed, expiresAt }: SessionRecord): S
 
 function recordOf(
   { data, expiresAt = Infinity }: OldSession,
-  { userOf }: Predecessor,
+  predecessor: Predecessor,
   { lifetime, userKey }: ResolvedOptions,
   now: number
 ): SessionRecord {
-  const user = userOf === undefined ? data[userKey] : userOf(data)
+  const user = userOf(predecessor, data, userKey)
   const end = Math.min(expiresAt, now + lifetime.maxAge)
   // Without an idle timeout, the session ends when it would have ended in the other library.
   const createdAt = lifetime.idleTimeout === Infinity ? Math.min(now, end - lifetime.maxAge) : now
   return {
     version: 1,
-    data: textsOf({ ...data, [userKey]: user ?? undefined }),
+    data: textsOf({ ...data, [userKey]: user }),
     createdAt,
     lastAccessed: now,
     expiresAt: Math.min(end, expiryOf(lifetime, createdAt, now)),
     userId: userIdOf(user)
   }
+}
+
+/**
+ * Returns the user of an old session, or `undefined`. Other libraries often keep `null`, `false` or `''` after a logout.
+ * @throws {SessionOptionError} if the value is not a user id. Without one, the data would pass to the next user.
+ */
+function userOf({ userOf }: Predecessor, data: OldSession['data'], userKey: string): unknown {
+  const user = userOf !== undefined ? userOf(data) : Object.hasOwn(data, userKey) ? data[userKey] : undefined
+  if (user === undefined || user === null || user === false || user === '') return undefined
+  if (typeof user === 'string' || Number.isFinite(user)) return user
+  const got = typeof user === 'number' ? String(user) : `a value of type ${typeof user}`
+  throw new SessionOptionError(
+    'migrateFrom.userOf',
+    `returned ${got}, but must return a text, a finite number or undefined. Without it, the user is the value at "${userKey}"`
+  )
 }
 
 function publish(
@@ -299,11 +314,20 @@ function publish(
 function textsOf(data: Readonly<Record<string, unknown>>): Texts {
   const texts = emptyTexts()
   for (const [key, value] of Object.entries(data)) {
-    const text = JSON.stringify(value) as string | undefined
+    const text = textOf(value)
     if (text !== undefined && !key.startsWith('$')) texts[key] = text
   }
   texts[MOVED_KEY] = 'true'
   return texts
+}
+
+function textOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    // A store in memory can hold a BigInt or a cycle.
+    return undefined
+  }
 }
 
 /** Calls the old store. Its failure is a failure of the store, and shows no values of the session. */

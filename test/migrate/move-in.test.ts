@@ -382,3 +382,48 @@ void t.test('a move and its failure are published', async (t) => {
   await send(app, cookie)
   t.same(published, ['created', 'migrated', 'loaded'])
 })
+
+void t.test(
+  'a user who is not an id is an error, so that the data cannot pass to another user',
+  async (t) => {
+    for (const userId of [{ id: 'ada' }, true, ['ada'], NaN]) {
+      const old = oldFastify()
+      const userOf = (): never => userId as never
+      for (const predecessor of [old.predecessor(), old.predecessor({ userOf })]) {
+        const app = await makeNew(t, { migrateFrom: predecessor })
+        if (Number.isNaN(userId) && predecessor.userOf === undefined) continue
+        const { statusCode, body } = await send(app, await old.signIn({ ...ADA, userId }))
+        t.equal(statusCode, 500)
+        t.match(body, /migrateFrom.userOf.* returned (a value of type|NaN)/)
+        t.notMatch(body, 'ada')
+      }
+    }
+    for (const userId of ['', false, null]) {
+      const old = oldFastify()
+      const app = await makeNew(t, { migrateFrom: old.predecessor() })
+      t.equal((await send(app, await old.signIn({ ...ADA, userId }))).body, '{"cart":["tea"]}')
+    }
+  }
+)
+
+void t.test('a polluted Object.prototype signs nobody in', async (t) => {
+  const old = oldFastify()
+  const app = await makeNew(t, { migrateFrom: old.predecessor() })
+  const cookie = await old.signIn({ cart: ['tea'] })
+  Object.defineProperty(Object.prototype, 'userId', { value: 'eve', configurable: true })
+  t.teardown(() => Reflect.deleteProperty(Object.prototype, 'userId'))
+  const answer = await send(app, cookie)
+  t.equal(answer.body, '{"cart":["tea"]}')
+})
+
+void t.test('a value that cannot be turned into JSON is left out', async (t) => {
+  const cycle: Record<string, unknown> = {}
+  cycle['self'] = cycle
+  const old = oldFastify()
+  const store = old.store as NonNullable<OldApp['store']>
+  store.get = (_id, callback) => callback(null, { ...ADA, big: 1n, cycle, made: () => 1 })
+  const app = await makeNew(t, { migrateFrom: old.predecessor() })
+  const { body, cookie } = await send(app, await old.signIn(ADA))
+  t.equal(body, SIGNED_IN)
+  t.equal((await send(app, cookie)).body, SIGNED_IN)
+})
