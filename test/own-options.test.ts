@@ -46,6 +46,7 @@ const OTHER: Record<string, unknown> = {
   field: 'other',
   trustedOrigins: ['https://evil.test'],
   token: false,
+  decorate: false,
   // These are properties of the table of options, not options.
   default: 60,
   description: 'other'

@@ -1,6 +1,6 @@
 import type { FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { CsrfReason } from '../diagnostics.js'
-import { SessionUsageError } from '../errors.js'
+import { SessionOptionError, SessionUsageError } from '../errors.js'
 import { CSRF_KEY } from '../session/record.js'
 import { Session } from '../session/session.js'
 import type { AnyReply, AnyRequest } from './any-server.js'
@@ -17,7 +17,11 @@ export interface CsrfProtection {
   checkFirst(request: FastifyRequest): void
   /** Checks the origin of a request. @throws {CsrfError} `SESSION_CSRF_ORIGIN` if the origin is refused. */
   checkOrigin(request: FastifyRequest): void
-  /** Checks the CSRF token of a request with a parsed body. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
+  /**
+   * Checks the CSRF token of a request with a parsed body.
+   * @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong.
+   * @throws {SessionOptionError} if `csrf.decorate` is `false`, because there are no tokens.
+   */
   checkToken(request: FastifyRequest): void
   /** Checks a CSRF token that the handler has read. @throws {CsrfError} `SESSION_CSRF_TOKEN` if it is wrong. */
   verify(request: FastifyRequest, token: unknown): void
@@ -44,6 +48,7 @@ const HTTP_HOST = /^https?:\/\/[^\s/\\?#@]+$/i
  * token. It lets GET, HEAD and OPTIONS requests pass, except for the handshake of a WebSocket from another origin.
  * @throws {CsrfError} `SESSION_CSRF_ORIGIN` or `SESSION_CSRF_TOKEN`, if the request is refused.
  * @throws {SessionUsageError} `SESSION_PLUGIN_MISSING` at the first request, if the session plugin is not registered.
+ * @throws {SessionOptionError} if it would check a token, but the plugin's option `csrf.decorate` is `false`.
  */
 export function csrfProtection(request: AnyRequest, _reply: AnyReply, done: HookHandlerDoneFunction): void {
   const csrf = request.server[kCsrf]
@@ -82,14 +87,28 @@ export function createCsrf(sessions: RequestSessions): CsrfProtection {
       if (!csrf.token || SAFE_METHODS.has(request.method)) return
       const config = csrfConfigOf(request)
       if (config === false || config === 'origin') return
+      if (!csrf.decorate) throw withoutTokens()
       const token = headerToken(request, tokenHeaders) ?? bodyField(request, csrf.field)
       if (token === undefined) refuse(request, isBodyUnparsed(request) ? 'body-not-parsed' : 'token-missing')
       // A route with `session: false` has no session that could hold a secret. Accessing `request.session` would throw.
       const session = sessionConfigOf(request) === false ? undefined : request.session
       verify(request, session, token)
     },
-    verify: (request, token) => verify(request, request.session, token)
+    verify(request, token) {
+      if (!csrf.decorate) throw withoutTokens()
+      verify(request, request.session, token)
+    }
   }
+}
+
+/** Returns the error for a check that no request could pass, because nothing makes tokens. */
+function withoutTokens(): SessionOptionError {
+  return SessionOptionError.wrong(
+    'csrf.decorate',
+    false,
+    "true, because this route checks a CSRF token of fastify-sesame. To check a token of the other package, use that package's " +
+      'app.csrfProtection. To check only the origin, set csrf.token to false, and do not call request.verifyCsrf()'
+  )
 }
 
 /**

@@ -20,7 +20,10 @@ import { createSessionManager, type SessionManager } from './session-manager.js'
 declare module 'fastify' {
   interface FastifyInstance {
     sessionManager: SessionManager
-    /** The function that the package exports as `csrfProtection`. Until the plugin has loaded, this is `undefined`. */
+    /**
+     * The function that the package exports as `csrfProtection`. Until the plugin has loaded, this is `undefined`. With
+     * `csrf.decorate: false`, the plugin does not add it.
+     */
     csrfProtection: typeof csrfProtection
   }
   interface FastifyRequest {
@@ -35,7 +38,10 @@ declare module 'fastify' {
     verifyCsrf(token: unknown): void
   }
   interface FastifyReply {
-    /** Returns a new CSRF token of 86 characters for a form's hidden field or the header of a script's request. */
+    /**
+     * Returns a new CSRF token of 86 characters for a form's hidden field or the header of a script's request. With
+     * `csrf.decorate: false`, the plugin does not add it.
+     */
     generateCsrf(): string
   }
 }
@@ -103,7 +109,6 @@ function decorate(
 ): void {
   app.decorate(kSessions, sessions)
   app.decorate(kCsrf, csrf)
-  app.decorate('csrfProtection', csrfProtection)
   app.decorate('sessionManager', manager)
   app.decorateRequest(kState, null)
   app.decorateRequest('session', {
@@ -114,6 +119,16 @@ function decorate(
   app.decorateRequest('verifyCsrf', function verifyCsrf(this: FastifyRequest, token: unknown) {
     csrf.verify(this, token)
   })
+  if (sessions.options.csrf.decorate) decorateCsrf(app, sessions, csrf)
+}
+
+/** Adds the names that @fastify/csrf-protection has too. */
+function decorateCsrf(app: FastifyInstance, sessions: RequestSessions, csrf: CsrfProtection): void {
+  if (app.hasDecorator('csrfProtection') || app.hasReplyDecorator('generateCsrf')) {
+    const want = 'false, because another plugin has already added app.csrfProtection or reply.generateCsrf'
+    throw SessionOptionError.wrong('csrf.decorate', true, want)
+  }
+  app.decorate('csrfProtection', csrfProtection)
   app.decorateReply('generateCsrf', function generateCsrf(this: FastifyReply) {
     const token = csrf.generate(this.request.session)
     sessions.stateOf(this.request).printsToken = true

@@ -180,6 +180,14 @@ function resolveCsrf(csrf: FilledOptions['csrf']): ResolvedOptions['csrf'] {
       )
     }
   }
+  if (!csrf.decorate && csrf.token && csrf.protect === 'all') {
+    throw wrong(
+      'csrf.protect',
+      csrf.protect,
+      "'origin' or 'routes', because with csrf.decorate: false this plugin makes no CSRF tokens. With csrf.token: " +
+        "false, it can be 'all'"
+    )
+  }
   return Object.freeze({
     ...csrf,
     header: csrf.header.toLowerCase(),

@@ -128,4 +128,10 @@ export interface CsrfOptions {
   trustedOrigins?: readonly string[] | undefined
   /** With `false`, only the origin of a request is checked, and no CSRF token is needed. Default: `true`. */
   token?: boolean | undefined
+  /**
+   * `false` leaves the names `reply.generateCsrf` and `app.csrfProtection` to another package, such as
+   * @fastify/csrf-protection, which then makes and checks the tokens. This plugin still checks origins.
+   * Default: `true`.
+   */
+  decorate?: boolean | undefined
 }

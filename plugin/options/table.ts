@@ -99,6 +99,12 @@ export const CSRF_OPTIONS = {
     ...flag,
     default: true,
     description: 'With `false`, only the origin of a request is checked, and no CSRF token is needed.'
+  },
+  decorate: {
+    ...flag,
+    default: true,
+    description:
+      '`false` leaves the names `reply.generateCsrf` and `app.csrfProtection` to another package, such as @fastify/csrf-protection, which then makes and checks the tokens. This plugin still checks origins.'
   }
 } as const satisfies Table<CsrfOptions>
 

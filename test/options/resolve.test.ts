@@ -80,7 +80,8 @@ const WRONG: Record<string, [want: RegExp, ...values: unknown[]]> = {
   'csrf.header': [/a header name/, ...NON_STRINGS, '', 'x y', 'x:y', 'é'],
   'csrf.field': [/the name of a body field/, ...NON_STRINGS, ''],
   'csrf.trustedOrigins': [/a list of origins/, 'https://a.test', null, [5], {}],
-  'csrf.token': [/true or false/, 'false', 0, null]
+  'csrf.token': [/true or false/, 'false', 0, null],
+  'csrf.decorate': [/true or false/, 'false', 0, null]
 }
 
 for (const [option, [want, ...values]] of Object.entries(WRONG)) {
@@ -496,6 +497,12 @@ const EFFECTS: Record<
     403,
     { csrf: { token: false } },
     200
+  ],
+  'csrf.decorate': [
+    async (t, options) => (await makeApp(t, options)).hasReplyDecorator('generateCsrf'),
+    true,
+    { csrf: { decorate: false } },
+    false
   ]
 }
 
