@@ -142,6 +142,7 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions, csrf: CsrfPro
   const checkRoute = createRouteCheck(app)
   // One hook does all three, because each hook takes time. A refused request does not reach the store.
   app.addHook('onRequest', function loadSession(request, reply, done) {
+    if (request.raw.headers.upgrade !== undefined) closeIfRefused(request, reply)
     checkRoute(request)
     csrf.checkFirst(request)
     sessions.stateOf(request).reply = reply
@@ -173,6 +174,16 @@ function addHooks(app: FastifyInstance, sessions: RequestSessions, csrf: CsrfPro
 function settle(pending: Awaitable<void>, done: Done): void {
   if (isPromise(pending)) pending.then(() => done()).then(undefined, done)
   else done()
+}
+
+/**
+ * Closes the connection of a WebSocket handshake that gets an error as its reply. Node leaves this to @fastify/websocket,
+ * which does it only if its own onRequest hook has run. That hook runs later if the package was registered later.
+ */
+function closeIfRefused({ raw }: FastifyRequest, reply: FastifyReply): void {
+  reply.raw.once('finish', () => {
+    if (reply.statusCode >= 400) raw.destroy()
+  })
 }
 
 /** Refuses a route whose `config` is misspelt when it is declared. The returned function refuses requests to it. */
