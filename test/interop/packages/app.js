@@ -2,7 +2,7 @@ import Fastify from 'fastify'
 import sessions from '../../../dist/index.js'
 import { makeBrowser } from '../fixtures/browser.js'
 
-const SECRET = 'a secret for the interop checks, 32 bytes or more'
+export const SECRET = 'a secret for the interop checks, 32 bytes or more'
 
 /**
  * Returns a function that starts an application and returns a browser for it, and a function that closes all
@@ -22,5 +22,6 @@ export function makeStarter(order) {
   }
 
   const close = () => Promise.all(apps.map((app) => app.close()))
-  return { start, close }
+  /** `closeLater` closes something else too, such as another server. */
+  return { start, close, closeLater: (app) => apps.push(app) }
 }

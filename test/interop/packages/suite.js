@@ -36,9 +36,9 @@ async function runOrder(name, { checks, refuses = {} }, order, log) {
 }
 
 async function errorOf(check, order) {
-  const { start, close } = makeStarter(order)
+  const { start, close, closeLater } = makeStarter(order)
   try {
-    await check({ start, order })
+    await check({ start, order, closeLater })
   } catch (error) {
     return error
   } finally {

@@ -8,6 +8,7 @@ export const notes = [
   'Register it after fastify-sesame: otherwise registration fails.',
   "Set `userKey: 'passport'`, so that a login by Passport is a login of this library too.",
   '`keepSessionInfo` needs `properties: true`. Without it, the login removes all data. With both, the data stays even if another user was signed in before.',
+  'With it, an error that a deserializer throws also signs the user out, because Passport then calls `logOut()`.',
   'An instance with a `key` of its own also needs `clearSessionIgnoreFields` with the keys of the other instances.'
 ]
 
@@ -18,10 +19,10 @@ class NameStrategy extends Strategy {
   }
 }
 
-function makePassport(options) {
+function makePassport(options, deserialize = async (name) => ({ name })) {
   const passport = new Authenticator(options)
   passport.registerUserSerializer(async ({ name }) => name)
-  passport.registerUserDeserializer(async (name) => ({ name }))
+  passport.registerUserDeserializer(deserialize)
   return passport.use('name', new NameStrategy('name'))
 }
 
@@ -35,8 +36,7 @@ function addLogin(app, passport, path, options = {}) {
   app.post(path, { preValidation }, async ({ session }) => ({ id: session.id }))
 }
 
-function startWithPassport(start, session, options = {}) {
-  const passport = makePassport(options)
+function startWithPassport(start, session, options = {}, passport = makePassport(options)) {
   return start({
     session,
     register: (app) => registerPassport(app, passport),
@@ -121,6 +121,22 @@ export const checks = {
       const before = await browser.post('/set', { role: 'guest' })
       notEqual((await browser.post('/login-and-keep', { name: 'ada' })).id, before.id)
       deepEqual(await seenBy(browser), { name: 'ada', role: properties ? 'guest' : null })
+    }
+  },
+
+  async 'after an error of the deserializer, the user is signed out only with userKey'({ start }) {
+    for (const userKey of ['passport', 'userId']) {
+      let isBroken = false
+      const passport = makePassport({}, async (name) => {
+        if (isBroken) throw new Error('the database is down')
+        return { name }
+      })
+      const browser = await startWithPassport(start, { userKey }, {}, passport)
+      await browser.post('/login', { name: 'ada' })
+      isBroken = true
+      equal((await browser.get()).status, 500)
+      isBroken = false
+      equal((await seenBy(browser)).name, userKey === 'passport' ? null : 'ada')
     }
   },
 
