@@ -1,5 +1,13 @@
 import type { FastifyReply } from 'fastify'
 
+/**
+ * Returns true if the headers of the reply have been sent. Does not ask the raw response itself, because
+ * @fastify/express gives it a `headersSent` that is true before the onSend hooks run.
+ */
+export function areHeadersSent({ raw }: FastifyReply): boolean {
+  return Reflect.get(Object.getPrototypeOf(raw) as object, 'headersSent', raw) === true
+}
+
 /** Adds `Cookie` to the reply's Vary header. */
 export function varyByCookie(reply: FastifyReply): void {
   const vary = reply.getHeader('vary')
@@ -26,7 +34,7 @@ export function addClearSiteData(reply: FastifyReply): void {
  */
 export function keepRawCookies(reply: FastifyReply): void {
   const { raw } = reply
-  if (raw.headersSent || !raw.hasHeader('set-cookie')) return
+  if (areHeadersSent(reply) || !raw.hasHeader('set-cookie')) return
   const cookies = [raw.getHeader('set-cookie'), reply.getHeader('set-cookie')].flat().map(String)
   reply.removeHeader('set-cookie')
   // If a stream failed before its first byte, the raw response already has copies of the reply's cookies.

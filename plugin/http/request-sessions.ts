@@ -17,7 +17,7 @@ import type { GuardedStore } from '../stores/guarded.js'
 import type { Awaitable } from '../types.js'
 import { createCookies, type Cookies, type CookieWriter } from './cookie.js'
 import { createOldCookies, type OldCookies } from './old-cookies.js'
-import { keepRawCookies, varyByCookie } from './reply-headers.js'
+import { areHeadersSent, keepRawCookies, varyByCookie } from './reply-headers.js'
 import { kState, RequestState, sessionConfigOf } from './request-state.js'
 
 /** The key of the plugin's `RequestSessions` on the Fastify instance. */
@@ -219,7 +219,7 @@ export class RequestSessions {
     hasEnded: boolean,
     old: readonly GivenCookie[]
   ): void {
-    if (orders.length === 0 || reply.raw.headersSent) return
+    if (orders.length === 0 || areHeadersSent(reply)) return
     if (hasEnded) this.#cookies.clearSiteData(reply)
     if (orders.some(({ cookie }) => cookie === 'session')) this.#oldCookies.clear(reply, old, hasEnded)
     this.#applyOrders(reply, orders)
@@ -253,7 +253,7 @@ function modeOf({ phase, error }: RequestState, config: false | 'readonly' | und
 }
 
 /** Returns false after the headers have been sent or if the reply is a 101, which Fastify does not write. */
-function canSetCookie({ raw, request }: FastifyReply, moment: Moment): boolean {
-  const { upgrade } = request.raw as { upgrade?: boolean }
-  return !raw.headersSent && !(upgrade === true && moment === 'early')
+function canSetCookie(reply: FastifyReply, moment: Moment): boolean {
+  const { upgrade } = reply.request.raw as { upgrade?: boolean }
+  return !areHeadersSent(reply) && !(upgrade === true && moment === 'early')
 }
