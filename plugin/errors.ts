@@ -11,6 +11,16 @@ export class SessionError extends Error {
     this.code = code
     this.statusCode = statusCode
   }
+
+  /** The same as `statusCode`. With `expose`, it lets NestJS and Express recognize an HTTP error, as of http-errors. */
+  get status(): number {
+    return this.statusCode
+  }
+
+  /** True if a client may read the message: if the error is a 4xx. */
+  get expose(): boolean {
+    return this.statusCode < 500
+  }
 }
 
 /** `SESSION_OPTION_INVALID`: an option given during setup is wrong. The message names it and says what it accepts. */
