@@ -1,6 +1,6 @@
 import cluster from 'node:cluster'
 import fastifyCookie from '@fastify/cookie'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import fp from 'fastify-plugin'
 import { isPromise, withTimeout } from '../awaitable.js'
 import { SessionOptionError, SessionUsageError } from '../errors.js'
@@ -11,6 +11,7 @@ import { withoutValues } from '../stores/driver-error.js'
 import { guardStore } from '../stores/guarded.js'
 import { MemoryStore } from '../stores/memory.js'
 import type { Awaitable, SessionProperties } from '../types.js'
+import type { AnyReply, AnyRequest } from './any-server.js'
 import type { CookieWriter } from './cookie.js'
 import { createCsrf, csrfProtection, kCsrf, type CsrfProtection } from './csrf.js'
 import { kSessions, RequestSessions } from './request-sessions.js'
@@ -22,9 +23,10 @@ declare module 'fastify' {
     sessionManager: SessionManager
     /**
      * The function that the package exports as `csrfProtection`. Until the plugin has loaded, this is `undefined`. With
-     * `csrf.decorate: false`, the plugin does not add it.
+     * `csrf.decorate: false`, the plugin does not add it. As a method, it can be declared again by the types of
+     * @fastify/csrf-protection.
      */
-    csrfProtection: typeof csrfProtection
+    csrfProtection(this: void, request: AnyRequest, reply: AnyReply, done: HookHandlerDoneFunction): void
   }
   interface FastifyRequest {
     /** The session of the request, or a new, empty session. A new session is stored only if something is set in it. */

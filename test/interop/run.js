@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runPackages } from './packages/suite.js'
 import { runStores } from './stores/suite.js'
+import { runTypes } from './types/suite.js'
 
 const FILE = join(import.meta.dirname, 'results.md')
 
@@ -11,7 +12,7 @@ const log = (line) => console.log(`${Math.round(process.uptime())} s: ${line}`)
 const before = readFileSync(FILE, 'utf8')
 const [, storesBefore] = before.split(/\n(?=## )/)
 const stores = process.argv.includes('--packages') ? storesBefore : await runStores(log)
-const sections = [stores, await runPackages(log)].map((section) => section.trimEnd())
+const sections = [stores, await runPackages(log), runTypes(log)].map((section) => section.trimEnd())
 const text = ['# Results', 'The [README](README.md) explains the checks.', ...sections].join('\n\n') + '\n'
 console.log(`\n${text}`)
 if (!process.argv.includes('--check')) writeFileSync(FILE, text)
