@@ -32,6 +32,8 @@ export function runTypes(log) {
     '}',
     '```',
     '',
+    'Then declare all keys of your data in `SessionData`. @fastify/flash declares its key `flash` there, so that other keys are errors.',
+    '',
     '| `strict` | `skipLibCheck: true` | `skipLibCheck: false` |',
     '| --- | :-: | :-: |',
     ...rows,
