@@ -115,12 +115,17 @@ export const checks = {
     deepEqual(await seenBy(browser), { name: null, role: null })
   },
 
-  async 'keepSessionInfo keeps the data with properties: true, and no data without'({ start }) {
+  async 'keepSessionInfo keeps all data with properties: true, even of another user, and no data without'({
+    start
+  }) {
     for (const properties of [true, false]) {
       const browser = await startWithPassport(start, { userKey: 'passport', properties })
       const before = await browser.post('/set', { role: 'guest' })
       notEqual((await browser.post('/login-and-keep', { name: 'ada' })).id, before.id)
       deepEqual(await seenBy(browser), { name: 'ada', role: properties ? 'guest' : null })
+      await browser.post('/set', { role: 'admin' })
+      await browser.post('/login-and-keep', { name: 'bob' })
+      deepEqual(await seenBy(browser), { name: 'bob', role: properties ? 'admin' : null })
     }
   },
 
