@@ -2,9 +2,9 @@ import js from '@eslint/js'
 import ts from 'typescript-eslint'
 
 export default ts.config(
-  // ESLint ignores the files in .ci/consumer, because they import the packed package, which is installed only by the
-  // script .ci/check-package. That script also compiles these files.
-  { ignores: ['**/dist/', '.tap/', '.stryker/', '.ci/consumer/*.ts'] },
+  // ESLint ignores the files in .ci/consumer and test/interop/types, because they import packages that only the scripts
+  // .ci/check-package and .ci/interop install. These scripts also compile the files.
+  { ignores: ['**/dist/', '.tap/', '.stryker/', '.ci/consumer/*.ts', 'test/interop/types/'] },
   js.configs.recommended,
   { files: ['test/interop/**/*.js'], languageOptions: { globals: { fetch: 'readonly' } } },
   {

@@ -199,6 +199,10 @@ const CHECKS: Record<string, Record<string, Check | readonly Check[]>> = {
       t.equal((await app.inject({ url: '/', headers: { cookie: cookiesOf(first) } })).body, 'ada')
       t.equal((await app.inject('/')).body, 'nobody')
     },
+    async 'Packages beside the session'(t, { app }) {
+      app.get('/raw', async ({ raw, session }) => Reflect.get(raw, 'session') === session)
+      t.equal((await app.inject('/raw')).body, 'true')
+    },
     async 'Knowing when it is done'(t, { app }) {
       t.ok(await app.ready())
     }
