@@ -216,7 +216,7 @@ function expectedOf(attack: Attack, { site }: Place, evil: string) {
 /** Requests the profile with the browser's cookies. Returns the name on it, or `nobody` if there is no session. */
 async function nameNow({ page, server: { app }, url }: Scene): Promise<string> {
   const { body } = await app.inject({ url: '/profile', headers: { cookie: await cookiesOf(page, url) } })
-  return /name="name"\s+value="([^"]*)"/.exec(body)?.[1] ?? 'nobody'
+  return /name="name"[^>]* value="([^"]*)"/.exec(body)?.[1] ?? 'nobody'
 }
 
 async function cookiesOf(page: Page, url: string): Promise<string> {
