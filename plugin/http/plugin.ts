@@ -63,7 +63,7 @@ async function plugin(app: FastifyInstance, given: SessionOptions): Promise<void
     )
   const options = await withSchema(resolveOptions(given, () => new MemoryStore()))
   await checkReady(app, options)
-  for (const predecessor of options.predecessors) predecessor.ready()
+  for (const predecessor of options.predecessors) predecessor.ready?.()
   const store = guardStore(options.store, options.storeTimeout)
   const sessions = new RequestSessions(options, store, await cookieWriterOf(app))
   const manager = createSessionManager(sessions, store)

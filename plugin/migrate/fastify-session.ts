@@ -1,24 +1,9 @@
 import { getHashes } from 'node:crypto'
-import { ownOptions } from '../own-options.js'
-import { anything, checkOptions, text } from '../rules.js'
-import type { ExpressStore } from '../stores/express/calls.js'
-import {
-  COOKIE_NAME,
-  decoded,
-  PREDECESSOR_RULES,
-  requireOption,
-  sharedOf,
-  type Predecessor,
-  type PredecessorOptions
-} from './predecessor.js'
-import { createUnsign, OLD_SECRET, type OldSecret } from './signed.js'
-import { createFinder } from './stored.js'
+import { text, type Rule } from '../rules.js'
+import type { Predecessor } from './predecessor.js'
+import { signedSession, type SignedOptions } from './signed.js'
 
-export interface FastifySessionOptions extends PredecessorOptions {
-  /** The option `secret` of @fastify/session. */
-  readonly secret: OldSecret
-  /** The store that @fastify/session used. */
-  readonly store: ExpressStore
+export interface FastifySessionOptions extends SignedOptions {
   /** The option `cookieName` of @fastify/session. Default: `'sessionId'`. */
   readonly cookieName?: string
   /** The option `cookiePrefix` of @fastify/session. Default: `''`. */
@@ -27,16 +12,12 @@ export interface FastifySessionOptions extends PredecessorOptions {
   readonly algorithm?: string
 }
 
-const RULES = {
-  secret: OLD_SECRET,
-  store: anything,
-  cookieName: COOKIE_NAME,
+const RULES: Readonly<Record<string, Rule>> = {
   cookiePrefix: text(/^/, 'a string'),
   algorithm: {
     want: 'the name of a hash, such as "sha256"',
-    accepts: (value: unknown) => getHashes().includes(value as string)
-  },
-  ...PREDECESSOR_RULES
+    accepts: (value) => getHashes().includes(value as string)
+  }
 }
 
 /**
@@ -44,19 +25,13 @@ const RULES = {
  * @throws {SessionOptionError} if an option is unknown or wrong.
  */
 export function fastifySession(given: FastifySessionOptions): Predecessor {
-  checkOptions(given, RULES)
-  const options = ownOptions(given)
-  const { secret, store, cookieName = 'sessionId', cookiePrefix = '', algorithm = 'sha256' } = options
-  requireOption('secret', secret, OLD_SECRET.want)
-  const unsign = createUnsign(secret, algorithm)
-  const find = createFinder(store)
-  return {
-    ...sharedOf(cookieName, options),
-    ready: () => undefined,
-    open(value) {
-      const text = decoded(value)
-      const id = text.startsWith(cookiePrefix) ? unsign(text.slice(cookiePrefix.length)) : undefined
-      return id === undefined ? undefined : find(id)
-    }
-  }
+  return signedSession(
+    given,
+    RULES,
+    ({ cookieName = 'sessionId', cookiePrefix: prefix = '', algorithm = 'sha256' }) => ({
+      cookieName,
+      prefix,
+      algorithm
+    })
+  )
 }

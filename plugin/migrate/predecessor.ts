@@ -35,7 +35,7 @@ export interface Predecessor {
   readonly until: number
   readonly userOf: PredecessorOptions['userOf']
   /** Prepares what verifying a cookie needs. Called once, at registration. */
-  ready(): void
+  ready?(): void
   /** Returns what a cookie's value stands for, or `undefined` if its signature is wrong. Makes no call to a store. */
   open(value: string): OldCookie | undefined
 }
