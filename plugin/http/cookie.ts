@@ -42,7 +42,7 @@ export interface Cookies {
 }
 
 /** All attributes of a cookie. The serializer would look up a missing attribute in a polluted `Object.prototype`. */
-type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
+export type Attributes = { readonly [K in keyof SerializeOptions]-?: SerializeOptions[K] | undefined }
 
 /** The properties in which the session cookie and the visitor cookie differ. */
 interface Kind {
@@ -56,7 +56,8 @@ type Send = (reply: FastifyReply, kind: Kind, value: string, maxAge: number | un
 
 /** How many visitor cookies to read. Subdomains can set many, and decrypting one takes much longer than a signature. */
 const VISITORS = 4
-const UNUSED = { encode: undefined, expires: undefined, priority: undefined }
+/** The attributes that no cookie of the plugin has. */
+export const UNUSED = { encode: undefined, expires: undefined, priority: undefined }
 const NO_STORE = ['cache-control', 'no-store'] as const
 
 export function createCookies(options: ResolvedOptions, serialize: CookieWriter): Cookies {

@@ -1,8 +1,9 @@
+import type { SerializeOptions } from '@fastify/cookie'
 import type { FastifyReply } from 'fastify'
 import type { ResolvedOptions } from '../options/resolve.js'
 import type { Predecessor } from '../migrate/predecessor.js'
 import type { GivenCookie } from '../session/move-in.js'
-import { cookieValues, type CookieWriter } from './cookie.js'
+import { cookieValues, UNUSED, type Attributes, type CookieWriter } from './cookie.js'
 import { keepRawCookies } from './reply-headers.js'
 
 /** Reads and clears the cookies of the session libraries that the application used before. */
@@ -24,16 +25,9 @@ export function createOldCookies(
   function clearOne(reply: FastifyReply, { cookieName, path, domain }: Predecessor): void {
     // A page that came without TLS cannot replace a Secure cookie, and a cookie with a prefix must be Secure.
     const secure = reply.request.protocol === 'https' || cookieName.startsWith('__')
-    const attributes = {
-      path,
-      secure,
-      sameSite,
-      httpOnly,
-      partitioned,
-      maxAge: 0,
-      ...(domain !== undefined && { domain })
-    }
-    reply.header('set-cookie', serialize(cookieName, '', attributes))
+    const own = { path, domain, secure, maxAge: 0 }
+    const attributes: Attributes = { ...UNUSED, sameSite, httpOnly, partitioned, ...own }
+    reply.header('set-cookie', serialize(cookieName, '', attributes as SerializeOptions))
   }
 
   return {

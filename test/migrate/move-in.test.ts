@@ -2,6 +2,7 @@ import t from 'tap'
 import type { FastifyInstance } from 'fastify'
 import { channels, MemoryStore, type SessionStore } from '../../plugin/index.js'
 import { stopClock } from '../../plugin/testing/clock.js'
+import { polluted } from '../fixtures/pollution.js'
 import { failingStore, slowStore, spyStore, wrap } from '../fixtures/stores.js'
 import { ADA, makeNew, send, SIGNED_IN, SIGNED_OUT } from './fixtures/new-app.js'
 import { OLD_APPS, oldExpress, oldFastify, oldSecure, type OldApp } from './fixtures/old-apps.js'
@@ -427,3 +428,16 @@ void t.test('a value that cannot be turned into JSON is left out', async (t) => 
   t.equal(body, SIGNED_IN)
   t.equal((await send(app, cookie)).body, SIGNED_IN)
 })
+
+void t.test(
+  'an attribute that is only on Object.prototype is not in the cookie that is cleared',
+  async (t) => {
+    const old = oldFastify()
+    const app = await makeNew(t, { migrateFrom: old.predecessor() })
+    const clear = async () => (await send(app, await old.signIn(ADA))).cleared
+    const plain = await clear()
+    t.equal(plain.length, 1)
+    for (const [name, value] of Object.entries({ domain: 'evil.test', priority: 'low' }))
+      t.same(await polluted(name, value, clear), plain, name)
+  }
+)
