@@ -5,8 +5,7 @@ import type { Response } from 'light-my-request'
 import t, { type Test } from 'tap'
 import { signIn as signInTyped, type SignedIn } from 'fastify-sesame/testing'
 import { sealed } from '../migrate/fixtures/old-apps.js'
-import { loadExample, type Example } from './fixtures/examples.js'
-import { blocksOf } from './fixtures/pages.js'
+import { EXAMPLES, loadExample, NEEDS_ENGINE, type Example } from './fixtures/examples.js'
 
 // Checks that the examples do what their pages say. The examples of recipes.md, of testing.md and of the databases have
 // tests of their own.
@@ -303,8 +302,6 @@ const CHECKS: Record<string, Record<string, Check | readonly Check[]>> = {
   }
 }
 
-const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|PostgresStore\.sql/
-
 for (const [page, checks] of Object.entries(CHECKS)) {
   for (const [heading, given] of Object.entries(checks)) {
     for (const [index, check] of [given].flat().entries())
@@ -315,9 +312,7 @@ for (const [page, checks] of Object.entries(CHECKS)) {
       })
   }
   void t.test(`every example of ${page} is checked`, async (t) => {
-    const examples = blocksOf(page).filter(
-      ({ language, code }) => language === 'ts' && !NEEDS_ENGINE.test(code)
-    )
+    const examples = EXAMPLES.filter((example) => example.page === page && !NEEDS_ENGINE.test(example.code))
     const checked = Object.entries(checks).flatMap(([heading, given]) => [given].flat().map(() => heading))
     t.same(examples.map(({ heading }) => heading).sort(), checked.sort())
   })

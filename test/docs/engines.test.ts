@@ -3,16 +3,13 @@ import { PostgresStore } from 'fastify-sesame/stores/postgres'
 import { signIn } from 'fastify-sesame/testing'
 import { findPostgres, makePool, makeSchema } from '../fixtures/postgres.js'
 import { sharedRedis, withoutRedis } from '../fixtures/redis.js'
-import { complete, runExample } from './fixtures/examples.js'
-import { blocksOf, PAGES } from './fixtures/pages.js'
+import { complete, EXAMPLES, runExample } from './fixtures/examples.js'
+import { blocksOf } from './fixtures/pages.js'
 
 // Runs the examples that need a database, with a real one.
 
 const postgres = await findPostgres(t)
 const redis = withoutRedis === false ? await sharedRedis(t) : ''
-const examples = PAGES.flatMap((page) => blocksOf(page).map((block) => ({ page, ...block }))).filter(
-  ({ language }) => language === 'ts'
-)
 
 /** Sets an environment variable that examples read, until the test ends. */
 function setEnv(t: Test, name: string, value: string): void {
@@ -36,7 +33,7 @@ async function tryStore(t: Test, code: string): Promise<void> {
     t.equal((await app.inject({ url: '/visits', headers: { cookie } })).body, `${visits}`)
 }
 
-for (const { page, heading, code } of examples.filter(({ code }) => code.includes('new PostgresStore(')))
+for (const { page, heading, code } of EXAMPLES.filter(({ code }) => code.includes('new PostgresStore(')))
   void t.test(`the PostgreSQL example of ${page}, ${heading}, works`, { skip: postgres.skip }, async (t) => {
     const { url } = (postgres as { server: { url: string } }).server
     const pool = makePool(t, { url })
@@ -46,7 +43,7 @@ for (const { page, heading, code } of examples.filter(({ code }) => code.include
     await tryStore(t, code)
   })
 
-for (const { page, heading, code } of examples.filter(({ code }) => code.includes('new RedisStore(')))
+for (const { page, heading, code } of EXAMPLES.filter(({ code }) => code.includes('new RedisStore(')))
   void t.test(`the Redis example of ${page}, ${heading}, works`, { skip: withoutRedis }, async (t) => {
     setEnv(t, 'REDIS_URL', redis)
     await tryStore(t, code)
@@ -71,9 +68,9 @@ void t.test('the role of deploying.md has enough rights', { skip: postgres.skip 
 
 void t.test('every example of a database is run here', async (t) => {
   t.same(
-    examples
-      .filter(({ code }) => /new (PostgresStore|RedisStore)\(/.test(complete(code)))
-      .map(({ page }) => page),
+    EXAMPLES.filter(({ code }) => /new (PostgresStore|RedisStore)\(/.test(complete(code))).map(
+      ({ page }) => page
+    ),
     ['docs/deploying.md', 'docs/stores.md', 'docs/stores.md']
   )
 })

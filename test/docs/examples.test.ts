@@ -2,26 +2,25 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
-import { complete, makeExampleFolder, runExample, TEST_FILE } from './fixtures/examples.js'
+import {
+  complete,
+  EXAMPLES,
+  makeExampleFolder,
+  NEEDS_ENGINE,
+  runExample,
+  TEST_FILE
+} from './fixtures/examples.js'
 import { blocksOf, PAGES, textOf } from './fixtures/pages.js'
 
 // Type-checks every TypeScript example of every page, and runs it. What an example does is checked in the test of its
 // page.
 
-/** Matches the examples that run in engines.test.ts, because they need a database. */
-const NEEDS_ENGINE = /new (PostgresStore|RedisStore)|PostgresStore\.sql/
 /** The languages of the other blocks. Each has a test of its own, or is only shown. */
 const LANGUAGES = ['', 'js', 'json', 'mermaid', 'nginx', 'sh', 'sql', 'ts']
 
-const examples = PAGES.flatMap((page) =>
-  blocksOf(page)
-    .filter(({ language }) => language === 'ts')
-    .map(({ heading, code }) => ({ page, heading, code }))
-)
-
 void t.test('every example passes the type check', async (t) => {
   const folder = makeExampleFolder(t)
-  const files = examples.map(({ page, heading, code }, index) => {
+  const files = EXAMPLES.map(({ page, heading, code }, index) => {
     const name = `${page}-${heading}`.toLowerCase().replaceAll(/\W+/g, '-')
     const file = join(folder, `${index}-${name}.ts`)
     writeFileSync(file, complete(code))
@@ -36,7 +35,7 @@ void t.test('every example passes the type check', async (t) => {
 })
 
 for (const page of PAGES) {
-  const own = examples.filter(
+  const own = EXAMPLES.filter(
     (example) => example.page === page && !NEEDS_ENGINE.test(example.code) && !TEST_FILE.test(example.code)
   )
   void t.test(`the examples of ${page} run`, async (t) => {

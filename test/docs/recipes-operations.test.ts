@@ -11,10 +11,9 @@ import {
   type ContextManager,
   type Span
 } from '@opentelemetry/api'
-import ts from 'typescript'
 import { channels } from 'fastify-sesame'
 import { Browser } from '../fixtures/app.js'
-import { makeExampleFolder } from './fixtures/examples.js'
+import { compile, makeExampleFolder } from './fixtures/examples.js'
 import { addProbes, codeOf, post, probe, recipe, signedIn } from './fixtures/recipes.js'
 
 recipe('Metrics with Prometheus', async (t, load) => {
@@ -156,13 +155,11 @@ recipe('Export and erase the data of a user', async (t, load) => {
 })
 
 recipe('Tests with Jest, Vitest, tap or node:test', async (t) => {
-  const { outputText } = ts.transpileModule(codeOf('Tests with Jest, Vitest, tap or node:test'), {
-    compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2023 }
-  })
+  const compiled = compile(codeOf('Tests with Jest, Vitest, tap or node:test'))
   // tap's `test` differs from that of node:test only in its import.
   for (const [runner, code, flags] of [
-    ['node:test', outputText, ['--test', '--test-reporter=tap']],
-    ['tap', outputText.replace("'node:test'", "'tap'"), []]
+    ['node:test', compiled, ['--test', '--test-reporter=tap']],
+    ['tap', compiled.replace("'node:test'", "'tap'"), []]
   ] as const) {
     const file = join(makeExampleFolder(t), 'example.mjs')
     writeFileSync(file, code)

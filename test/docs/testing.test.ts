@@ -3,8 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import ts from 'typescript'
-import { makeExampleFolder } from './fixtures/examples.js'
+import { compile, makeExampleFolder } from './fixtures/examples.js'
 import { blocksOf } from './fixtures/pages.js'
 
 const run = promisify(execFile)
@@ -12,11 +11,8 @@ const run = promisify(execFile)
 for (const { heading, code, language } of blocksOf('docs/testing.md')) {
   if (language !== 'ts') continue
   void t.test(`the test file in “${heading}” passes with node --test`, async (t) => {
-    const { outputText } = ts.transpileModule(code, {
-      compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2023 }
-    })
     const file = join(makeExampleFolder(t), 'example.mjs')
-    writeFileSync(file, outputText)
+    writeFileSync(file, compile(code))
     // Without these variables, the child would load tap's hooks, or report to a test runner above it.
     const env = { ...process.env, NODE_OPTIONS: undefined, NODE_TEST_CONTEXT: undefined }
     const { stdout } = await run(process.execPath, ['--test', '--test-reporter=tap', file], { env })
