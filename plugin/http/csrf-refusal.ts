@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { channels, type CsrfReason } from '../diagnostics.js'
 import { CsrfError } from '../errors.js'
 
-/** What happened, and how to fix it if the request was meant to pass. Only the log and docs/csrf.md say it. */
+/** Each text explains a refusal, and how to let the request pass if it is intended. The reply does not contain it. */
 const EXPLANATIONS: Readonly<Record<CsrfReason, string>> = {
   'token-missing':
     'it has no CSRF token. Send the result of reply.generateCsrf() in the header or the body field that csrf.header ' +

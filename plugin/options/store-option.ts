@@ -3,7 +3,7 @@ import { migratingStore } from '../stores/migrating.js'
 import type { Predecessor } from '../migrate/predecessor.js'
 import type { SessionStore } from '../types.js'
 
-/** What a session can move from: another store of this library, or another session library. */
+/** A source from which sessions can move: another store of this library, or another session library. */
 export type MigrationSource = SessionStore | Predecessor
 
 interface StoreOptions {

@@ -184,8 +184,8 @@ export class Session<D = SessionData> {
    * change. `maxAge` and `idleTimeout` go on. When the session is saved, its record moves to the new id in one step, and
    * the old id stops working.
    * @param keep the only keys whose loaded values stay. If the user is not among them, the session becomes anonymous.
-   * By default, all data stays, but with a callback alone, none stays, as in express-session. Values that this request
-   * sets stay too. A callback runs before this method returns, with the error if there is one.
+   * Without `keep`, all data stays. If only a callback is given, no data stays, as in express-session. Values that this
+   * request sets always stay. A callback runs before this method returns, with the error if there is one.
    * @throws {SessionOptionError} if `keep` is not a list of keys, or the callback is not a function.
    */
   regenerate(keep?: readonly string[], callback?: SessionCallback): void

@@ -148,7 +148,8 @@ void t.test('a store that creates a claim twice makes one session', async (t) =>
   const old = oldFastify()
   const memory = new MemoryStore()
   const claims: string[] = []
-  // As a store without atomic writes: the second claim replaces the first one, and both servers have created it.
+  // This store has no atomic writes: the second claim replaces the first one, and both servers believe that they created
+  // it.
   const store = wrap(memory, (method, args, next) => {
     const [id] = args as [string]
     if (method === 'create' && !createsSession(method, args)) claims.push(id)

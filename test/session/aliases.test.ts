@@ -251,7 +251,7 @@ void t.test('save(callback) calls back after the write, with the error if there 
   t.match(seen, [[{ code: 'SESSION_STORE_UNAVAILABLE' }], 1])
 })
 
-/** What other libraries' sessions have and this one does not, with what the error names instead. */
+/** The properties that only the sessions of other libraries have, each with the replacement that the error names. */
 const REPLACED: Record<string, RegExp> = {
   changed: /session\.modified/,
   cookie: /session\.expiresAt .* login\(userId, \{ maxAge \}\) .* options maxAge and cookie/,

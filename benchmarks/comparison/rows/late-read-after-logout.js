@@ -1,4 +1,5 @@
-// As in late-write-after-logout.js, but the slow request only reads, and there is an idle timeout.
+// This row differs from late-write-after-logout.js in two ways: the slow request only reads, and there is an idle
+// timeout.
 import { measure as measureRequest } from './late-write-after-logout.js'
 
 export const title = 'the same if it only reads, with an idle timeout'
